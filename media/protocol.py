@@ -1,0 +1,209 @@
+"""The control protocol of the media plane, and the only bridge between ``sbc`` and ``media``.
+
+A SIP worker (DEALER) sends frames ``[VERSION, request id, JSON]`` to a media worker (ROUTER) and gets the same frames
+back with a reply. The request id is 8 octets, big endian, chosen by the client; the same id sent again gets the cached
+reply. Id 0 marks notifications from the worker. A JSON body is one request object with the key ``do``.
+
+Session and leg: a *session* is the relay state of one call; a *leg* is one side of it, named ``a``, ``b1``, ``b2`` ...
+``offer`` takes the streams that leg ``from_leg`` described and returns the endpoints to show to ``to_leg``; ``answer``
+takes the streams that ``from_leg`` answered and returns the endpoints to show to ``to_leg``, and arms forwarding between
+the two. Either side may offer later (re-INVITE): the leg names say who. ``offer`` opens the session when it is new, so an
+explicit ``engage`` is needed only to reserve a worker before any SDP is known.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import orjson
+
+VERSION = b"1"
+NOTIFICATION = b"\0" * 8
+
+Direction = Literal["sendrecv", "sendonly", "recvonly", "inactive"]
+
+
+@dataclass(slots=True)
+class Stream:
+    """One m= line as one leg described it: where that leg wants to receive.
+
+    ``port`` 0 is a rejected stream: it keeps its index and gets no endpoint. ``rtcp_port`` 0 means port + 1, or the
+    same port with ``rtcp_mux``. ``clock_rate_hz`` is that of the first payload type, for jitter.
+    """
+
+    address: str
+    port: int
+    kind: str = "audio"
+    protocol: str = "RTP/AVP"
+    rtcp_port: int = 0
+    rtcp_mux: bool = False
+    direction: Direction = "sendrecv"
+    clock_rate_hz: int = 8000
+
+
+@dataclass(slots=True)
+class Endpoint:
+    """Where a leg is to send one stream: our advertised address. ``port`` 0 mirrors a rejected stream."""
+
+    address: str
+    port: int
+    rtcp_port: int
+
+
+@dataclass(slots=True)
+class Engage:
+    """Open a session under a profile and pin it to the worker that answers."""
+
+    session: str
+    profile: str = "default"
+
+
+@dataclass(slots=True)
+class Offer:
+    """``from_leg`` (in ``from_realm``) offered ``streams``; allocate endpoints that face ``to_leg`` (in ``to_realm``)."""
+
+    session: str
+    from_leg: str
+    to_leg: str
+    from_realm: str
+    to_realm: str
+    streams: list[Stream]
+    profile: str = "default"
+    # Where the signalling of from_leg came from: a latch for a leg behind NAT may prefer it.
+    from_signalling: str = ""
+
+
+@dataclass(slots=True)
+class Answer:
+    """``from_leg`` answered ``streams``; return the endpoints that face ``to_leg`` and forward between both legs."""
+
+    session: str
+    from_leg: str
+    to_leg: str
+    streams: list[Stream]
+    from_signalling: str = ""
+
+
+@dataclass(slots=True)
+class Delete:
+    """End one leg (a losing branch), or with ``leg`` empty the session; the reply carries the statistics."""
+
+    session: str
+    leg: str = ""
+
+
+@dataclass(slots=True)
+class Query:
+    """Statistics of one session."""
+
+    session: str
+
+
+@dataclass(slots=True)
+class ListSessions:
+    """Session ids of this worker, at most ``limit`` from ``offset``."""
+
+    offset: int = 0
+    limit: int = 1000
+
+
+@dataclass(slots=True)
+class Drain:
+    """Refuse new sessions (``on``) while the present ones go on."""
+
+    on: bool = True
+
+
+Request = Engage | Offer | Answer | Delete | Query | ListSessions | Drain
+REQUESTS: dict[str, type] = {
+    "engage": Engage,
+    "offer": Offer,
+    "answer": Answer,
+    "delete": Delete,
+    "query": Query,
+    "list": ListSessions,
+    "drain": Drain,
+}
+NAMES = {cls: name for name, cls in REQUESTS.items()}
+
+
+@dataclass(slots=True)
+class StreamStats:
+    """Counters of one stream of one leg; ``in`` is what that leg sent to us.
+
+    ``mos`` is the E-model estimate (ITU-T G.107) of what we received from the leg, 1.0 to 4.5, 0 without packets.
+    ``remote`` is the address in use, ``latched`` True once it was learned from a packet.
+    """
+
+    packets_in: int = 0
+    bytes_in: int = 0
+    packets_out: int = 0
+    bytes_out: int = 0
+    rtcp_in: int = 0
+    rtcp_out: int = 0
+    lost: int = 0
+    reordered: int = 0
+    duplicates: int = 0
+    jitter_ms: float = 0.0
+    mos: float = 0.0
+    refused: int = 0
+    remote: str = ""
+    latched: bool = False
+    last_packet_age_ms: int = -1
+
+
+@dataclass(slots=True)
+class Reply:
+    """What a media worker answers.
+
+    ``ok`` False is a typed refusal: ``code`` is one of the REFUSALS, ``reason`` a sentence, ``elsewhere`` tells whether
+    another worker may be tried for a new session.
+    """
+
+    ok: bool = True
+    code: str = ""
+    reason: str = ""
+    elsewhere: bool = False
+    worker: str = ""
+    endpoints: list[Endpoint] = field(default_factory=list)
+    # by leg, then by stream index
+    stats: dict[str, list[StreamStats]] = field(default_factory=dict)
+    sessions: list[str] = field(default_factory=list)
+    total: int = 0
+
+
+# code -> may another worker be tried for a new session
+REFUSALS: dict[str, bool] = {
+    "malformed": False,  # the request does not fit the protocol
+    "unknown_realm": False,  # no such interface on this worker
+    "unknown_session": False,
+    "unknown_leg": False,
+    "no_ports": True,  # the realm's port range is used up
+    "draining": True,
+    "full": True,  # session table full
+    "unsupported": False,  # a profile or transport that this worker cannot serve
+    "timeout": True,  # minted by the client: no reply before the deadline
+    "unreachable": True,  # minted by the client: the worker is not there
+}
+
+
+def encode(request: Request) -> bytes:
+    """JSON of a request, with its name under ``do``."""
+    return orjson.dumps({"do": NAMES[type(request)], **asdict(request)})
+
+
+def encode_reply(reply: Reply) -> bytes:
+    """JSON of a reply."""
+    return orjson.dumps(reply)
+
+
+def decode_reply(data: bytes) -> Reply:
+    """Read a reply; raises ValueError when it is not one."""
+    raw: dict[str, Any] = orjson.loads(data)  # Any: JSON, checked by the constructors below
+    try:
+        endpoints = [Endpoint(**e) for e in raw.pop("endpoints", ())]
+        stats = {leg: [StreamStats(**s) for s in streams] for leg, streams in raw.pop("stats", {}).items()}
+        return Reply(endpoints=endpoints, stats=stats, **raw)
+    except (TypeError, AttributeError) as error:
+        raise ValueError(f"not a media reply: {error}") from error

@@ -1,0 +1,99 @@
+"""What the core asks its shell to do. The core only ever appends to a queue; the shell drains it after each input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from media import protocol
+from sbc.sip.flow import Flow
+
+
+class RouteKind(Enum):
+    """Which of the route types a RunRoute effect asks for (timer, startup and event routes run without the core)."""
+
+    REQUEST = "route"
+    BRANCH = "branch_route"
+    FAILURE = "failure_route"
+    REPLY = "onreply_route"
+    ERROR = "error_route"
+    LOCAL = "local_route"
+
+
+@dataclass(slots=True)
+class Transmit:
+    """Send these octets along this flow."""
+
+    flow: Flow
+    data: bytes
+
+
+@dataclass(slots=True)
+class RunRoute:
+    """Run a route on ``subject``; when it has ended, the shell calls ``core.route_done(effect, error, now)``.
+
+    ``subject`` by kind: REQUEST a Call (or an OutOfDialogRequest), BRANCH a Branch, FAILURE a Call, REPLY a ReplyEvent,
+    ERROR a BadMessage, LOCAL a LocalRequest: all in :mod:`sbc.b2bua.subjects`.
+    ``hook`` is the author's function armed on the call (``on_branch`` ...), or None for the module's registered one.
+    """
+
+    kind: RouteKind
+    subject: Any  # Any: one of six classes, told apart by kind
+    hook: Any = None  # Any: an opaque reference that the core only carries from dial() to here
+
+
+@dataclass(slots=True)
+class MediaCommand:
+    """Send a request to a media worker; answer with ``core.media_done(request_id, reply, now)``, always, in time.
+
+    ``node`` is the worker to which the session is pinned, empty to let the pool choose (within ``media_set``).
+    """
+
+    request_id: int
+    request: protocol.Request
+    node: str = ""
+    media_set: str = ""
+
+
+@dataclass(slots=True)
+class SaveCall:
+    """Write the record of a call to the journal. With ``wait`` the shell calls ``core.saved(key, version, ok, now)``
+    once it is stored, refused, or ``commit_timeout`` has passed, whichever is first."""
+
+    key: str
+    shard: int
+    version: int
+    record: bytes
+    wait: bool = False
+
+
+@dataclass(slots=True)
+class FinishCall:
+    """The call is over: write its CDR to the outbox and remove its record, both or neither."""
+
+    key: str
+    shard: int
+    cdr: dict[str, Any]  # Any: JSON values, fields named in sbc/b2bua/cdr.py
+    saved: bool  # False: no record was ever written, only the CDR is to go out
+
+
+@dataclass(slots=True)
+class Count:
+    """Add one to the counter of this name (:class:`sbc.telemetry.counters.Counter` member name)."""
+
+    counter: str
+    amount: int = 1
+
+
+@dataclass(slots=True)
+class Note:
+    """A line for the log, bound to a call."""
+
+    level: str
+    event: str
+    call_key: str = ""
+    fields: dict[str, Any] = field(default_factory=dict)  # Any: JSON values
+
+
+Effect = Transmit | RunRoute | MediaCommand | SaveCall | FinishCall | Count | Note

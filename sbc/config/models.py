@@ -1,0 +1,174 @@
+"""The configuration as frozen models: the only place where defaults live. Unknown keys are errors."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_LISTEN = re.compile(r"^(?P<transport>[a-z]+):(?P<host>\[[0-9a-fA-F:.]+\]|[0-9.]+):(?P<port>\d{1,5})$")
+_PORTS = re.compile(r"^(\d{1,5})-(\d{1,5})$")
+
+
+class Model(BaseModel):
+    """Base: frozen, strict about unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Listen(Model):
+    """One bound SIP socket, written ``udp:10.0.0.5:5060`` or ``udp:[2001:db8::1]:5060``."""
+
+    transport: Literal["udp"]
+    host: str
+    port: Annotated[int, Field(ge=1, le=65535)]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:  # Any: whatever the YAML held
+        if not isinstance(value, str):
+            return value
+        match = _LISTEN.match(value)
+        if match is None:
+            raise ValueError(f"{value!r} is not transport:address:port, for example udp:10.0.0.5:5060")
+        host = match["host"].strip("[]")
+        return {"transport": match["transport"], "host": str(ipaddress.ip_address(host)), "port": int(match["port"])}
+
+
+def _port_range(value: Any) -> Any:  # Any: whatever the YAML held
+    if isinstance(value, str):
+        match = _PORTS.match(value)
+        if match is None:
+            raise ValueError(f"{value!r} is not a port range, for example 30000-39999")
+        return (int(match[1]), int(match[2]))
+    return value
+
+
+PortRange = Annotated[tuple[int, int], BeforeValidator(_port_range)]
+
+
+class RealmMedia(Model):
+    """Where media faces this realm: the address we bind, the one we advertise, the ports we may use."""
+
+    address: IpAddress
+    advertise: IpAddress | None = None
+    ports: PortRange = (30000, 39999)
+
+    @field_validator("ports")
+    @classmethod
+    def _order(cls, value: tuple[int, int]) -> tuple[int, int]:
+        low, high = value
+        if not 1024 <= low < high <= 65535:
+            raise ValueError(f"{low}-{high}: the range must rise within 1024-65535")
+        return value
+
+
+class Realm(Model):
+    """A network that we face."""
+
+    listen: Annotated[list[Listen], Field(min_length=1)]
+    advertise: IpAddress | None = None
+    media: RealmMedia
+    trusted: bool = False
+    nat: Literal["auto", "always", "never"] = "never"
+    user_agent: str = ""
+
+
+def _network_list(value: Any) -> Any:  # Any: whatever the YAML held
+    return [value] if isinstance(value, str) else value
+
+
+class Peer(Model):
+    """A known source, and where calls to it go."""
+
+    realm: str
+    addresses: Annotated[list[IpNetwork], BeforeValidator(_network_list), Field(min_length=1)]
+    direction: str = ""
+    gateway: str = ""  # SIP URI that calls to this peer are sent to
+    calls_to: str = ""  # the peer that calls from this one go to, for the built-in routes
+    profile: str = "default"  # media profile
+    max_calls: Annotated[int, Field(ge=0)] = 0  # 0: no limit
+    max_cps: Annotated[float, Field(ge=0)] = 0
+
+    @field_validator("gateway")
+    @classmethod
+    def _uri(cls, value: str) -> str:
+        if value and not value.startswith(("sip:", "sips:")):
+            raise ValueError(f"{value!r} is not a SIP URI, for example sip:198.51.100.5:5060")
+        return value
+
+
+def _auto(value: Any) -> Any:  # Any: whatever the YAML held
+    return 0 if value == "auto" else value
+
+
+WorkerCount = Annotated[int, BeforeValidator(_auto), Field(ge=0, le=64)]
+
+
+class Workers(Model):
+    """How many workers; 0 (written ``auto``) is one per processor."""
+
+    sip: WorkerCount = 0
+    media: WorkerCount = 0
+
+
+class Timers(Model):
+    """SIP base timers (RFC 3261 §17.1.1.1) and our own limits."""
+
+    t1_ms: Annotated[int, Field(ge=10, le=5000)] = 500
+    t2_ms: Annotated[int, Field(ge=100, le=32000)] = 4000
+    t4_ms: Annotated[int, Field(ge=100, le=32000)] = 5000
+    invite_timeout_s: Annotated[float, Field(gt=0)] = 180.0  # Timer C, and the longest ringing
+    commit_timeout_ms: Annotated[int, Field(ge=0, le=5000)] = 50  # how long a 200 to INVITE waits for the journal
+    media_timeout_ms: Annotated[int, Field(ge=10, le=5000)] = 250  # deadline of one request to a media worker
+    dialog_lifetime_s: Annotated[int, Field(ge=60)] = 43_200
+    drain_timeout_s: Annotated[float, Field(ge=0)] = 30.0
+
+
+class Cdr(Model):
+    """Where call records go besides the database."""
+
+    csv: str = ""  # a file; empty: none
+
+
+class Management(Model):
+    """Prometheus metrics over HTTP, empty to switch off."""
+
+    metrics: str = "127.0.0.1:9090"
+
+
+class Log(Model):
+    """``auto`` is readable text on a terminal and JSON otherwise."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "text", "json"] = "auto"
+
+
+class Config(Model):
+    """The whole of ``sbc.yaml``."""
+
+    node: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]{0,62}$")] = "sbc1"
+    run_dir: str = "/run/sbc"
+    state_dir: str = "/var/lib/sbc"
+    user: str = ""  # drop privileges to this user after binding
+    workers: Workers = Workers()
+    store: str = "embedded"
+    database: str = "sqlite:////var/lib/sbc/sbc.db"
+    routes: str = ""  # a Python file; empty: the built-in routes
+    unknown_sources: Literal["drop", "refuse"] = "drop"
+    realms: Annotated[dict[str, Realm], Field(min_length=1)]
+    peers: dict[str, Peer] = {}
+    timers: Timers = Timers()
+    cdr: Cdr = Cdr()
+    management: Management = Management()
+    log: Log = Log()
+
+    @property
+    def listeners(self) -> list[tuple[str, Listen]]:
+        """Every listener with the name of its realm, in configuration order: the order of ``Flow.listener``."""
+        return [(name, listen) for name, realm in self.realms.items() for listen in realm.listen]

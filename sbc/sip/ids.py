@@ -1,0 +1,40 @@
+"""Identifiers that we mint: branches, tags and Call-IDs, from an injected source of randomness.
+
+A Call-ID of ours has a fixed shape, 24 characters of ``a-z2-7``, whose first two name the shard of the call. Every
+message of a call carries either a Call-ID of ours or the one that the caller chose, so the shard of any message
+follows from its Call-ID alone (:mod:`sbc.sip.shard`), for requests, responses, in-dialog or not.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Callable
+
+SHARDS = 1024
+ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
+MAGIC_COOKIE = "z9hG4bK"  # RFC 3261 §8.1.1.7
+CALL_ID_LENGTH = 24
+
+
+class Ids:
+    """Mints identifiers of 80 random bits or more (RFC 3261 §19.3 asks for 32)."""
+
+    def __init__(self, random_bytes: Callable[[int], bytes] = os.urandom) -> None:
+        self._random_bytes = random_bytes
+
+    def token(self) -> str:
+        """16 characters of a-z2-7: 80 random bits."""
+        return base64.b32encode(self._random_bytes(10)).decode("ascii").lower()
+
+    def branch(self) -> str:
+        """A Via branch (RFC 3261 §8.1.1.7)."""
+        return MAGIC_COOKIE + self.token()
+
+    def tag(self) -> str:
+        """A From or To tag (RFC 3261 §19.3)."""
+        return self.token()
+
+    def call_id(self, shard: int) -> str:
+        """A Call-ID that names ``shard`` (0..1023) in its first two characters."""
+        return ALPHABET[shard >> 5] + ALPHABET[shard & 31] + self.token() + self.token()[:6]
