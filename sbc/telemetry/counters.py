@@ -1,0 +1,239 @@
+"""Counters of one process in one page of shared memory: the process writes, the supervisor and the control worker read.
+
+A page is 512 words of 64 bits. One process writes it, so adding is a plain read and write, and aligned words are read
+whole by others. The supervisor makes the page before it forks: counts outlive the death of the worker, as Prometheus
+expects of a counter, and gauges start again from 0.
+
+Words 0-15 are the header, words from :data:`FIRST` the :class:`Counter` members of the signalling plane, and words from
+:data:`MEDIA_FIRST` belong to the media plane, which numbers and names them itself.
+"""
+
+from __future__ import annotations
+
+import mmap
+import time
+from collections.abc import Callable
+from enum import IntEnum
+
+WORDS = 512
+FIRST = 16
+MEDIA_FIRST = 256
+MAGIC = 0x5342_4350_4147_4531  # "SBCPAGE1"
+
+# header words
+WORD_MAGIC, WORD_PID, WORD_BEAT, WORD_START, WORD_KIND, WORD_READY, WORD_RESTARTS, WORD_GENERATION = range(8)
+
+
+class Kind(IntEnum):
+    """Which process a page belongs to."""
+
+    SUPERVISOR = 1
+    SIP = 2
+    MEDIA = 3
+    CONTROL = 4
+
+
+class Counter(IntEnum):
+    """Every counter and gauge with its help text; each drop and each refusal has a reason of its own.
+
+    Append within reason: the order is the layout, and both sides of a page always run the same build.
+    """
+
+    text: str
+
+    def __new__(cls, text: str) -> Counter:
+        word = FIRST + len(cls.__members__)
+        member = int.__new__(cls, word)
+        member._value_ = word
+        member.text = text
+        return member
+
+    OTHER = "Events whose name has no counter of its own."
+    # calls
+    CALLS_STARTED = "Calls for which an initial INVITE was admitted."
+    CALLS_ANSWERED = "Calls that were answered with a 2xx."
+    CALLS_FAILED = "Calls that ended without an answer."
+    CALLS_ENDED = "Answered calls that have ended."
+    CALLS_ACTIVE = "Calls that this worker owns now."
+    CALLS_RESUMED = "Calls taken up again from the journal."
+    RESUME_REFUSED = "Journal records that could not be resumed: truncated, hostile or of a newer version."
+    CALLS_CANCELLED = "Calls given up by the caller before an answer."
+    CALLS_RELEASED = "Calls that we ended ourselves."
+    LEG_TIMEOUTS = "Legs that never answered."
+    FAILOVERS = "Calls that went on to a further target after a failure."
+    CANCEL_CROSSED = "CANCELs that crossed a 200: the answered leg was acknowledged and ended."
+    DIALOG_EXPIRED = "Calls ended because they outlived the dialog lifetime."
+    ACK_MISSING = "Answered calls ended because no ACK came."
+    # admission
+    UNKNOWN_SOURCE_DROPPED = "Datagrams from unknown sources that were dropped."
+    UNKNOWN_SOURCE_REFUSED = "Requests from unknown sources that were refused without state."
+    MALFORMED_DROPPED = "Datagrams that did not parse and were dropped."
+    MALFORMED_REFUSED = "Requests that did not parse and were refused."
+    KEEPALIVE = "Keep-alive datagrams (RFC 5626 CRLF, empty or STUN-like) on a SIP listener."
+    MAX_CALLS_REFUSED = "Calls refused because the peer is at max_calls."
+    MAX_CPS_REFUSED = "Calls refused because the peer is above max_cps."
+    DRAINING_REFUSED = "Calls refused because the worker is draining."
+    OVERLOAD_REFUSED = "Calls refused because the worker is overloaded."
+    METHOD_REFUSED = "Requests refused for their method."
+    EXTENSION_REFUSED = "Requests refused for an extension in Require (420)."
+    MAX_FORWARDS_REFUSED = "Requests refused because Max-Forwards reached 0 (483)."
+    LOOP_REFUSED = "Requests refused as a loop or merged request (482)."
+    DIALOG_UNKNOWN = "In-dialog requests that belong to no call (481)."
+    CSEQ_REFUSED = "In-dialog requests refused for a CSeq out of order."
+    WRONG_SOURCE_REFUSED = "In-dialog messages refused because they came from a source outside the dialog's peer."
+    GLARE_REFUSED = "Requests refused because another one of the same dialog is pending (491)."
+    SDP_REFUSED = "Requests refused for their session description (488)."
+    # transactions
+    TRANSACTIONS = "Transactions opened, server and client."
+    STRAY_RESPONSE = "Responses that matched no transaction."
+    STRAY_ACK = "ACKs that matched no transaction and no dialog."
+    STRAY_CANCEL = "CANCELs that matched no INVITE (481)."
+    RETRANSMISSION_IN = "Requests and responses received again and absorbed."
+    RETRANSMISSION_OUT = "Requests and responses that we sent again."
+    TIMER_B = "INVITE client transactions without any response (Timer B)."
+    TIMER_C = "INVITE client transactions without a final response (Timer C)."
+    TIMER_F = "Non-INVITE client transactions without a final response (Timer F)."
+    TIMER_H = "INVITE server transactions without an ACK (Timer H)."
+    TIMER_L = "INVITE server transactions that left Accepted (Timer L)."
+    TIMER_M = "INVITE client transactions that left Accepted (Timer M)."
+    TRANSPORT_ERROR = "Transactions that failed for a transport error."
+    # datagrams
+    DATAGRAMS_IN = "SIP datagrams received."
+    DATAGRAMS_OUT = "SIP datagrams sent."
+    SEND_FAILED = "SIP datagrams that the kernel refused to send."
+    HANDED_OVER_OUT = "Datagrams handed to the worker that owns their shard."
+    HANDED_OVER_IN = "Datagrams that another worker handed to this one."
+    HAND_OVER_FAILED = "Datagrams lost because the owner's queue was full."
+    # routes
+    ROUTES_RUN = "Routes started."
+    ROUTE_ERRORS = "Routes that raised."
+    ROUTE_UNDECIDED = "Routes that ended without a decision (500)."
+    ROUTE_TIMEOUTS = "Routes that took longer than allowed."
+    # media control
+    MEDIA_REQUESTS = "Requests sent to media workers."
+    MEDIA_REFUSED = "Requests that a media worker refused."
+    MEDIA_TIMEOUTS = "Requests to media workers that met their deadline."
+    MEDIA_RETRIED = "Requests that were tried again on another media worker."
+    MEDIA_LATE = "Replies of media workers that came after their deadline."
+    MEDIA_SILENT = "Calls ended because no media came."
+    # store
+    JOURNAL_SAVED = "Call records written to the journal."
+    JOURNAL_LATE = "200s to INVITE that left before the journal had confirmed."
+    JOURNAL_FAILED = "Writes to the journal that failed and are kept for later."
+    JOURNAL_DROPPED = "Call records or CDRs lost because the waiting queue was full."
+    JOURNAL_WAITING = "Call records and CDRs that wait for the store now."
+    STORE_DOWN = "1 while the store is away."
+    STORE_TIMEOUTS = "Commands to the store that met their deadline."
+    STORE_CONNECTS = "Connections made to the store."
+    # CDRs
+    CDR_QUEUED = "CDRs put on the outbox stream."
+    CDR_WRITTEN = "CDRs written to the database."
+    CDR_DUPLICATE = "CDRs seen again and skipped."
+    CDR_FAILED = "Attempts to write CDRs that failed and will be repeated."
+    CDR_WAITING = "CDRs on the outbox stream that are not yet written."
+    # process
+    RELOADS = "Configurations taken over."
+    RELOADS_REFUSED = "Configurations refused for a fault; the old one serves on."
+    LOG_LINES_LOST = "Log lines lost because the log could not take them."
+    LOOP_LAG_MAX_US = "Longest delay of the event loop seen lately, in microseconds."
+    WORKER_RESPAWNS = "Workers started again after a death."
+    WORKER_HUNG = "Workers killed by the watchdog."
+
+
+GAUGES = frozenset(
+    {Counter.CALLS_ACTIVE, Counter.JOURNAL_WAITING, Counter.STORE_DOWN, Counter.CDR_WAITING, Counter.LOOP_LAG_MAX_US}
+)
+_WORD: dict[str, int] = {name: int(member) for name, member in Counter.__members__.items()}
+_OTHER = int(Counter.OTHER)
+assert FIRST + len(_WORD) <= MEDIA_FIRST
+
+
+class Page:
+    """The counters of one process.
+
+    ``words`` is the page as 512 unsigned 64-bit words; a hot path may write it directly. ``on_unknown`` is called
+    once for each name that :meth:`count` does not know, so that the process can log it.
+    """
+
+    __slots__ = ("_memory", "_unknown", "on_unknown", "words")
+
+    def __init__(self) -> None:
+        self._memory = mmap.mmap(-1, WORDS * 8)  # anonymous and shared: a fork inherits the same memory
+        self.words = memoryview(self._memory).cast("Q")
+        self.on_unknown: Callable[[str], None] | None = None
+        self._unknown: set[str] = set()
+
+    def open(self, kind: Kind, pid: int, *, now_ns: int | None = None, wall_ns: int | None = None) -> None:
+        """Begin a life: write the header, reset the gauges, keep the counters. A page opened before is a respawn."""
+        words = self.words
+        if words[WORD_MAGIC] == MAGIC:
+            words[WORD_RESTARTS] += 1
+        for gauge in GAUGES:
+            words[gauge] = 0
+        words[WORD_READY] = 0
+        words[WORD_PID] = pid
+        words[WORD_KIND] = kind
+        words[WORD_BEAT] = time.monotonic_ns() if now_ns is None else now_ns
+        words[WORD_START] = time.time_ns() if wall_ns is None else wall_ns
+        words[WORD_MAGIC] = MAGIC
+
+    def add(self, counter: int, amount: int = 1) -> None:
+        """Add to a word; a gauge may fall, but not below 0."""
+        value = self.words[counter] + amount
+        self.words[counter] = value if value > 0 else 0
+
+    def count(self, name: str, n: int = 1) -> None:
+        """Add to the counter of this name; an unknown name counts as OTHER and never raises."""
+        word = _WORD.get(name)
+        if word is None:
+            word = _OTHER
+            if name not in self._unknown and len(self._unknown) < 100:
+                self._unknown.add(name)
+                if self.on_unknown is not None:
+                    self.on_unknown(name)
+        value = self.words[word] + n
+        self.words[word] = value if value > 0 else 0
+
+    def set(self, counter: int, value: int) -> None:
+        """Set a gauge (0 or more)."""
+        self.words[counter] = value
+
+    def get(self, counter: int) -> int:
+        """Read one word."""
+        return self.words[counter]
+
+    def beat(self) -> None:
+        """Say that the process is alive: at least once a second, or the watchdog ends it after three."""
+        self.words[WORD_BEAT] = time.monotonic_ns()
+
+    def ready(self) -> None:
+        """Say that the process serves; until then its death at boot halts the whole node."""
+        self.beat()
+        self.words[WORD_READY] = 1
+
+    @property
+    def is_ready(self) -> bool:
+        return self.words[WORD_READY] == 1
+
+    @property
+    def pid(self) -> int:
+        return self.words[WORD_PID]
+
+    @property
+    def beat_ns(self) -> int:
+        """Monotonic nanoseconds of the last beat."""
+        return self.words[WORD_BEAT]
+
+    @property
+    def start_s(self) -> float:
+        """Wall-clock seconds at which the present process began."""
+        return self.words[WORD_START] / 1e9
+
+    @property
+    def restarts(self) -> int:
+        """How many times a process took over this page."""
+        return self.words[WORD_RESTARTS]
+
+    def values(self) -> dict[Counter, int]:
+        """Every counter and gauge."""
+        return {counter: self.words[counter] for counter in Counter}

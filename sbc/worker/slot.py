@@ -1,0 +1,45 @@
+"""What the supervisor gives a SIP worker: its permanent number and everything that outlives its process."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+from sbc.config.models import Config
+from sbc.telemetry.counters import Page
+
+
+@dataclass(frozen=True, slots=True)
+class SipSlot:
+    """One SIP worker. A respawned worker gets the same slot: its sockets hold what arrived meanwhile.
+
+    ``sockets``     bound UDP sockets of this slot, by listener (the index of ``Flow.listener``), non-blocking
+    ``inbox``       AF_UNIX datagram socket on which other workers hand datagrams over to this slot, non-blocking
+    ``hand_over``   write ends by slot, non-blocking; ``hand_over[slot]`` leads to the own inbox
+    ``page``        counters; call ``page.ready()`` when serving and ``page.beat()`` every second
+    ``media_endpoints``  media worker name (``media-0``) to ZeroMQ endpoint
+    ``store_url``   ``redis://``, ``rediss://``, ``sentinel://`` or ``unix:///path`` (the embedded store)
+    ``shard_key``   16 octets for :func:`sbc.sip.shard.shard_of`, the same on every start
+    """
+
+    slot: int
+    count: int
+    config: Config
+    config_path: str
+    sockets: list[socket.socket]
+    inbox: socket.socket
+    hand_over: list[socket.socket]
+    page: Page
+    media_endpoints: dict[str, str]
+    store_url: str
+    shard_key: bytes
+
+    @property
+    def name(self) -> str:
+        return f"sip {self.slot}"
+
+    @property
+    def control_path(self) -> str:
+        """The Unix socket on which this worker answers the control worker."""
+        return str(Path(self.config.run_dir) / f"sip-{self.slot}.sock")
