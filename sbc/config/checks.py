@@ -1,0 +1,155 @@
+"""What no single value can tell: whether the parts of a configuration fit each other and this machine."""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import os
+import pwd
+from collections.abc import Iterable
+
+from sbc.config.models import Config
+from sbc.config.source import Path, Source, dotted
+
+STORE_SCHEMES = ("redis", "rediss", "unix", "sentinel")
+# Linux: struct sockaddr_un holds 108 octets with the final 0.
+UNIX_PATH_MAX = 107
+LONGEST_SOCKET_NAME = "/control.sock.0"
+
+
+def cross_check(config: Config, read: Source) -> None:
+    """Add to ``read`` every fault between values; the paths of ``config`` are absolute."""
+    _listeners(config, read)
+    _media_ports(config, read)
+    _advertised(config, read)
+    _peers(config, read)
+    _place(config, read)
+    _store(config, read)
+
+
+def _did_you_mean(word: str, known: Iterable[str]) -> str:
+    names = list(known)
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    if close:
+        return f", did you mean '{close[0]}'?"
+    return f"; there is {', '.join(names)}" if 0 < len(names) <= 8 else ""
+
+
+def _listeners(config: Config, read: Source) -> None:
+    bound: dict[tuple[str, int, int], list[tuple[str, Path]]] = {}
+    for realm, settings in config.realms.items():
+        for index, listen in enumerate(settings.listen):
+            path: Path = ("realms", realm, "listen", index)
+            address = ipaddress.ip_address(listen.host)
+            text = f"{listen.transport}:{f'[{address}]' if address.version == 6 else address}:{listen.port}"
+            for other, where in bound.get((listen.transport, address.version, listen.port), []):
+                if other == listen.host:
+                    read.fault(path, f"{text} is taken by {dotted(where)}")
+                elif address.is_unspecified or ipaddress.ip_address(other).is_unspecified:
+                    read.fault(path, f"{text} overlaps with {dotted(where)}, as one of them listens on every address")
+            bound.setdefault((listen.transport, address.version, listen.port), []).append((listen.host, path))
+            if address.is_unspecified and settings.advertise is None:
+                read.fault(path, f"{text} listens on every address, so the realm must say which one to advertise")
+
+
+def _media_ports(config: Config, read: Source) -> None:
+    taken: list[tuple[str, str, int, int]] = []  # address, realm, low, high
+    for realm, settings in config.realms.items():
+        path: Path = ("realms", realm, "media", "ports")
+        address, (low, high) = str(settings.media.address), settings.media.ports
+        if settings.media.address.is_unspecified and settings.media.advertise is None:
+            read.fault(("realms", realm, "media", "address"), "this is every address, so say which one to advertise")
+        for other_address, other, other_low, other_high in taken:
+            if address == other_address and low <= other_high and other_low <= high:
+                read.fault(
+                    path,
+                    f"{low}-{high} overlaps with {other_low}-{other_high} of realms.{other}.media.ports "
+                    f"on the same address {address}",
+                )
+        taken.append((address, realm, low, high))
+        for name, listen in config.listeners:
+            if listen.host == address and low <= listen.port <= high:
+                read.fault(path, f"{low}-{high} covers port {listen.port}, on which realms.{name} listens for SIP")
+
+
+def _advertised(config: Config, read: Source) -> None:
+    for realm, settings in config.realms.items():
+        families = {ipaddress.ip_address(listen.host).version for listen in settings.listen}
+        if settings.advertise is not None and settings.advertise.version not in families:
+            read.fault(
+                ("realms", realm, "advertise"),
+                f"{settings.advertise} is IPv{settings.advertise.version}, "
+                f"but the realm listens on IPv{families.pop()} only",
+            )
+        media = settings.media
+        if media.advertise is not None and media.advertise.version != media.address.version:
+            read.fault(
+                ("realms", realm, "media", "advertise"),
+                f"{media.advertise} is IPv{media.advertise.version}, but the address is IPv{media.address.version}",
+            )
+
+
+def _peers(config: Config, read: Source) -> None:
+    owners: dict[tuple[str, str], str] = {}
+    for name, peer in config.peers.items():
+        path: Path = ("peers", name)
+        if peer.realm not in config.realms:
+            known = _did_you_mean(peer.realm, config.realms)
+            read.fault((*path, "realm"), f"no realm is called '{peer.realm}'{known}")
+        if peer.calls_to:
+            target = config.peers.get(peer.calls_to)
+            if target is None:
+                known = _did_you_mean(peer.calls_to, config.peers)
+                read.fault((*path, "calls_to"), f"no peer is called '{peer.calls_to}'{known}")
+            elif not target.gateway:
+                read.fault((*path, "calls_to"), f"peers.{peer.calls_to} has no gateway to send calls to")
+        for index, network in enumerate(peer.addresses):
+            owner = owners.setdefault((peer.realm, str(network)), name)
+            if owner != name:
+                at = (*path, "addresses", index)
+                read.fault(at if read.has(at) else at[:-1], f"{network} belongs to peers.{owner} in the same realm")
+
+
+def _place(config: Config, read: Source) -> None:
+    longest = config.run_dir + LONGEST_SOCKET_NAME
+    if len(os.fsencode(longest)) > UNIX_PATH_MAX:
+        most = UNIX_PATH_MAX - len(LONGEST_SOCKET_NAME)
+        read.fault(("run_dir",), f"{config.run_dir} is too long for the Unix sockets in it: at most {most} octets")
+    if config.routes:
+        _routes(config.routes, read)
+    if config.user:
+        try:
+            pwd.getpwnam(config.user)
+        except KeyError:
+            read.fault(("user",), f"there is no user '{config.user}' on this machine: useradd --system {config.user}")
+    if config.management.metrics:
+        host, colon, port = config.management.metrics.rpartition(":")
+        try:
+            ipaddress.ip_address(host.strip("[]"))
+            usable = bool(colon) and 1 <= int(port) <= 65535
+        except ValueError:
+            usable = False
+        if not usable:
+            read.fault(
+                ("management", "metrics"),
+                f"'{config.management.metrics}' is not address:port, for example 127.0.0.1:9090",
+            )
+
+
+def _routes(path: str, read: Source) -> None:
+    try:
+        with open(path, "rb") as file:
+            compile(file.read(), path, "exec")
+    except OSError as error:
+        read.fault(("routes",), f"cannot read {path}: {(error.strerror or str(error)).lower()}")
+    except (SyntaxError, ValueError) as error:
+        line = f" in line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
+        read.fault(("routes",), f"{path} is not Python{line}: {getattr(error, 'msg', error)}")
+
+
+def _store(config: Config, read: Source) -> None:
+    scheme = config.store.partition("://")[0]
+    if config.store != "embedded" and (scheme not in STORE_SCHEMES or "://" not in config.store):
+        read.fault(("store",), f"'{config.store}' is neither 'embedded' nor a URL: {', '.join(STORE_SCHEMES)}://…")
+    if ":" not in config.database:
+        read.fault(("database",), f"'{config.database}' is not a database URL, for example sqlite:///sbc.db")
