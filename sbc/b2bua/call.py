@@ -1,0 +1,209 @@
+"""The call: an A leg, its branches on the B side, media, and what its routes have said about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sbc.b2bua.tables import CallState
+from sbc.sip.flow import Flow
+
+if TYPE_CHECKING:
+    from sbc.b2bua.effects import RunRoute
+    from sbc.b2bua.leg import Leg
+    from sbc.sip.message import Message
+    from sbc.transaction.timers import Timer
+
+# Failures of one target that another target may well not share (RFC 3261 §21: 408, 5xx that are not about the request).
+# 486, 600 and 603 are answers of the called user: nobody is asked again.
+FAIL_OVER_STATUSES = frozenset({408, 480, 500, 502, 503, 504})
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a branch goes.
+
+    ``uri`` is the Request-URI, SIP with a user part as it is to be sent; its host must be an IP literal unless ``flow``
+    says where to send it. ``realm`` chooses the listener (the realm's first) unless ``flow`` does. ``peer`` is the
+    configured peer behind the target ('' for none), ``gateway`` its name in CDRs. ``timeout_s``: the branch fails with
+    408 when it has no final answer after so long; 0 leaves that to Timer C.
+    """
+
+    uri: str
+    realm: str
+    flow: Flow | None = None
+    peer: str = ""
+    timeout_s: float = 0.0
+    gateway: str = ""
+
+
+@dataclass(slots=True)
+class Attempt:
+    """What became of one branch. ``status`` 0 while open; ``pdd_ms`` is the time to the first reply above 100, or -1."""
+
+    gateway: str
+    uri: str
+    leg: str
+    status: int = 0
+    pdd_ms: int = -1
+    started: float = 0.0
+
+    @property
+    def may_fail_over(self) -> bool:
+        """Whether another target may be tried for this failure."""
+        return self.status in FAIL_OVER_STATUSES
+
+
+class Call:
+    """One call. Routes read it, and set ``media_profile``, ``media_set``, ``variables``, ``flags`` and ``lifetime_s``.
+
+    ``media_profile`` None: SDP passes octet for octet, media flows directly. ``key`` names the call in the journal, in
+    the CDR and as media session. ``variables`` hold JSON values and survive a resume, as do ``flags``.
+    """
+
+    __slots__ = (
+        "a",
+        "admitted_peers",
+        "answer_wall",
+        "answered_at",
+        "attempts",
+        "b",
+        "body",
+        "branches",
+        "cause",
+        "decided",
+        "ended_at",
+        "flags",
+        "from_uri",
+        "has_media",
+        "hung_up_by",
+        "lifetime_s",
+        "lifetime_timer",
+        "media_node",
+        "media_profile",
+        "media_set",
+        "next_target",
+        "offer_from",
+        "on_branch",
+        "on_failure",
+        "on_reply",
+        "pending_route",
+        "request",
+        "resumed",
+        "ruri",
+        "saved",
+        "shard",
+        "start_wall",
+        "started_at",
+        "state",
+        "status",
+        "status_text",
+        "targets",
+        "to_uri",
+        "variables",
+        "version",
+    )
+
+    def __init__(self, key: str, shard: int, a: Leg, now: float, wall: float) -> None:
+        self.key = key
+        self.shard = shard
+        self.a = a
+        self.branches: list[Leg] = []  # in order of their making: b1, b2 ...
+        self.b: Leg | None = None  # the branch that answered, or before that the only one that could
+        self.state = CallState.SETUP
+        self.request: Message | None = None  # the initial INVITE; None in a resumed call
+        self.body = b""  # the offer that the INVITE carried
+        self.from_uri = ""
+        self.to_uri = ""
+        self.ruri = ""
+        # what routes decide
+        self.media_profile: str | None = None
+        self.media_set = ""
+        self.variables: dict[str, Any] = {}  # Any: JSON values of the route author
+        self.flags: set[str] = set()
+        self.lifetime_s = 0.0  # 0: the node's
+        self.targets: tuple[Target, ...] = ()
+        self.next_target = 0
+        # Any: opaque route functions, carried from dial() into RunRoute effects
+        self.on_branch: Any = None
+        self.on_reply: Any = None
+        self.on_failure: Any = None
+        self.decided = False
+        self.pending_route: RunRoute | None = None
+        # media
+        self.media_node = ""
+        self.has_media = False  # a session was opened, so it must be deleted
+        self.offer_from: Leg | None = None  # who made the offer that nobody has answered yet (RFC 3264 §4)
+        # life
+        self.started_at = now
+        self.start_wall = wall
+        self.answered_at = 0.0
+        self.answer_wall = 0.0
+        self.ended_at = 0.0
+        self.lifetime_timer: Timer | None = None
+        self.admitted_peers: tuple[str, ...] = ()
+        self.resumed = False
+        # outcome
+        self.attempts: list[Attempt] = []
+        self.status = 0
+        self.status_text = ""
+        self.hung_up_by = ""
+        self.cause = 0
+        # journal
+        self.version = 0
+        self.saved = False
+
+    @property
+    def direction(self) -> str:
+        """The direction of the A side's peer, as configured."""
+        return self.a.direction
+
+    @property
+    def has_next(self) -> bool:
+        """Whether a target of the last ``dial`` is left."""
+        return self.next_target < len(self.targets)
+
+    @property
+    def best_status(self) -> int:
+        """The status of the best final answer so far (RFC 3261 §16.7 step 6): a 6xx, else the lowest class; 0: none.
+
+        Within a class the first answer wins, but 503 only where there is nothing else of its class.
+        """
+        finals = [attempt.status for attempt in self.attempts if attempt.status >= 300]
+        return min(finals, key=_preference) if finals else 0
+
+    def legs(self) -> Iterator[Leg]:
+        """The A leg, then every branch that was made."""
+        yield self.a
+        yield from self.branches
+
+    def other(self, leg: Leg) -> Leg | None:
+        """The leg at the other end of the call from ``leg``."""
+        return self.b if leg is self.a else self.a
+
+    def describe(self) -> dict[str, Any]:  # Any: JSON values
+        """What ``sbc calls`` shows of a call."""
+        b = self.b
+        return {
+            "key": self.key,
+            "state": self.state.name.lower(),
+            "since": self.start_wall,
+            "answered": self.answer_wall,
+            "from": self.from_uri,
+            "to": self.to_uri,
+            "a_peer": self.a.peer,
+            "b_peer": b.peer if b else "",
+            "a_realm": self.a.realm,
+            "b_realm": b.realm if b else "",
+            "direction": self.direction,
+            "a_call_id": self.a.dialog.call_id,
+            "b_call_id": b.dialog.call_id if b else "",
+            "media_node": self.media_node,
+            "resumed": self.resumed,
+        }
+
+
+def _preference(status: int) -> tuple[int, int]:
+    """Sort key of RFC 3261 §16.7 step 6."""
+    return (0 if status >= 600 else status // 100, status == 503)

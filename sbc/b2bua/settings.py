@@ -1,0 +1,88 @@
+"""What the core must know about its node: immutable, replaced as a whole on reload."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from sbc.b2bua.effects import RouteKind
+
+# Headers of a request or response that cross to the other leg as they are. Everything that is not here and that we do
+# not write ourselves stays behind: an unknown header may carry an address of the side that it came from.
+PASS_HEADERS = frozenset({"Subject", "Priority", "Content-Type", "Content-Disposition", "Content-Language", "Accept"})
+
+
+class Source(Protocol):
+    """Who a message came from: a configured peer, the realm it is in, and its direction for the routes."""
+
+    @property
+    def peer(self) -> str: ...
+    @property
+    def realm(self) -> str: ...
+    @property
+    def direction(self) -> str: ...
+
+
+class AdmissionPolicy(Protocol):
+    """Who may speak to us, and how many calls they may have (``sbc.policy.admission.Admission``)."""
+
+    def admit(self, listener: int, host: str) -> Source | None:
+        """The peer behind a source address on a listener; None for a stranger."""
+
+    def open_call(self, peer: str, now: float) -> int | None:
+        """Count a call of this peer; a status to refuse it with when a limit is reached (then it is not counted)."""
+
+    def close_call(self, peer: str) -> None:
+        """A call that was counted has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerSettings:
+    """One bound SIP socket, in the order of ``Flow.listener``; ``advertised_*`` is what peers are told."""
+
+    realm: str
+    transport: str
+    host: str
+    port: int
+    advertised_host: str
+    advertised_port: int
+
+
+@dataclass(frozen=True, slots=True)
+class RealmSettings:
+    """A network that we face. ``user_agent`` empty: no User-Agent or Server header is sent there.
+
+    ``nat``: ``always`` sends requests inside a dialog to where the other side's last message came from, ``never`` to
+    its Contact, ``auto`` to its Contact unless that is a private address other than the one seen.
+    """
+
+    name: str
+    trusted: bool = False
+    user_agent: str = ""
+    nat: Literal["auto", "always", "never"] = "never"
+
+
+@dataclass(frozen=True, slots=True)
+class CoreSettings:
+    """Everything that the core takes from the configuration. Times in seconds.
+
+    ``routes`` names the kinds for which the routes module has a registered route, so that no effect is made where
+    nobody listens (REQUEST is always asked for). ``t1_s`` .. ``timer_c_s`` as in RFC 3261 table 4.
+    ``shard_key`` is the node's secret for :func:`sbc.sip.shard.shard_of`.
+    """
+
+    node: str
+    listeners: tuple[ListenerSettings, ...]
+    realms: Mapping[str, RealmSettings]
+    admission: AdmissionPolicy
+    shard_key: bytes
+    unknown_sources: Literal["drop", "refuse"] = "drop"
+    routes: frozenset[RouteKind] = frozenset({RouteKind.REQUEST})
+    t1_s: float = 0.5
+    t2_s: float = 4.0
+    t4_s: float = 5.0
+    timer_c_s: float = 180.0
+    dialog_lifetime_s: float = 43_200.0
+    drain_retry_after_s: int = 10
+    pass_headers: frozenset[str] = field(default=PASS_HEADERS)

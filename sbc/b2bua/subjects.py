@@ -1,0 +1,103 @@
+"""What routes act on: the subjects of RunRoute effects, and the targets that they dial.
+
+The classes hold what the core knows; the author's view of them (async methods, checks) is the facade in sbc/routing,
+which changes what is mutable here and calls the decisions of :class:`sbc.b2bua.core.Core`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sbc.b2bua.call import Attempt, Call, Target
+from sbc.errors import SipSyntaxError
+from sbc.sip.flow import Flow
+from sbc.sip.message import Message
+
+if TYPE_CHECKING:
+    from sbc.b2bua.leg import Leg
+    from sbc.b2bua.settings import Source
+
+__all__ = ["Attempt", "BadMessage", "Branch", "Call", "LocalRequest", "ReplyEvent", "Target"]
+
+
+class Branch:
+    """One outgoing INVITE, complete, before it is sent: ``uri``, ``headers`` and ``body`` may still be changed.
+
+    ``headers`` are those above what the dialog needs (Via, Max-Forwards, From, To, Call-ID, CSeq and Contact are ours
+    alone and not in the list).
+    """
+
+    __slots__ = ("body", "call", "dropped", "headers", "leg", "target", "uri")
+
+    def __init__(
+        self, call: Call, leg: Leg, target: Target, uri: str, headers: list[tuple[str, str]], body: bytes
+    ) -> None:
+        self.call = call
+        self.leg = leg
+        self.target = target
+        self.uri = uri
+        self.headers = headers
+        self.body = body
+        self.dropped = False
+
+    def drop(self) -> None:
+        """Do not send this branch: it counts as failed with 480."""
+        self.dropped = True
+
+
+class ReplyEvent:
+    """A reply above 100 to a branch, before it is relayed: status, reason, headers and body may be changed.
+
+    ``received`` is what came; ``status`` may be changed within its class only (a 200 cannot become a 180), and
+    ``headers`` are those that we add to our reply, on top of the ones that the dialog needs.
+    """
+
+    __slots__ = ("body", "call", "dropped", "headers", "leg", "reason", "received", "status")
+
+    def __init__(
+        self, call: Call, leg: Leg, received: Message, headers: list[tuple[str, str]], body: bytes, reason: str
+    ) -> None:
+        self.call = call
+        self.leg = leg
+        self.received = received
+        self.status = received.status
+        self.reason = reason
+        self.headers = headers
+        self.body = body
+        self.dropped = False
+
+    def drop(self) -> None:
+        """Do not relay this provisional reply; ValueError for a final one, which somebody waits for."""
+        if self.received.status >= 200:
+            raise ValueError("only a provisional reply can be dropped")
+        self.dropped = True
+
+
+@dataclass(slots=True)
+class BadMessage:
+    """Octets that are no SIP message, from a known source. ``core.reply_bad(bad, status, now)`` answers, once.
+
+    ``answerable`` tells whether enough of it could be read to build an answer (RFC 3261 §8.2.6).
+    """
+
+    data: bytes
+    flow: Flow
+    source: Source
+    error: SipSyntaxError
+    answerable: bool
+    answered: bool = False
+
+
+@dataclass(slots=True)
+class LocalRequest:
+    """A request that this node originates in a dialog (a BYE at the end of a lifetime ...), before it is sent.
+
+    ``headers`` are those on top of the ones that the dialog needs; ``headers`` and ``body`` may be changed.
+    """
+
+    call: Call
+    leg: Leg
+    method: str
+    headers: list[tuple[str, str]]
+    body: bytes = b""
