@@ -1,0 +1,219 @@
+#include "forward.h"
+
+#include <arpa/inet.h>
+#include <string.h>
+
+#define MAX_DROPOUT 3000 /* RFC 3550 A.1 */
+#define MAX_MISORDER 100
+#define TRANSIT_BREAK_S 5 /* a larger step is a new time base, not jitter */
+
+static inline uint16_t read16(const uint8_t *p) { return (uint16_t)(p[0] << 8 | p[1]); }
+
+static inline uint32_t read32(const uint8_t *p) {
+    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
+static inline int same_address(const struct address *a, const struct address *b) {
+    return memcmp(a, b, sizeof *a) == 0;
+}
+
+static inline int same_ip(const struct address *a, const struct address *b) {
+    return a->family == b->family && memcmp(a->ip, b->ip, sizeof a->ip) == 0;
+}
+
+/* RFC 3550 §5.1: fixed header, CSRC list and header extension must fit. */
+static enum reason check_rtp(const uint8_t *data, uint32_t length) {
+    if (length < 12) return SHORT;
+    if (data[0] >> 6 != 2) return BAD_VERSION;
+    uint32_t header = 12 + 4 * (uint32_t)(data[0] & 15);
+    if (data[0] & 16) {
+        if (length < header + 4) return SHORT;
+        header += 4 + 4 * (uint32_t)read16(data + header + 2);
+    }
+    return length < header ? SHORT : FORWARD;
+}
+
+/* RFC 3550 A.2, without asking for SR or RR first (RFC 5506). SRTCP is opaque beyond its first 8 octets. */
+static enum reason check_rtcp(const uint8_t *data, uint32_t length, int secure) {
+    uint32_t at = 0;
+    if (length < 8) return SHORT;
+    if (data[0] >> 6 != 2) return BAD_VERSION;
+    if (data[1] < 192 || data[1] > 223) return BAD_RTCP;
+    if (secure) return FORWARD;
+    while (at < length) {
+        if (length - at < 4 || data[at] >> 6 != 2) return BAD_RTCP;
+        uint32_t part = 4 + 4 * (uint32_t)read16(data + at + 2);
+        if (part > length - at) return BAD_RTCP;
+        at += part;
+    }
+    return FORWARD;
+}
+
+static uint64_t run_lost(const struct rule *r) {
+    uint64_t expected = r->max_sequence - r->base_sequence + 1;
+    return expected > r->received ? expected - r->received : 0;
+}
+
+static void start_run(struct rule *r, uint32_t ssrc, uint16_t sequence, uint32_t timestamp, uint32_t transit) {
+    if (r->has_ssrc) r->lost_before += run_lost(r);
+    r->has_ssrc = 1;
+    r->ssrc = ssrc;
+    r->base_sequence = r->max_sequence = 0x10000u + sequence; /* room for one that was sent earlier */
+    r->received = 1;
+    r->seen = 1;
+    r->bad_sequence = NO_SEQUENCE;
+    r->transit = transit;
+    r->last_timestamp = timestamp;
+}
+
+/* RFC 3550 A.1 (sequence) and A.8 (jitter). */
+static void track(struct rule *r, const uint8_t *data, uint64_t now_ns) {
+    uint16_t sequence = read16(data + 2);
+    uint32_t timestamp = read32(data + 4), ssrc = read32(data + 8);
+    uint32_t transit = (uint32_t)(now_ns / 1000 * r->clock_rate_hz / 1000000) - timestamp;
+    if (!r->has_ssrc || r->ssrc != ssrc) {
+        start_run(r, ssrc, sequence, timestamp, transit);
+        return;
+    }
+    uint16_t ahead = (uint16_t)(sequence - (uint16_t)r->max_sequence);
+    if (ahead == 0) {
+        r->duplicates++;
+    } else if (ahead < MAX_DROPOUT) {
+        r->max_sequence += ahead;
+        r->seen = ahead < 64 ? r->seen << ahead | 1 : 1;
+        r->received++;
+        r->bad_sequence = NO_SEQUENCE;
+        if (timestamp != r->last_timestamp) { /* parts of one frame or one RFC 4733 event say nothing of jitter */
+            int64_t step = (int32_t)(transit - r->transit);
+            if (step < 0) step = -step;
+            if (step < (int64_t)TRANSIT_BREAK_S * r->clock_rate_hz)
+                r->jitter_q4 += (uint32_t)step - ((r->jitter_q4 + 8) >> 4);
+            r->transit = transit;
+            r->last_timestamp = timestamp;
+        }
+    } else if (ahead <= 0x10000 - MAX_MISORDER) { /* a jump: believed when the next one follows it */
+        if (r->bad_sequence == sequence)
+            start_run(r, ssrc, sequence, timestamp, transit);
+        else
+            r->bad_sequence = (uint16_t)(sequence + 1);
+    } else {
+        uint32_t behind = 0x10000u - ahead;
+        if (behind < 64 && r->seen >> behind & 1) {
+            r->duplicates++;
+            return;
+        }
+        if (behind < 64) r->seen |= (uint64_t)1 << behind;
+        r->received++;
+        r->reordered++;
+        if (r->max_sequence - behind < r->base_sequence) r->base_sequence = r->max_sequence - behind;
+    }
+}
+
+static int proven(const struct rule *r, const struct address *source, const struct address *signalled) {
+    return same_ip(source, signalled) || same_ip(source, &r->signalling);
+}
+
+/* The address is complete before the flag says so: a successor that finds the flag unset starts from the signalled one. */
+static void latch_rtp(struct rule *r, const struct address *source) {
+    if (!same_address(&r->rtp_remote, source)) {
+        r->rtp_remote = *source;
+        if (!r->rtcp_latched || !same_ip(&r->rtcp_remote, source)) {
+            r->rtcp_latched = 0;
+            r->rtcp_remote = *source;
+            r->rtcp_remote.port = htons((uint16_t)(ntohs(source->port) + 1));
+        }
+    }
+    __asm__ volatile("" ::: "memory");
+    r->rtp_latched = 1;
+}
+
+/* May this source speak for the leg? *tentative: it may for now, but it was not learned. */
+static enum reason check_rtp_source(struct rule *r, const uint8_t *data, const struct address *source, int *latched,
+                                    int *tentative) {
+    if (r->rtp_latched) return same_address(source, &r->rtp_remote) ? FORWARD : WRONG_SOURCE;
+    if (!same_address(source, &r->rtp_remote) && !proven(r, source, &r->rtp_signalled)) {
+        uint16_t sequence = read16(data + 2);
+        uint32_t ssrc = read32(data + 8);
+        if (!(r->flags & FLAG_BEHIND_NAT)) return WRONG_SOURCE;
+        if (same_address(source, &r->candidate) && r->candidate_ssrc == ssrc &&
+            (uint16_t)(r->candidate_sequence + 1) == sequence) {
+            r->probation++;
+        } else {
+            r->candidate = *source;
+            r->candidate_ssrc = ssrc;
+            r->probation = 1;
+        }
+        r->candidate_sequence = sequence;
+        if (r->probation <= UNLATCHED_PACKETS) {
+            if (r->relayed_unlatched >= UNLATCHED_PACKETS) return UNLATCHED_LIMIT;
+            r->relayed_unlatched++;
+            *tentative = 1;
+            return FORWARD;
+        }
+    }
+    latch_rtp(r, source);
+    *latched = 1;
+    return FORWARD;
+}
+
+static enum reason check_rtcp_source(struct rule *r, int on_rtcp_port, const struct address *source, int *latched) {
+    if (!on_rtcp_port) { /* RFC 5761: lives with RTP, never latches for it */
+        if (r->rtp_latched) return same_address(source, &r->rtp_remote) ? FORWARD : WRONG_SOURCE;
+        return proven(r, source, &r->rtp_signalled) ? FORWARD : WRONG_SOURCE;
+    }
+    if (r->rtcp_latched) return same_address(source, &r->rtcp_remote) ? FORWARD : WRONG_SOURCE;
+    if (r->rtp_latched ? !same_ip(source, &r->rtp_remote) : !proven(r, source, &r->rtcp_signalled)) return WRONG_SOURCE;
+    r->rtcp_remote = *source;
+    __asm__ volatile("" ::: "memory");
+    r->rtcp_latched = 1;
+    *latched = 2;
+    return FORWARD;
+}
+
+enum reason rule_inspect(struct rule *rules, uint32_t index, int on_rtcp_port, const uint8_t *data, uint32_t length,
+                         const struct address *source, uint64_t now_ns, struct verdict *verdict) {
+    struct rule *r = &rules[index], *target;
+    int latched = 0, tentative = 0;
+    int rtcp = on_rtcp_port || (length >= 2 && data[1] >= 192 && data[1] <= 223);
+    enum reason reason = rtcp ? check_rtcp(data, length, r->flags & FLAG_SECURE) : check_rtp(data, length);
+    if (reason == FORWARD)
+        reason = rtcp ? check_rtcp_source(r, on_rtcp_port, source, &latched)
+                      : check_rtp_source(r, data, source, &latched, &tentative);
+    verdict->latched = (uint8_t)latched;
+    if (reason != FORWARD) {
+        r->refused++;
+        return reason;
+    }
+    r->last_arrival_ns = now_ns;
+    if (rtcp) {
+        r->rtcp_in++;
+    } else {
+        r->packets_in++;
+        r->bytes_in += length;
+        if (!tentative) track(r, data, now_ns);
+    }
+    if (r->peer == NO_RULE) {
+        r->refused++;
+        return NO_PEER;
+    }
+    target = &rules[r->peer];
+    verdict->target = r->peer;
+    verdict->rtcp = (uint8_t)rtcp;
+    verdict->from_rtp_port = !rtcp || target->flags & FLAG_RTCP_MUX;
+    if (!(verdict->from_rtp_port ? target->rtp_remote.family : target->rtcp_remote.family)) {
+        r->refused++;
+        return NO_REMOTE;
+    }
+    return FORWARD;
+}
+
+void rule_sent(struct rule *target, int rtcp, uint32_t length) {
+    if (rtcp) {
+        target->rtcp_out++;
+    } else {
+        target->packets_out++;
+        target->bytes_out += length;
+    }
+}
+
+void rule_refused(struct rule *rule) { rule->refused++; }

@@ -1,0 +1,66 @@
+/* The forward rule: flat memory shared by C, Python (media/rules.py mirrors it field by field) and a successor process. */
+#ifndef PORTCULLIS_RULE_H
+#define PORTCULLIS_RULE_H
+
+#include <stdint.h>
+
+#define NO_RULE 0xffffffffu
+#define NO_SEQUENCE 0x10000u
+#define UNLATCHED_PACKETS 3
+#define FLAG_IN_USE 1
+#define FLAG_BEHIND_NAT 2
+#define FLAG_RTCP_MUX 4
+#define FLAG_SECURE 8
+
+/* media.counters.Reason */
+enum reason {
+    FORWARD = 0,
+    SHORT,
+    BAD_VERSION,
+    BAD_RTCP,
+    WRONG_SOURCE,
+    UNLATCHED_LIMIT,
+    NO_PEER,
+    NO_REMOTE,
+    TOO_LONG,
+    SEND_FAILED,
+    CLOSED,
+};
+
+/* Words of the counters page that C adds to: media.counters.MediaCounter */
+enum {
+    PAGE_PACKETS_RELAYED = 16,
+    PAGE_BYTES_RELAYED = 17,
+    PAGE_RTCP_RELAYED = 18,
+    PAGE_WAKEUPS = 19,
+    PAGE_LATCHES = 20,
+    PAGE_EVENTS_LOST = 21,
+    PAGE_DROP_BASE = 32,
+};
+
+struct address {
+    uint16_t family; /* 0: none */
+    uint16_t port;   /* network order */
+    uint8_t ip[16];  /* IPv4: the first four */
+};
+
+struct rule {
+    uint64_t packets_in, bytes_in, packets_out, bytes_out, rtcp_in;
+    uint64_t rtcp_out, refused, last_arrival_ns, duplicates, reordered;
+    uint64_t seen, lost_before, received, base_sequence, max_sequence;
+    uint32_t ssrc, transit, last_timestamp, jitter_q4, clock_rate_hz;
+    uint32_t bad_sequence, peer;
+    int32_t rtp_fd, rtcp_fd;
+    uint32_t candidate_ssrc;
+    uint16_t candidate_sequence, local_port;
+    uint8_t probation, relayed_unlatched, rtp_latched, rtcp_latched;
+    uint8_t has_ssrc, flags;
+    uint16_t reserved;
+    struct address rtp_remote, rtcp_remote, rtp_signalled, rtcp_signalled, signalling, candidate;
+    uint32_t reserved_end;
+};
+
+_Static_assert(sizeof(struct address) == 20, "media.rules.Address");
+_Static_assert(sizeof(struct rule) == 296, "media.rules.Rule");
+
+#endif

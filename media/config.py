@@ -1,0 +1,51 @@
+"""What a media worker is told when it starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+# Words (u64) of a counters page, see media.counters.
+PAGE_WORDS = 512
+
+
+@dataclass(frozen=True, slots=True)
+class RealmInterface:
+    """Where media faces one realm.
+
+    ``address`` is bound, ``advertise`` (empty: the same) is shown in SDP, ``ports`` is the inclusive range of this worker.
+    ``nat`` tells whether legs of this realm may be learned from packets of a foreign address: ``always``, ``never``, or
+    ``auto`` for those that signalled a private address other than the one that their signalling came from.
+    """
+
+    address: str
+    advertise: str = ""
+    ports: tuple[int, int] = (30000, 39999)
+    nat: Literal["auto", "always", "never"] = "auto"
+
+    def share(self, slot: int, count: int) -> RealmInterface:
+        """The part of the port range that belongs to worker ``slot`` of ``count``: equal, disjoint, of whole pairs."""
+        low = self.ports[0] + self.ports[0] % 2
+        pairs = (self.ports[1] + 1 - low) // 2
+        first, end = pairs * slot // count, pairs * (slot + 1) // count
+        return RealmInterface(self.address, self.advertise, (low + 2 * first, low + 2 * end - 1), self.nat)
+
+
+@dataclass(frozen=True, slots=True)
+class MediaConfig:
+    """One media worker.
+
+    ``state_fd`` is shared memory of at least ``media.state.state_size(capacity)`` octets that outlives the worker, -1 for
+    none; ``page`` a memoryview of ``PAGE_WORDS`` u64 for counters, None for none. ``capacity`` is in sessions.
+    ``collect_us`` is the longest wait that collects a batch of packets while traffic is dense, 0 for none.
+    """
+
+    slot: int
+    endpoint: str
+    realms: dict[str, RealmInterface]
+    state_fd: int = -1
+    page: memoryview | None = None
+    capacity: int = 8192
+    media_timeout_s: float = 60.0
+    quarantine_s: float = 2.0
+    collect_us: int = 500

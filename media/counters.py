@@ -1,0 +1,79 @@
+"""Names of the words in a media worker's counters page: an array of u64 in shared memory, one writer, many readers.
+
+Words 0 to 4 are the header that every process shares (magic, pid, heartbeat in monotonic ns, start in wall ns, kind);
+counters begin at word 16. Each drop reason and each refusal has a word of its own. The compiled datapath adds to the
+words below 64 by number (``ext/c/rule.h``), Python to the others.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from media.protocol import REFUSALS
+
+WORD_MAGIC, WORD_PID, WORD_HEARTBEAT_NS, WORD_START_NS, WORD_KIND = range(5)
+DROP_BASE = 32
+REFUSED_BASE = 96
+
+
+class Reason(IntEnum):
+    """Why the datapath did not forward a packet; ``enum reason`` of ``ext/c/rule.h``."""
+
+    FORWARD = 0
+    SHORT = 1  # shorter than its own header says
+    BAD_VERSION = 2  # not RTP or RTCP version 2
+    BAD_RTCP = 3  # an RTCP part that does not fit, or RTP on an RTCP port
+    WRONG_SOURCE = 4  # not the address that this leg was latched to or may come from
+    UNLATCHED_LIMIT = 5  # a leg behind NAT that has used up what it may send before its latch
+    NO_PEER = 6  # no answer yet, or the stream has no other side
+    NO_REMOTE = 7  # the other side has told no address (yet)
+    TOO_LONG = 8  # longer than our buffer
+    SEND_FAILED = 9  # the kernel refused it
+    CLOSED = 10  # the rule went away while the packet was waiting
+
+
+class MediaCounter(IntEnum):
+    """Word numbers. Those marked gauge are levels, all others only rise."""
+
+    PACKETS_RELAYED = 16
+    BYTES_RELAYED = 17
+    RTCP_RELAYED = 18
+    WAKEUPS = 19
+    LATCHES = 20
+    EVENTS_LOST = 21
+
+    DROP_SHORT = DROP_BASE + Reason.SHORT
+    DROP_BAD_VERSION = DROP_BASE + Reason.BAD_VERSION
+    DROP_BAD_RTCP = DROP_BASE + Reason.BAD_RTCP
+    DROP_WRONG_SOURCE = DROP_BASE + Reason.WRONG_SOURCE
+    DROP_UNLATCHED_LIMIT = DROP_BASE + Reason.UNLATCHED_LIMIT
+    DROP_NO_PEER = DROP_BASE + Reason.NO_PEER
+    DROP_NO_REMOTE = DROP_BASE + Reason.NO_REMOTE
+    DROP_TOO_LONG = DROP_BASE + Reason.TOO_LONG
+    DROP_SEND_FAILED = DROP_BASE + Reason.SEND_FAILED
+    DROP_CLOSED = DROP_BASE + Reason.CLOSED
+
+    SESSIONS_ACTIVE = 64  # gauge
+    PORTS_FREE = 65  # gauge: pairs, over all realms
+    PORTS_QUARANTINED = 66  # gauge
+    SESSIONS_OPENED = 72
+    SESSIONS_RESUMED = 73  # taken over from the worker before this one
+    SESSIONS_UNRESUMABLE = 74  # half written, damaged, or its ports were taken
+    CONTROL_REQUESTS = 80
+    CONTROL_REPEATED = 81  # answered from the cache
+    NOTIFICATIONS = 82
+    MEDIA_TIMEOUTS = 83
+    REPLIES_UNDELIVERED = 84
+
+    REFUSED_MALFORMED = REFUSED_BASE + 0
+    REFUSED_UNKNOWN_REALM = REFUSED_BASE + 1
+    REFUSED_UNKNOWN_SESSION = REFUSED_BASE + 2
+    REFUSED_UNKNOWN_LEG = REFUSED_BASE + 3
+    REFUSED_NO_PORTS = REFUSED_BASE + 4
+    REFUSED_DRAINING = REFUSED_BASE + 5
+    REFUSED_FULL = REFUSED_BASE + 6
+    REFUSED_UNSUPPORTED = REFUSED_BASE + 7
+
+
+GAUGES = frozenset({MediaCounter.SESSIONS_ACTIVE, MediaCounter.PORTS_FREE, MediaCounter.PORTS_QUARANTINED})
+REFUSED = {code: MediaCounter["REFUSED_" + code.upper()] for code in list(REFUSALS)[:8]}

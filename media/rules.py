@@ -1,0 +1,134 @@
+"""The forward rule as flat memory: the ctypes mirror of ``struct rule`` in ``ext/c/rule.h``.
+
+A rule is one stream of one leg: the port pair that faces the leg, where the leg is, whom it sends to, and its counters.
+The compiled datapath, the reference datapath and a respawned worker all read this same memory.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import ipaddress
+import socket
+from enum import IntFlag
+
+IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+NO_RULE = 0xFFFFFFFF
+NO_SEQUENCE = 0x10000  # bad_sequence: no jump is pending
+UNLATCHED_PACKETS = 3  # what a leg behind NAT may send from an unproven source before its latch
+
+
+class RuleFlag(IntFlag):
+    """Bits of ``Rule.flags``."""
+
+    IN_USE = 1
+    BEHIND_NAT = 2  # a foreign source may be learned
+    RTCP_MUX = 4  # this leg takes RTCP on its RTP port (RFC 5761)
+    SECURE = 8  # SRTP passed through: RTCP beyond its first header is opaque
+
+
+class Address(ctypes.Structure):
+    """IP address and port; ``family`` 0 is none, ``port`` is in network order, IPv4 uses the first 4 octets."""
+
+    family: int
+    port: int
+    ip: ctypes.Array[ctypes.c_ubyte]
+    _fields_ = [("family", ctypes.c_uint16), ("port", ctypes.c_uint16), ("ip", ctypes.c_uint8 * 16)]  # noqa: RUF012
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Address) and bytes(self) == bytes(other)
+
+    __hash__ = None  # type: ignore[assignment]  # mutable memory
+
+    def __str__(self) -> str:
+        if not self.family:
+            return ""
+        if self.family == socket.AF_INET:
+            return f"{socket.inet_ntop(socket.AF_INET, bytes(self.ip)[:4])}:{socket.ntohs(self.port)}"
+        return f"[{socket.inet_ntop(socket.AF_INET6, bytes(self.ip))}]:{socket.ntohs(self.port)}"
+
+
+ADDRESS_BYTES = ctypes.sizeof(Address)
+NO_ADDRESS = bytes(ADDRESS_BYTES)
+
+
+def pack_address(ip: IpAddress | None, port: int) -> bytes:
+    """The octets of an Address; all zero (none) for no address, an unspecified one, or port 0."""
+    if ip is None or ip.is_unspecified or not port:
+        return NO_ADDRESS
+    family = socket.AF_INET if ip.version == 4 else socket.AF_INET6
+    return int(family).to_bytes(2, "little") + port.to_bytes(2, "big") + ip.packed.ljust(16, b"\0")
+
+
+class Rule(ctypes.Structure):
+    """One stream of one leg. Counters named ``in`` are what the leg sent, ``out`` what we sent to it."""
+
+    packets_in: int
+    bytes_in: int
+    packets_out: int
+    bytes_out: int
+    rtcp_in: int
+    rtcp_out: int
+    refused: int
+    last_arrival_ns: int  # monotonic; set when the rule is made, so that silence counts from then
+    duplicates: int
+    reordered: int
+    seen: int  # bit n: extended sequence number max_sequence - n has arrived
+    lost_before: int  # of earlier sources
+    received: int  # of the present source, without duplicates
+    base_sequence: int  # extended sequence numbers, offset by 65536
+    max_sequence: int
+    ssrc: int
+    transit: int
+    last_timestamp: int
+    jitter_q4: int  # RFC 3550 A.8: sixteenths of a clock tick
+    clock_rate_hz: int
+    bad_sequence: int
+    peer: int  # index of the rule that gets what arrives here, or NO_RULE
+    rtp_fd: int
+    rtcp_fd: int
+    candidate_ssrc: int
+    candidate_sequence: int
+    local_port: int
+    probation: int
+    relayed_unlatched: int
+    rtp_latched: int
+    rtcp_latched: int
+    has_ssrc: int
+    flags: int
+    rtp_remote: Address  # where we send
+    rtcp_remote: Address
+    rtp_signalled: Address  # what the leg described
+    rtcp_signalled: Address
+    signalling: Address  # where its signalling came from (port unused)
+    candidate: Address  # unproven source of a leg behind NAT
+    _fields_ = [  # noqa: RUF012
+        *((name, ctypes.c_uint64) for name in ("packets_in", "bytes_in", "packets_out", "bytes_out", "rtcp_in")),
+        *((name, ctypes.c_uint64) for name in ("rtcp_out", "refused", "last_arrival_ns", "duplicates", "reordered")),
+        *((name, ctypes.c_uint64) for name in ("seen", "lost_before", "received", "base_sequence", "max_sequence")),
+        *((name, ctypes.c_uint32) for name in ("ssrc", "transit", "last_timestamp", "jitter_q4", "clock_rate_hz")),
+        *((name, ctypes.c_uint32) for name in ("bad_sequence", "peer")),
+        ("rtp_fd", ctypes.c_int32),
+        ("rtcp_fd", ctypes.c_int32),
+        ("candidate_ssrc", ctypes.c_uint32),
+        ("candidate_sequence", ctypes.c_uint16),
+        ("local_port", ctypes.c_uint16),
+        *((name, ctypes.c_uint8) for name in ("probation", "relayed_unlatched", "rtp_latched", "rtcp_latched")),
+        ("has_ssrc", ctypes.c_uint8),
+        ("flags", ctypes.c_uint8),
+        ("reserved", ctypes.c_uint16),
+        *((name, Address) for name in ("rtp_remote", "rtcp_remote", "rtp_signalled", "rtcp_signalled")),
+        ("signalling", Address),
+        ("candidate", Address),
+        ("reserved_end", ctypes.c_uint32),
+    ]
+
+
+RULE_BYTES = ctypes.sizeof(Rule)
+
+
+def lost_packets(rule: Rule) -> int:
+    """RFC 3550 A.3: expected minus received, over all sources that this stream had; never below 0."""
+    if not rule.has_ssrc:
+        return rule.lost_before
+    return rule.lost_before + max(0, rule.max_sequence - rule.base_sequence + 1 - rule.received)

@@ -1,0 +1,124 @@
+"""The arena: everything that must survive the death of a media worker, in memory that its supervisor holds.
+
+Layout: one header page, then ``capacity`` session slots, then ``capacity * RULES_PER_SESSION`` rules. A session slot holds
+a generation and a bounded JSON identity (session, legs, realms, rule numbers). The generation is odd while the slot and
+its rules are being written: a successor that finds it odd drops the session. Rules named by no slot are free.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import struct
+
+from media.rules import RULE_BYTES, Rule
+
+MAGIC = 0x504F52544D454431  # "PORTMED1"
+LAYOUT = 1
+HEADER_BYTES = 4096
+SLOT_BYTES = 2048
+RULES_PER_SESSION = 4  # two legs of one stream, and as much again for forks and video: a pool, not a limit per session
+_HEADER = struct.Struct("<QIIQQ")  # magic, layout, rule size, capacity, epoch (number of workers that used it)
+_SLOT = struct.Struct("<II")  # generation, length of the JSON
+BLOB_BYTES = SLOT_BYTES - _SLOT.size
+
+
+def state_size(capacity: int) -> int:
+    """Octets of shared memory that a worker of ``capacity`` sessions needs (sparse: touched only as far as used)."""
+    return HEADER_BYTES + capacity * (SLOT_BYTES + RULES_PER_SESSION * RULE_BYTES)
+
+
+STATE_SIZE = state_size  # the name used by docs/contracts.md
+
+
+class Arena:
+    """Session slots and rules over shared (``state_fd``) or private (-1) memory.
+
+    ``resumed`` tells whether the memory held a state of the same layout; if not, it was initialised.
+    """
+
+    def __init__(self, state_fd: int, capacity: int) -> None:
+        size = state_size(capacity)
+        if state_fd >= 0 and os.fstat(state_fd).st_size < size:
+            os.ftruncate(state_fd, size)
+        self.capacity = capacity
+        self.memory = mmap.mmap(state_fd, size)
+        magic, layout, rule_bytes, held, epoch = _HEADER.unpack_from(self.memory, 0)
+        self.resumed = (magic, layout, rule_bytes, held) == (MAGIC, LAYOUT, RULE_BYTES, capacity)
+        if not self.resumed:
+            if magic:
+                self.memory[:] = bytes(size)
+            epoch = 0
+        self.epoch = epoch + 1
+        _HEADER.pack_into(self.memory, 0, MAGIC, LAYOUT, RULE_BYTES, capacity, self.epoch)
+        self.rules_offset = HEADER_BYTES + capacity * SLOT_BYTES
+        self.rules = (Rule * (capacity * RULES_PER_SESSION)).from_buffer(self.memory, self.rules_offset)
+        self.free_slots = list(range(capacity - 1, -1, -1))
+        self.free_rules = list(range(len(self.rules) - 1, -1, -1))
+
+    def begin(self, slot: int) -> None:
+        """Mark a slot as being written; idempotent until ``commit``."""
+        at = HEADER_BYTES + slot * SLOT_BYTES
+        generation, length = _SLOT.unpack_from(self.memory, at)
+        _SLOT.pack_into(self.memory, at, generation | 1, length)
+
+    def commit(self, slot: int, blob: bytes) -> None:
+        """Store the identity of a slot (empty: the slot is free) and end its being written; the blob must fit."""
+        at = HEADER_BYTES + slot * SLOT_BYTES
+        generation, _ = _SLOT.unpack_from(self.memory, at)
+        self.memory[at + _SLOT.size : at + _SLOT.size + len(blob)] = blob
+        _SLOT.pack_into(self.memory, at, generation | 1, len(blob))
+        struct.pack_into("<I", self.memory, at, ((generation | 1) + 1) & 0xFFFFFFFF)
+
+    def scan(self) -> tuple[dict[int, bytes], int]:
+        """Identities by slot as a predecessor left them, and how many slots were caught half written (now free)."""
+        found: dict[int, bytes] = {}
+        half_written = 0
+        for slot in range(self.capacity):
+            at = HEADER_BYTES + slot * SLOT_BYTES
+            generation, length = _SLOT.unpack_from(self.memory, at)
+            if generation & 1:
+                half_written += 1
+                self.commit(slot, b"")
+            elif 0 < length <= BLOB_BYTES:
+                found[slot] = self.memory[at + _SLOT.size : at + _SLOT.size + length]
+        return found, half_written
+
+    def take_slot(self) -> int | None:
+        """A free slot, already marked as being written, or None."""
+        if not self.free_slots:
+            return None
+        slot = self.free_slots.pop()
+        self.begin(slot)
+        return slot
+
+    def release_slot(self, slot: int) -> None:
+        """Free a slot; its rules must have been freed before."""
+        self.commit(slot, b"")
+        self.free_slots.append(slot)
+
+    def take_rule(self) -> int | None:
+        """A free rule, cleared, or None."""
+        if not self.free_rules:
+            return None
+        index = self.free_rules.pop()
+        ctypes.memset(ctypes.addressof(self.rules[index]), 0, RULE_BYTES)
+        return index
+
+    def release_rule(self, index: int) -> None:
+        """Free a rule; the datapath must have closed its sockets before."""
+        self.rules[index].flags = 0
+        self.free_rules.append(index)
+
+    def keep(self, slots: set[int], rules: set[int]) -> None:
+        """After a scan: these are in use, all others free (and committed empty)."""
+        for slot in range(self.capacity):
+            at = HEADER_BYTES + slot * SLOT_BYTES
+            if slot not in slots and _SLOT.unpack_from(self.memory, at)[1]:
+                self.commit(slot, b"")
+        self.free_slots = [slot for slot in range(self.capacity - 1, -1, -1) if slot not in slots]
+        self.free_rules = [index for index in range(len(self.rules) - 1, -1, -1) if index not in rules]
+        for index in self.free_rules:
+            if self.rules[index].flags:
+                self.rules[index].flags = 0
