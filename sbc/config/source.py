@@ -85,7 +85,7 @@ def read(text: str | bytes, file: str) -> Source:
         mark = error.problem_mark or error.context_mark
         place = (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
         said = " ".join(part for part in (error.context, error.problem) if part)
-        source.faults.append(Fault(file, *place, "", f"not YAML: {said}"))
+        source.faults.append(Fault(file, place[0], place[1], "", f"not YAML: {said}"))
     except (YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
         source.faults.append(Fault(file, 1, 1, "", f"not YAML: {error}".splitlines()[0]))
     else:
