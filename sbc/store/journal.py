@@ -1,0 +1,463 @@
+"""The journal: what another process needs to go on with our calls, and the outbox of CDRs.
+
+A worker's memory is the authority for its calls; the store is what someone else resumes from. So nothing here blocks or
+raises into the caller, and what the store did not confirm is kept (the latest record of each call, and finished CDRs in
+order) until it does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from functools import partial
+from itertools import count as counting
+from itertools import islice
+from typing import Any, NamedTuple
+
+import orjson
+
+from sbc.b2bua.effects import FinishCall, SaveCall
+from sbc.store.breaker import State
+from sbc.store.keys import CDR_FIELD, QUARANTINE_TTL_S, RECORD_TTL_MARGIN_S, Keys, is_member, member_of
+from sbc.store.pipe import Pipe, Refusal, Reply, StoreAway
+from sbc.store.script import Script, unknown
+from sbc.store.url import StoreAddress
+
+Done = Callable[[bool], None]
+Note = Callable[[str, str, dict[str, Any]], None]  # level, event, fields; Any: log fields are free
+
+CDR_CAPACITY = 100_000
+_TICK_S = 1.0
+_REPLAY_WINDOW = 128  # commands of a replay that may be under way: a turn of the loop stays short
+_SHARDS_AT_ONCE = 64
+_RECORDS_AT_ONCE = 64
+
+
+class StoredCall(NamedTuple):
+    """A record as :meth:`Journal.load` found it; ``key`` may be the digest of the call's own key."""
+
+    key: str
+    shard: int
+    record: bytes
+
+
+class _Finished:
+    """A CDR on its way to the outbox."""
+
+    __slots__ = ("cdr", "key", "sent", "shard", "with_record")
+
+    def __init__(self, key: str, shard: int, cdr: bytes, with_record: bool) -> None:
+        self.key = key
+        self.shard = shard
+        self.cdr = cdr
+        self.with_record = with_record
+        self.sent = False  # issued to the pipe and not yet answered
+
+
+class Journal:
+    """Saves, finishes and loads the calls of one worker. All of it runs in the worker's event loop.
+
+    ``commit_timeout_s``  each ``done`` is called within this; it is the deadline of each command too (0: nobody waits)
+    ``lifetime_s``        the longest dialog; the store forgets an abandoned record some minutes after that
+    ``epoch``             of this owner: a record of a later epoch is never overwritten
+    ``on_restored``       the store came back without some of what it held: answer with :meth:`republish`
+    ``count``, ``note``   counters by name with an amount, and log lines
+    """
+
+    def __init__(
+        self,
+        address: StoreAddress,
+        node: str,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        commit_timeout_s: float = 0.05,
+        lifetime_s: int = 43_200,
+        epoch: int = 0,
+        on_restored: Callable[[], None] | None = None,
+        count: Callable[[str, int], None] | None = None,
+        note: Note | None = None,
+        cdr_capacity: int = CDR_CAPACITY,
+        pipe: Pipe | None = None,
+    ) -> None:
+        self.on_restored = on_restored
+        self._loop = loop
+        self._keys = Keys(node)
+        self._nobody_waits = commit_timeout_s <= 0
+        self._ttl_s = lifetime_s + RECORD_TTL_MARGIN_S
+        self._epoch = epoch
+        self._count = count or (lambda _name, _amount: None)
+        self._note = note or (lambda _level, _event, _fields: None)
+        self._cdr_capacity = cdr_capacity
+        deadline_s = 0.05 if self._nobody_waits else max(0.005, commit_timeout_s)
+        self._pipe = pipe or Pipe(address, loop, deadline_s=deadline_s, count=lambda name: self._count(name, 1))
+        self._pipe.on_ready = self._connected
+        self._pipe.on_change = self._state_changed
+        self._save = Script("save")
+        self._finish = Script("finish")
+        self._unsaved: dict[str, SaveCall] = {}  # by call key: the latest that the store has not confirmed
+        self._unsent: dict[int, _Finished] = {}  # in order of their end
+        self._sequence = counting()
+        self._replay_cdrs: deque[int] = deque()
+        self._replay_records: deque[str] = deque()
+        self._republishing: Iterator[SaveCall] | None = None
+        self._republish_due = False
+        self._replaying = 0
+        self._refused = False  # the store said no to something since the last replay
+        self._run_id = ""
+        self._marker = b""
+        self._ticker: asyncio.TimerHandle | None = None
+        self._arrived: asyncio.Future[None] | None = None
+        self._drained: asyncio.Future[None] | None = None
+        self._shown_waiting = 0
+        self._shown_down = 0
+
+    # -- life
+
+    def start(self) -> None:
+        """Begin to connect. Everything else may be called before."""
+        self._pipe.start()
+        self._tick()
+
+    async def ready(self, timeout_s: float) -> bool:
+        """Wait until the store answers, at most ``timeout_s``; whether it does."""
+        if self._pipe.state is State.READY:
+            return True
+        self._arrived = self._loop.create_future()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._arrived
+        except TimeoutError:
+            return False
+        finally:
+            self._arrived = None
+        return True
+
+    async def close(self, timeout_s: float = 1.0) -> int:
+        """Wait until all is stored, at most ``timeout_s``, and disconnect; how much was left unstored."""
+        if self.waiting:
+            self._drained = self._loop.create_future()
+            try:
+                async with asyncio.timeout(timeout_s):
+                    await self._drained
+            except TimeoutError:
+                pass
+            finally:
+                self._drained = None
+        if self._ticker is not None:
+            self._ticker.cancel()
+        self._pipe.close()
+        return self.waiting
+
+    @property
+    def waiting(self) -> int:
+        """Records and CDRs that the store has not confirmed."""
+        return len(self._unsaved) + len(self._unsent)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so many CDRs wait that new calls should be refused."""
+        return len(self._unsent) >= self._cdr_capacity
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the circuit is open."""
+        return self._pipe.is_open
+
+    # -- the hot path
+
+    def save(self, effect: SaveCall, done: Done | None = None) -> None:
+        """Store the record; ``done(True)`` once it, or a newer one, is stored, ``done(False)`` when that failed, the
+        store is away or ``commit_timeout_s`` has passed. Then it is kept, and stored later."""
+        self._unsaved[effect.key] = effect
+        if self._pipe.is_open:
+            self._count("JOURNAL_FAILED", 1)
+            if done is not None:
+                done(False)
+            return
+        if self._nobody_waits and done is not None:
+            done(False)
+            done = None
+        self._send_save(effect, done)
+
+    def finish(self, effect: FinishCall) -> None:
+        """Put the CDR on the outbox and remove the record, both or neither; repeated until confirmed.
+
+        After a lost reply the stream may hold the CDR twice; its ``id`` keeps the table at one row.
+        """
+        unconfirmed = self._unsaved.pop(effect.key, None)
+        cdr = _json(effect.cdr)
+        if len(self._unsent) >= 2 * self._cdr_capacity:
+            # new calls were refused long before this; the log is the last place for it
+            self._count("JOURNAL_DROPPED", 1)
+            self._note("error", "CDR lost: too many wait for the store", {"cdr": effect.cdr})
+            return
+        sequence = next(self._sequence)
+        item = _Finished(effect.key, effect.shard, cdr, effect.saved or unconfirmed is not None)
+        self._unsent[sequence] = item
+        if self._replay_cdrs:
+            self._replay_cdrs.append(sequence)  # behind those that ended earlier
+        elif not self._pipe.is_open:
+            self._send_finish(sequence, item)
+
+    def republish(self, records: Iterable[SaveCall]) -> None:
+        """Store all of these again, a window at a time: the iterable is drawn from as the store confirms."""
+        self._republishing = iter(records)
+        self._pump()
+
+    def _send_save(self, effect: SaveCall, done: Done | None, *, source: bool = False) -> None:
+        member = member_of(effect.key)
+        send = self._save.send_source if source else self._save.send
+        send(
+            self._pipe,
+            partial(self._saved, effect, done),
+            2,
+            self._keys.call(member),
+            self._keys.shard(effect.shard),
+            b"1 %d %d\n%b" % (self._epoch, effect.version, effect.record),
+            self._ttl_s,
+            member,
+        )
+
+    def _saved(self, effect: SaveCall, done: Done | None, reply: Reply) -> None:
+        if reply == 1 or reply == 0:
+            if self._unsaved.get(effect.key) is effect:
+                del self._unsaved[effect.key]
+            self._count("JOURNAL_SAVED", 1)
+            if done is not None:
+                done(True)
+            if self._drained is not None:
+                self._settle()
+            return
+        self._count("JOURNAL_FAILED", 1)
+        if reply == -1:
+            self._unsaved.pop(effect.key, None)
+            self._note("error", "a later owner holds this call", {"call": effect.key})
+        elif unknown(reply):
+            if self._unsaved.get(effect.key) is effect:
+                self._send_save(effect, None, source=True)
+        elif isinstance(reply, Refusal):
+            self._was_refused(reply)
+        if done is not None:
+            done(False)
+
+    def _send_finish(self, sequence: int, item: _Finished, *, source: bool = False) -> None:
+        item.sent = True
+        on_reply = partial(self._finished, sequence, item)
+        if not item.with_record:
+            self._pipe.send(on_reply, "XADD", self._keys.cdr_stream, "*", CDR_FIELD, item.cdr)
+            return
+        member = member_of(item.key)
+        send = self._finish.send_source if source else self._finish.send
+        send(
+            self._pipe,
+            on_reply,
+            3,
+            self._keys.call(member),
+            self._keys.shard(item.shard),
+            self._keys.cdr_stream,
+            member,
+            CDR_FIELD,
+            item.cdr,
+        )
+
+    def _finished(self, sequence: int, item: _Finished, reply: Reply) -> None:
+        item.sent = False
+        if not isinstance(reply, Exception):
+            del self._unsent[sequence]
+            self._count("CDR_QUEUED", 1)
+            if self._drained is not None:
+                self._settle()
+        elif unknown(reply):
+            self._send_finish(sequence, item, source=True)
+        elif isinstance(reply, Refusal):
+            if "WRONGTYPE" in str(reply):  # foreign content in the place of the stream
+                self._pipe.send(_ignore, "RENAME", self._keys.cdr_stream, self._keys.bad("cdr"))
+            self._was_refused(reply)
+
+    def _was_refused(self, reply: Refusal) -> None:
+        if not self._refused:
+            self._note("error", "the store refused to write", {"reason": str(reply)})
+        self._refused = True  # tried again at the next tick
+
+    def _settle(self) -> None:
+        if self._drained is not None and not self._drained.done() and not self.waiting:
+            self._drained.set_result(None)
+
+    # -- what waited, after an outage
+
+    def _connected(self) -> None:
+        """The pipe is ready. Scripts first, then whether this is the store that we knew."""
+        self._save.load(self._pipe)
+        self._finish.load(self._pipe)
+        # another run of the server may hold less: restarted, restored from a snapshot, or a promoted replica
+        if self._run_id and self._pipe.run_id != self._run_id:
+            self._republish_due = True
+        self._run_id = self._pipe.run_id
+        self._look_at_marker()
+        self._begin_replay()
+        if self._arrived is not None and not self._arrived.done():
+            self._arrived.set_result(None)
+
+    def _begin_replay(self) -> None:
+        self._replay_cdrs = deque(sequence for sequence, item in self._unsent.items() if not item.sent)
+        self._replay_records = deque(self._unsaved)
+        self._pump()
+
+    def _pump(self) -> None:
+        """Send what waited, CDRs first and in order, as far as the window lets us."""
+        while self._replaying < _REPLAY_WINDOW and self._pipe.state is State.READY:
+            if self._replay_cdrs:
+                sequence = self._replay_cdrs.popleft()
+                if (item := self._unsent.get(sequence)) is not None and not item.sent:
+                    self._send_finish(sequence, item)
+                    self._pace()
+            elif self._replay_records:
+                if (effect := self._unsaved.get(self._replay_records.popleft())) is not None:
+                    self._send_save(effect, None)
+                    self._pace()
+            elif self._republishing is not None:
+                if (record := next(self._republishing, None)) is None:
+                    self._republishing = None
+                    self._republish_due = False
+                    return
+                self._unsaved[record.key] = record
+                self._send_save(record, None)
+                self._pace()
+            else:
+                return
+
+    def _pace(self) -> None:
+        """An ECHO behind each replayed command tells that its turn is over, whatever became of it."""
+        self._replaying += 1
+        self._pipe.send(self._paced, "ECHO", "")
+
+    def _paced(self, reply: Reply) -> None:
+        self._replaying -= 1
+        if not isinstance(reply, StoreAway):
+            self._pump()
+            return
+        self._replay_cdrs.clear()  # the next connect begins again with what is left
+        self._replay_records.clear()
+        self._republishing = None
+
+    def _look_at_marker(self) -> None:
+        """A key that every worker of the node knows: gone, or another one, the store has been emptied."""
+        mine = os.urandom(8).hex().encode()
+        self._pipe.send(partial(self._seen_marker, mine), "SET", self._keys.marker, mine, "NX", "GET")
+
+    def _seen_marker(self, mine: bytes, reply: Reply) -> None:
+        if isinstance(reply, Refusal):
+            if "WRONGTYPE" in str(reply):
+                self._pipe.send(_ignore, "DEL", self._keys.marker)
+            self._was_refused(reply)
+        if isinstance(reply, Exception):
+            return
+        found = reply if isinstance(reply, bytes) else mine
+        known, self._marker = self._marker, found
+        if known and found != known:
+            self._republish_due = True
+            self._republishing = None
+        if self._republish_due and self._republishing is None and self.on_restored is not None:
+            self._note("warning", "the store lost what it held: all live calls are written again", {})
+            self.on_restored()
+
+    def _tick(self) -> None:
+        self._ticker = self._loop.call_later(_TICK_S, self._tick)
+        if self._pipe.state is State.READY:
+            self._look_at_marker()
+            if self._refused and not self._replaying:
+                self._refused = False
+                self._begin_replay()
+        self._show()
+
+    def _show(self) -> None:
+        """Bring the gauges up to date."""
+        waiting, down = self.waiting, int(self._pipe.state is not State.READY)
+        if waiting != self._shown_waiting:
+            self._count("JOURNAL_WAITING", waiting - self._shown_waiting)
+            self._shown_waiting = waiting
+        if down != self._shown_down:
+            self._count("STORE_DOWN", down - self._shown_down)
+            self._shown_down = down
+
+    def _state_changed(self, state: State, reason: str) -> None:
+        if state is State.OPEN and not self._shown_down:
+            self._note("error", "the store is away: calls go on, their state is kept here", {"reason": reason})
+        elif state is State.READY and self._shown_down:
+            self._note("info", "the store is back", {"waiting": self.waiting})
+        if state in (State.OPEN, State.READY):
+            self._show()
+
+    # -- at start
+
+    async def load(self, shards: Iterable[int]) -> AsyncIterator[StoredCall]:
+        """Every record of these shards, whatever it holds: the core judges. Raises StoreError when the store is away.
+
+        Foreign content in an index, and members whose record is gone, are removed on the way.
+        """
+        remaining = iter(shards)
+        while batch := list(islice(remaining, _SHARDS_AT_ONCE)):
+            replies = await asyncio.gather(
+                *(self._pipe.call("SMEMBERS", self._keys.shard(shard)) for shard in batch), return_exceptions=True
+            )
+            members: list[tuple[int, str]] = []
+            for shard, reply in zip(batch, replies, strict=True):
+                if isinstance(reply, Refusal):
+                    self._note("error", "a foreign value in place of an index", {"shard": shard})
+                    self._pipe.send(_ignore, "DEL", self._keys.shard(shard))
+                elif isinstance(reply, BaseException):
+                    raise reply
+                else:
+                    members += self._proper(shard, reply)
+            for start in range(0, len(members), _RECORDS_AT_ONCE):
+                async for stored in self._records(members[start : start + _RECORDS_AT_ONCE]):
+                    yield stored
+
+    def _proper(self, shard: int, found: list[bytes]) -> Iterator[tuple[int, str]]:
+        for raw in found:
+            member = raw.decode("utf-8", "replace")
+            if is_member(member):
+                yield shard, member
+            else:
+                self._pipe.send(_ignore, "SREM", self._keys.shard(shard), raw)
+
+    async def _records(self, members: list[tuple[int, str]]) -> AsyncIterator[StoredCall]:
+        values = await self._pipe.call("MGET", *(self._keys.call(member) for _, member in members))
+        for (shard, member), value in zip(members, values, strict=True):
+            if value is None:  # expired, or not even a string
+                self._pipe.send(_ignore, "SREM", self._keys.shard(shard), member)
+            else:
+                header, newline, record = value.partition(b"\n")
+                yield StoredCall(member, shard, record if newline and header[:2] == b"1 " else value)
+
+    def quarantine(self, key: str, shard: int) -> None:
+        """Set aside a record that the core could not read: kept for a day under another name, never loaded again."""
+        member = member_of(key)
+        self._pipe.send(_ignore, "RENAME", self._keys.call(member), self._keys.bad(member))
+        self._pipe.send(_ignore, "EXPIRE", self._keys.bad(member), QUARANTINE_TTL_S)
+        self._pipe.send(_ignore, "SREM", self._keys.shard(shard), member)
+
+
+def _ignore(_: Reply) -> None:
+    """For commands whose failure is met again by whatever comes next."""
+
+
+def _json(cdr: dict[str, Any]) -> bytes:  # Any: JSON values
+    try:
+        return orjson.dumps(cdr)
+    except TypeError:  # octets that are no UTF-8 (surrogateescape), or a value that JSON does not know
+        return orjson.dumps(_encodable(cdr))
+
+
+def _encodable(value: object) -> object:
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    if isinstance(value, dict):
+        return {str(_encodable(str(name))): _encodable(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_encodable(item) for item in value]
+    if value is None or isinstance(value, bool | int | float):
+        return value if not isinstance(value, int) or -(2**63) <= value < 2**64 else str(value)
+    return _encodable(str(value))

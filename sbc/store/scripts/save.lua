@@ -1,0 +1,24 @@
+-- Writes the record of a call, unless a newer one is there. Header of a value: "1 <epoch> <version>\n".
+-- KEYS: record, index of the shard. ARGV: header with record, time to live in seconds, member.
+-- Returns 1 written, 0 the same or a newer version is there, -1 a later owner holds the call.
+local held = redis.pcall('GETRANGE', KEYS[1], 0, 47)
+local epoch, version
+if type(held) == 'string' and held ~= '' then
+  epoch, version = string.match(held, '^1 (%d+) (%d+)\n')
+end
+if epoch then
+  local our_epoch, our_version = string.match(ARGV[1], '^1 (%d+) (%d+)\n')
+  epoch, our_epoch = tonumber(epoch), tonumber(our_epoch)
+  if epoch > our_epoch then return -1 end
+  if epoch == our_epoch and tonumber(version) >= tonumber(our_version) then return 0 end
+  redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+  return 1
+end
+-- new, or foreign content in our place: SET replaces any type, and the index must know the member
+redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+local added = redis.pcall('SADD', KEYS[2], ARGV[3])
+if type(added) == 'table' then
+  redis.call('DEL', KEYS[2])
+  redis.call('SADD', KEYS[2], ARGV[3])
+end
+return 1
