@@ -1,0 +1,170 @@
+"""The transaction layer: which message belongs to which transaction (RFC 3261 §17.1.3, §17.2.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sbc.sip.flow import Flow
+from sbc.sip.message import Message
+from sbc.transaction import tables as t
+from sbc.transaction.client import ClientTransaction, ClientUser, InviteClient, NonInviteClient
+from sbc.transaction.server import InviteServer, Key, NonInviteServer, ServerTransaction, is_unique
+from sbc.transaction.timers import Settings, TimerQueue
+
+__all__ = ["ClientTransaction", "ClientUser", "ServerTransaction", "Settings", "TimerQueue", "TransactionLayer"]
+
+_DATAGRAM = frozenset({"udp"})  # transports that lose messages
+
+
+class TransactionLayer:
+    """All transactions of one core. `len` is how many live.
+
+    `transmit(flow, data)` sends; `count(name)` counts: TRANSACTIONS, RETRANSMISSION_IN, RETRANSMISSION_OUT,
+    STRAY_RESPONSE, STRAY_ACK, TIMER_B, TIMER_C, TIMER_F, TIMER_H, TIMER_CANCEL.
+    """
+
+    def __init__(
+        self,
+        timers: TimerQueue,
+        settings: Settings,
+        transmit: Callable[[Flow, bytes], None],
+        count: Callable[[str], None],
+    ) -> None:
+        self.timers = timers
+        self.settings = settings
+        self.transmit = transmit
+        self.count = count
+        self._clients: dict[tuple[str, str], ClientTransaction] = {}  # by branch and method
+        self._servers: dict[Key, ServerTransaction] = {}
+        self._initial: dict[Key, ServerTransaction] = {}  # requests without To tag, for §8.2.2.2
+        self._unreliable = t.durations(settings, reliable=False)
+        self._reliable = t.durations(settings, reliable=True)
+
+    def __len__(self) -> int:
+        return len(self._clients) + len(self._servers)
+
+    # Requests
+
+    def receive_request(self, msg: Message, flow: Flow, now: float) -> ServerTransaction | None:
+        """A new transaction, or None for what was absorbed: a request that came again (the last response leaves
+        again) and the ACK to a refusal. Give ACK to :meth:`match_ack` first; one that matches nothing is counted.
+        """
+        method = msg.method
+        if method == "ACK":
+            if not self.match_ack(msg, now):
+                self.count("STRAY_ACK")
+            return None
+        key = _server_key(msg, method)
+        tx = self._servers.get(key)
+        if tx is not None:
+            tx._step(t.REQUEST, msg, now)
+            return None
+        merge_key = None
+        if method != "CANCEL" and not msg.to_tag:
+            merge_key = _merge_key(msg)
+        tx = (InviteServer if method == "INVITE" else NonInviteServer)(self, msg, flow, key, merge_key)
+        self._servers[key] = tx
+        if merge_key is not None:
+            self._initial.setdefault(merge_key, tx)
+        self.count("TRANSACTIONS")
+        tx._enter(t.PROCEEDING if method == "INVITE" else t.TRYING, now)
+        return tx
+
+    def match_ack(self, msg: Message, now: float | None = None) -> bool:
+        """True: the ACK belongs to a refused INVITE and was absorbed; else it is a dialog's. Without `now`, the time
+        is that of the timer queue."""
+        tx = self._servers.get(_server_key(msg, "INVITE"))
+        if tx is None or not tx.acknowledged_by(msg):
+            return False
+        tx._step(t.ACK, msg, self.timers.now if now is None else now)
+        return True
+
+    def invite_for_cancel(self, msg: Message) -> ServerTransaction | None:
+        """The INVITE that a CANCEL means (§9.2), in whatever state it is; None: answer 481."""
+        return self._servers.get(_server_key(msg, "INVITE"))
+
+    def is_merged(self, msg: Message) -> bool:
+        """The same request came by another path and its transaction still lives (§8.2.2.2): answer 482. May be asked
+        before or after :meth:`receive_request`; constant time."""
+        if msg.to_tag or msg.method in ("ACK", "CANCEL"):
+            return False
+        other = self._initial.get(_merge_key(msg))
+        return other is not None and other.key != _server_key(msg, msg.method)
+
+    # Responses
+
+    def receive_response(self, msg: Message, flow: Flow, now: float) -> bool:
+        """Give the response to its client transaction; False: there is none (counted)."""
+        tx = self._clients.get((msg.branch, msg.cseq_method))
+        if tx is None:
+            self.count("STRAY_RESPONSE")
+            return False
+        tx._receive(msg, now)
+        return True
+
+    def send(
+        self,
+        method: str,
+        branch: str,
+        data: bytes,
+        flow: Flow,
+        user: ClientUser,
+        now: float,
+        *,
+        cancel_data: bytes | None = None,
+    ) -> ClientTransaction:
+        """Send a request other than ACK, whose top Via carries `branch`, and see to its answer.
+
+        Raises ValueError where a live transaction has that branch and method.
+        """
+        key = (branch, method)
+        if key in self._clients:
+            raise ValueError(f"{method} with branch {branch} is under way already")
+        invite = method == "INVITE"
+        tx = (InviteClient if invite else NonInviteClient)(self, method, branch, data, flow, user, cancel_data)
+        self._clients[key] = tx
+        self.count("TRANSACTIONS")
+        tx._enter(t.CALLING if invite else t.TRYING, now)
+        self.transmit(flow, data)
+        return tx
+
+    # Transport
+
+    def transport_failed(self, flow: Flow, now: float) -> None:
+        """Nothing can be sent along `flow`: every transaction that would ends, and its user is told. Linear in the
+        number of transactions: report a flow once, not once per datagram."""
+        hit: list[ClientTransaction | ServerTransaction] = [tx for tx in self._clients.values() if tx.flow == flow]
+        hit += [tx for tx in self._servers.values() if tx.flow == flow]
+        for tx in hit:
+            tx._step(t.TRANSPORT_ERROR, None, now)
+
+    # For the transactions
+
+    def delays(self, flow: Flow) -> tuple[float, ...]:
+        """Seconds of each timer along this flow."""
+        return self._unreliable if flow.transport in _DATAGRAM else self._reliable
+
+    def forget_client(self, tx: ClientTransaction) -> None:
+        """`tx` has ended."""
+        del self._clients[tx.branch, tx.method]
+
+    def forget_server(self, tx: ServerTransaction, merge_key: Key | None) -> None:
+        """`tx` has ended."""
+        del self._servers[tx.key]
+        if merge_key is not None and self._initial.get(merge_key) is tx:
+            del self._initial[merge_key]
+
+
+def _server_key(msg: Message, method: str) -> Key:
+    """§17.2.3, for the transaction that was created by `method`: INVITE for its ACK and CANCEL."""
+    branch = msg.branch
+    if is_unique(branch):
+        via = msg.top_via
+        return (branch, via.host.lower(), via.port, method)
+    # RFC 2543. The To tag stands in for requests within a dialog; INVITE goes without: its ACK carries another.
+    to_tag = "" if method == "INVITE" else msg.to_tag
+    return (method, msg.uri, msg.call_id, msg.cseq_number, msg.from_tag, to_tag, msg.get("Via"))
+
+
+def _merge_key(msg: Message) -> Key:
+    return (msg.call_id, msg.from_tag, msg.cseq_number, msg.method)
