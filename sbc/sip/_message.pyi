@@ -23,7 +23,8 @@ class Message:
     @staticmethod
     def parse_lenient(data: bytes) -> Message | None:
         """What can be read of a request that ``parse`` refused, as the subject of ``reply_to``; None where no response
-        may be sent. Broken and repeated header lines are left out, fields that are missing read as '' or 0."""
+        may be sent. What is no header line, and repetitions of single headers, are left out; values are as they came,
+        proper or not; fields that are missing or broken read as '' or 0, the body as empty."""
 
     @property
     def raw(self) -> bytes: ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 from sbc.errors import SipSyntaxError
@@ -10,6 +11,7 @@ from sbc.sip.uri import NO_PARAMS, Params, Uri, find_param, format_params, parse
 
 _TOKEN_OR_BLANK = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-.!%*_+`'~ ")
 _NEVER_UNQUOTED = frozenset('",;\\>')
+_PAIR = re.compile(r'\\[\\"]')
 
 
 class NameAddr(NamedTuple):
@@ -63,17 +65,20 @@ def parse_name_addr(text: str) -> NameAddr:
         if rest[:1] != "<":
             raise SipSyntaxError("a display name without an address")
     else:
-        before, bracket, _ = text.partition("<")
-        if not bracket:
-            spec, semicolon, tail = text.partition(";")
+        start = text.find("<")
+        semicolon = text.find(";")
+        if start < 0 or 0 <= semicolon < start:
+            spec, found, tail = text.partition(";")
             spec = spec.rstrip(" \t")
             if "?" in spec or "," in spec:
                 raise SipSyntaxError("an address with ? or , needs angle brackets")
-            return NameAddr("", parse_uri(spec), parse_params(";" + tail) if semicolon else NO_PARAMS)
-        display = before.rstrip(" \t")
+            return NameAddr("", parse_uri(spec), parse_params(";" + tail) if found else NO_PARAMS)
+        display = text[:start].rstrip(" \t")
         if not _NEVER_UNQUOTED.isdisjoint(display):
-            raise SipSyntaxError("a display name must be quoted")
-        rest = text[len(before) :]
+            if not _NEVER_UNQUOTED.isdisjoint(_PAIR.sub("", display)):
+                raise SipSyntaxError("a display name must be quoted")
+            display = _unescape(display)
+        rest = text[start:]
     uri, bracket, tail = rest[1:].partition(">")
     if not bracket:
         raise SipSyntaxError("an address has no closing >")

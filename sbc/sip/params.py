@@ -26,7 +26,7 @@ def next_quote(text: str, start: int) -> int:
 
 def parse_params(text: str) -> Params:
     """Parse all of ``text``: parameters, each behind its ';'. Quoted values keep their quotes, so that they are written
-    as they came; a name without '=' has the value None. Raises SipSyntaxError on a broken or repeated parameter."""
+    as they came; a name without '=' has the value None; of a repeated name the first counts. Raises SipSyntaxError."""
     text = text.strip(" \t")
     if not text:
         return NO_PARAMS
@@ -36,10 +36,10 @@ def parse_params(text: str) -> Params:
     for item in text[1:].split(";") if '"' not in text else _split_outside_quotes(text[1:]):
         name, equals, value = item.partition("=")
         name = name.strip(" \t")
-        if not name or name in params or not _TOKEN.issuperset(name):
-            raise SipSyntaxError("a parameter is malformed or repeated")
+        if not name or not _TOKEN.issuperset(name):
+            raise SipSyntaxError("a parameter is malformed")
         if not equals:
-            params[name] = None
+            params.setdefault(name, None)
             continue
         value = value.strip(" \t")
         if value[:1] == '"':
@@ -47,7 +47,7 @@ def parse_params(text: str) -> Params:
                 raise SipSyntaxError("something follows a quoted parameter")
         elif not _NOT_IN_VALUE.isdisjoint(value):
             raise SipSyntaxError("a parameter value is malformed")
-        params[name] = value
+        params.setdefault(name, value)
     return params
 
 

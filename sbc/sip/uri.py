@@ -184,13 +184,12 @@ def _port(text: str) -> int:
 
 
 def _uri_params(text: str) -> Params:
-    """What follows the first ';'. Raises SipSyntaxError on an empty or repeated name."""
+    """What follows the first ';'. An empty name, and the second of a repeated one, are left out."""
     params: dict[str, str | None] = {}
     for item in text.split(";"):
         name, equals, value = item.partition("=")
-        if not name or name in params:
-            raise SipSyntaxError("a URI parameter is empty or repeated")
-        params[name] = value if equals else None
+        if name and name not in params:
+            params[name] = value if equals else None
     return params
 
 

@@ -56,7 +56,7 @@ def parse_via(text: str) -> Via:
     if len(protocol) != 3:
         raise SipSyntaxError("a Via has no protocol")
     name, version, rest = protocol
-    transport, _, sent_by = rest.strip(" \t").partition(" ")
+    transport, _, sent_by = rest.replace("\t", " ").strip(" ").partition(" ")
     if not sent_by or not transport or not name.strip(" \t") or not version.strip(" \t"):
         raise SipSyntaxError("a Via has no sent-by")
     # COLON of sent-by allows blanks on both sides; a host holds none, so what is left of them is malformed

@@ -10,6 +10,14 @@ cdef enum:
     FIRST_ROOM = 4096
 
 
+cdef inline void _open(Buffer* out, char* first) noexcept nogil:
+    """Begin in the caller's stack; a message that outgrows it moves to the heap."""
+    out.at = first
+    out.length = 0
+    out.room = FIRST_ROOM
+    out.on_heap = False
+
+
 cdef inline int _reserve(Buffer* out, Py_ssize_t more) except -1:
     cdef Py_ssize_t room
     cdef char* grown
@@ -122,7 +130,8 @@ cdef int _put_status_line(Buffer* out, int status, str reason) except -1:
 def build_request(str method not None, str uri not None, headers, bytes body not None=b""):
     """One request as octets."""
     cdef char first[FIRST_ROOM]
-    cdef Buffer out = Buffer(first, 0, FIRST_ROOM, False)
+    cdef Buffer out
+    _open(&out, first)
     try:
         _put_token(&out, method, False)
         _put(&out, b" ", 1)
@@ -138,7 +147,8 @@ def build_request(str method not None, str uri not None, headers, bytes body not
 def build_response(int status, str reason not None, headers, bytes body not None=b""):
     """One response as octets."""
     cdef char first[FIRST_ROOM]
-    cdef Buffer out = Buffer(first, 0, FIRST_ROOM, False)
+    cdef Buffer out
+    _open(&out, first)
     try:
         _put_status_line(&out, status, reason)
         _put_headers(&out, headers)
@@ -215,7 +225,7 @@ def reply_to(
 ):
     """One response to ``request`` as octets, its Vias copied as they came (RFC 3261 §8.2.6)."""
     cdef char first[FIRST_ROOM]
-    cdef Buffer out = Buffer(first, 0, FIRST_ROOM, False)
+    cdef Buffer out
     cdef Line* line
     cdef int i, wanted
     cdef str host = None
@@ -226,6 +236,7 @@ def reply_to(
         raise ValueError("a response has no reply")
     if reason is None:
         reason = REASONS.get(status) or reason_of(status)
+    _open(&out, first)
     try:
         _put_status_line(&out, status, reason)
         for i in range(request._count):

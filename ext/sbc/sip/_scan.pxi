@@ -148,14 +148,14 @@ cdef inline Octets _host(Octets p, Octets end) noexcept nogil:
 
 
 cdef inline Octets _port(Octets p, Octets end) noexcept nogil:
-    """Digits up to 65535."""
+    """One to five digits, up to 65535."""
     cdef Octets start = p
     cdef int port = 0
     while p < end and 48 <= p[0] <= 57:
         port = port * 10 + (p[0] - 48)
-        if port > 65535:
-            return NULL
         p += 1
+        if port > 65535 or p - start > 5:
+            return NULL
     return NULL if p == start else p
 
 
@@ -185,6 +185,30 @@ cdef bint _sip_uri(Octets p, Octets end, bint with_headers) noexcept nogil:
     return memchr(p, 64, (end if question == NULL else question) - p) == NULL
 
 
+cdef inline bint _is(Octets p, Py_ssize_t length, const char* lower, Py_ssize_t lower_length) noexcept nogil:
+    cdef Py_ssize_t i
+    if length != lower_length:
+        return False
+    for i in range(length):
+        if (p[i] | 0x20) != <unsigned char>lower[i]:
+            return False
+    return True
+
+
+cdef bint _tel_number(Octets p, Octets end) noexcept nogil:
+    """Does [p, end) begin with a number: at least one digit, up to the end or a semicolon (RFC 3966 §3)?"""
+    cdef bint some = False
+    if p < end and p[0] == 43:
+        p += 1
+    while p < end and p[0] != 59:
+        if 48 <= p[0] <= 57 or 65 <= (p[0] & 0xDF) <= 70 or p[0] == 42 or p[0] == 35:
+            some = True
+        elif p[0] != 45 and p[0] != 46 and p[0] != 40 and p[0] != 41:
+            return False
+        p += 1
+    return some
+
+
 cdef bint _uri(Octets p, Octets end, bint with_headers) noexcept nogil:
     """Is [p, end) a URI of any scheme, and a proper one where the scheme is ours?"""
     cdef Octets colon = p
@@ -198,10 +222,10 @@ cdef bint _uri(Octets p, Octets end, bint with_headers) noexcept nogil:
     length = colon - p
     if colon >= end - 1 or _skip(colon, end, C_URI) != end:
         return False
-    if (length == 3 or (length == 4 and (p[3] | 0x20) == 115)) and (p[0] | 0x20) == 115 and (p[1] | 0x20) == 105 and (
-        p[2] | 0x20
-    ) == 112:
+    if _is(p, length, b"sip", 3) or _is(p, length, b"sips", 4):
         return _sip_uri(colon + 1, end, with_headers)
+    if _is(p, length, b"tel", 3):
+        return _tel_number(colon + 1, end)
     return True
 
 
@@ -248,16 +272,6 @@ cdef int _param(Octets* cursor, Octets end, Param* out) noexcept nogil:
     return 1
 
 
-cdef inline bint _is(Octets p, Py_ssize_t length, const char* lower, Py_ssize_t lower_length) noexcept nogil:
-    cdef Py_ssize_t i
-    if length != lower_length:
-        return False
-    for i in range(length):
-        if (p[i] | 0x20) != <unsigned char>lower[i]:
-            return False
-    return True
-
-
 cdef Octets _address(Octets p, Octets end) noexcept nogil:
     """A name-addr or addr-spec, without its parameters (§20.10)."""
     cdef Octets start
@@ -271,8 +285,13 @@ cdef Octets _address(Octets p, Octets end) noexcept nogil:
         if p == end or p[0] != 60:
             return NULL
     start = p
-    while p < end and CLASS[p[0]] & (C_DISPLAY | C_SPACE):
-        p += 1
+    while p < end:
+        if CLASS[p[0]] & (C_DISPLAY | C_SPACE):
+            p += 1
+        elif p[0] == 92 and p + 1 < end and (p[1] == 34 or p[1] == 92):
+            p += 2                         # \\"name\\" unquoted: wrong, but sent by phones in the field
+        else:
+            break
     if p < end and p[0] == 60:
         uri = p + 1
         p = <Octets>memchr(uri, 62, end - uri)
@@ -283,7 +302,7 @@ cdef Octets _address(Octets p, Octets end) noexcept nogil:
     p = start
     while p < end and p[0] != 59 and p[0] != 44 and not CLASS[p[0]] & C_SPACE:
         p += 1
-    return p if _uri(start, p, False) else NULL
+    return p if memchr(start, 63, p - start) == NULL and _uri(start, p, False) else NULL
 
 
 cdef bint _number(Octets p, Octets end, long limit, long* out) noexcept nogil:
