@@ -144,7 +144,9 @@ cdef inline Octets _host(Octets p, Octets end) noexcept nogil:
             return NULL
         return p + 1
     p = _skip(p, end, C_HOST)
-    return NULL if p == start else p
+    if p == start:
+        return NULL
+    return p
 
 
 cdef inline Octets _port(Octets p, Octets end) noexcept nogil:
@@ -156,7 +158,9 @@ cdef inline Octets _port(Octets p, Octets end) noexcept nogil:
         p += 1
         if port > 65535 or p - start > 5:
             return NULL
-    return NULL if p == start else p
+    if p == start:
+        return NULL
+    return p
 
 
 cdef bint _sip_uri(Octets p, Octets end, bint with_headers) noexcept nogil:
@@ -302,7 +306,9 @@ cdef Octets _address(Octets p, Octets end) noexcept nogil:
     p = start
     while p < end and p[0] != 59 and p[0] != 44 and not CLASS[p[0]] & C_SPACE:
         p += 1
-    return p if memchr(start, 63, p - start) == NULL and _uri(start, p, False) else NULL
+    if memchr(start, 63, p - start) != NULL or not _uri(start, p, False):
+        return NULL
+    return p
 
 
 cdef bint _number(Octets p, Octets end, long limit, long* out) noexcept nogil:

@@ -2,7 +2,7 @@
 """Datagrams in batches: recvmmsg and sendmmsg on a UDP socket. Contract: ``_datagrams.pyi``."""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.errno cimport EAGAIN, EBADF, EFAULT, EINTR, EINVAL, ENOTSOCK, EWOULDBLOCK, errno
+from libc.errno cimport EAGAIN, EBADF, EFAULT, EINTR, EINVAL, ENOTSOCK, errno
 from libc.stdint cimport uint16_t, uint32_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, memset
@@ -130,7 +130,7 @@ cdef class Reader:
             count = recvmmsg(self._fd, self._messages, self._batch, MSG_DONTWAIT, NULL)
             if count >= 0:
                 break
-            if errno == EAGAIN or errno == EWOULDBLOCK:
+            if errno == EAGAIN:
                 return found
             if errno == EBADF or errno == ENOTSOCK or errno == EFAULT or errno == EINVAL:
                 raise OSError(errno, "recvmmsg failed")
@@ -232,7 +232,7 @@ cdef class Writer:
                     again = False
                 elif errno == EINTR:
                     continue
-                elif errno == EAGAIN or errno == EWOULDBLOCK:
+                elif errno == EAGAIN:
                     # The queue of the interface is full. SIP retransmits; to wait would stop every other call.
                     self.dropped += (n - done) + (total - at)
                     return sent
