@@ -4,8 +4,8 @@ A page is 512 words of 64 bits. One process writes it, so adding is a plain read
 whole by others. The supervisor makes the page before it forks: counts outlive the death of the worker, as Prometheus
 expects of a counter, and gauges start again from 0.
 
-Words 0-15 are the header, words from :data:`FIRST` the :class:`Counter` members of the signalling plane, and words from
-:data:`MEDIA_FIRST` belong to the media plane, which numbers and names them itself.
+Words 0-15 are the header, words from :data:`FIRST` the :class:`Counter` members. A media worker's page has the same
+header and numbers its own counters (``media.counters``).
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from enum import IntEnum
 
 WORDS = 512
 FIRST = 16
-MEDIA_FIRST = 256
 MAGIC = 0x5342_4350_4147_4531  # "SBCPAGE1"
 
 # header words
@@ -145,7 +144,7 @@ GAUGES = frozenset(
 )
 _WORD: dict[str, int] = {name: int(member) for name, member in Counter.__members__.items()}
 _OTHER = int(Counter.OTHER)
-assert FIRST + len(_WORD) <= MEDIA_FIRST
+assert FIRST + len(_WORD) <= WORDS
 
 
 class Page:
@@ -168,8 +167,9 @@ class Page:
         words = self.words
         if words[WORD_MAGIC] == MAGIC:
             words[WORD_RESTARTS] += 1
-        for gauge in GAUGES:
-            words[gauge] = 0
+        if kind is not Kind.MEDIA:
+            for gauge in GAUGES:
+                words[gauge] = 0
         words[WORD_READY] = 0
         words[WORD_PID] = pid
         words[WORD_KIND] = kind
@@ -233,6 +233,11 @@ class Page:
     def restarts(self) -> int:
         """How many times a process took over this page."""
         return self.words[WORD_RESTARTS]
+
+    def close(self) -> None:
+        """Let go of the memory, in a process that has no business with this page."""
+        self.words.release()
+        self._memory.close()
 
     def values(self) -> dict[Counter, int]:
         """Every counter and gauge."""

@@ -155,8 +155,9 @@ class Logger(structlog.BoundLoggerBase):
     def error(self, event: str, **fields: Any) -> None:  # Any: log fields are free
         self._proxy_to_logger("error", event, **fields)
 
-    def exception(self, event: str, error: BaseException, **fields: Any) -> None:  # Any: log fields are free
-        """An error with the traceback of ``error``."""
+    def exception(self, event: str, error: BaseException | None = None, **fields: Any) -> None:  # Any: as above
+        """An error with the traceback of ``error``, by default of the exception that is being handled."""
+        error = error or sys.exception() or RuntimeError("no exception is being handled")
         rows = "".join(traceback.format_exception(error)).splitlines()
         self._proxy_to_logger("error", event, error=str(error), traceback=rows, **fields)
 

@@ -1,0 +1,193 @@
+"""The ``sbc`` command. Everything heavy is imported by the command that needs it, so that help is there at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
+
+    from sbc.config.models import Config
+
+EXIT_OK, EXIT_FAULT, EXIT_USAGE = 0, 1, 2
+
+app = typer.Typer(
+    name="sbc",
+    help="Portcullis, a Session Border Controller.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help: rich's costs more than all the rest of the start
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ConfigPath = Annotated[
+    str,
+    typer.Option("-c", "--config", metavar="FILE", envvar="SBC_CONFIG", help="The configuration.", show_default=True),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+DEFAULT_CONFIG = "/etc/sbc/sbc.yaml"
+
+
+@app.command()
+def run(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+    """Run the SBC until it is stopped (SIGTERM drains, SIGHUP reloads)."""
+    from sbc.errors import ConfigError
+    from sbc.supervisor import supervisor
+
+    loaded = _load(config, as_json)
+    try:
+        code = supervisor.run(os.path.abspath(config), loaded)
+    except ConfigError as error:
+        _fail([f"{config}: {fault}" for fault in error.faults], as_json)
+    raise typer.Exit(code)
+
+
+@app.command()
+def check(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+    """Check a configuration and name every fault with its line and column."""
+    from dataclasses import asdict
+
+    from sbc.config import loader
+
+    loaded, faults = loader.check(config)
+    if as_json:
+        print(json.dumps({"ok": not faults, "faults": [asdict(fault) for fault in faults]}))
+    else:
+        for fault in faults:
+            print(fault)
+    if faults or loaded is None:
+        raise typer.Exit(EXIT_FAULT)
+    if not as_json:
+        print(
+            f"{config}: good: {len(loaded.realms)} realms, {len(loaded.listeners)} listeners, {len(loaded.peers)} peers"
+        )
+
+
+@app.command()
+def status(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+    """Show whether the SBC runs, its processes and its calls."""
+    _show(_ask(config, "status", as_json), as_json, "status", "nothing to show")
+
+
+@app.command()
+def calls(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+    """List the calls that are up or being set up."""
+    _show(_ask(config, "calls", as_json), as_json, "calls", "no calls now; sbc status shows the counters")
+
+
+@app.command()
+def demo(as_json: AsJson = False) -> None:
+    """Place a real call with audio through a real SBC on loopback, and show what happened."""
+    from sbc.demo import main as run_demo
+
+    raise typer.Exit(run_demo(as_json=as_json))
+
+
+# --- shared by the commands
+
+
+def _load(path: str, as_json: bool) -> Config:
+    from sbc.config import loader
+    from sbc.errors import ConfigError
+
+    try:
+        return loader.load(path)
+    except ConfigError as error:
+        _fail(error.faults, as_json)
+
+
+def _fail(sentences: list[str], as_json: bool) -> NoReturn:
+    if as_json:
+        print(json.dumps({"ok": False, "errors": sentences}))
+    else:
+        for sentence in sentences:
+            print(f"sbc: {sentence}", file=sys.stderr)
+    raise typer.Exit(EXIT_FAULT)
+
+
+def _ask(config: str, method: str, as_json: bool) -> Any:  # Any: JSON values
+    from sbc.management import client
+
+    path = os.path.join(_load(config, as_json).run_dir, "control.sock")
+    try:
+        return client.ask(path, method)
+    except client.NotRunning as error:
+        _fail([f"no SBC is running with this configuration ({error}): start it with sbc run -c {config}"], as_json)
+    except client.ManagementError as error:
+        _fail([str(error)], as_json)
+
+
+def _show(result: Any, as_json: bool, title: str, empty: str) -> None:  # Any: JSON values
+    if as_json:
+        print(json.dumps(result))
+        return
+    from rich.console import Console
+
+    found = result.get(title, result) if isinstance(result, dict) else result
+    if not found:
+        print(empty)
+        return
+    console = Console(soft_wrap=False)
+    for table in _tables(found, title):
+        console.print(table)
+
+
+# The columns of a call that fit a terminal of 80 characters; --json has them all.
+CALL_COLUMNS = ("state", "since", "a_peer", "b_peer", "from", "to")
+
+
+def _tables(found: Any, title: str) -> list[Table]:  # Any: JSON values
+    """A list of objects as one table; an object as a table of its plain values and one more for each list in it."""
+    from rich.table import Table
+
+    if isinstance(found, list):
+        rows = [row if isinstance(row, dict) else {title: row} for row in found]
+        columns = [c for c in CALL_COLUMNS if c in rows[0]] if title == "calls" else list(rows[0])
+        table = Table(title=f"{len(rows)} {title}", title_justify="left", box=None, header_style="bold")
+        for column in columns:
+            table.add_column(column)
+        for row in rows:
+            table.add_row(*(_cell(row.get(column), column) for column in columns))
+        return [table]
+    table = Table(title=title, title_justify="left", box=None, show_header=False)
+    more = []
+    for name, value in found.items():
+        if isinstance(value, list | dict) and value:
+            more += _tables(value, name)
+        else:
+            table.add_row(name, _cell(value, name))
+    return [table, *more] if table.row_count else more
+
+
+def _cell(value: Any, name: str) -> Text:  # Any: a JSON value
+    """A value as it is shown: text of a caller cannot drive the terminal, times are local, nothing is a dash."""
+    import time
+
+    from rich.text import Text
+
+    from sbc.telemetry.log import escape
+
+    if value is None or value == "" or value == []:
+        return Text("-", style="dim")
+    if name in ("since", "answered", "started") and isinstance(value, int | float) and value > 1e9:
+        return Text(time.strftime("%H:%M:%S", time.localtime(value)))
+    if isinstance(value, list | dict):
+        return Text(escape(json.dumps(value)))
+    return Text(escape(f"{value:.1f}" if isinstance(value, float) else str(value)))
+
+
+def main() -> None:
+    """The entry point; an interrupted command says nothing more."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_FAULT)

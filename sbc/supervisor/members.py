@@ -1,0 +1,193 @@
+"""The children of a node: their names, what each is given, and what it must let go of after the fork."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from media.config import MediaConfig, RealmInterface
+from sbc.config.models import Config
+from sbc.management.slot import ControlSlot
+from sbc.supervisor import embedded_store, sockets
+from sbc.supervisor.child import Child, Group
+from sbc.telemetry.counters import Kind, Page
+from sbc.worker.slot import SipSlot
+
+KINDS = {Group.SIP: Kind.SIP, Group.MEDIA: Kind.MEDIA, Group.CONTROL: Kind.CONTROL}
+MEDIA_SESSIONS = 8192  # per media worker; memory is taken as it is touched
+
+
+@dataclass(frozen=True, slots=True)
+class Entries:
+    """What the workers run; each returns an exit code."""
+
+    sip: Callable[[SipSlot], int]
+    media: Callable[[MediaConfig], int]
+    control: Callable[[ControlSlot], int]
+    state_size: Callable[[int], int]  # octets of shared memory for so many media sessions
+
+
+def real_entries() -> Entries:
+    """The workers of the product. Imported before the fork, so that a respawned worker starts in milliseconds and all
+    share the memory of the code; none of these modules starts a thread or opens anything when it is imported."""
+    from media.state import state_size
+    from media.worker import run as run_media
+    from sbc.management.control import run as run_control
+    from sbc.worker.sip_worker import run as run_sip
+
+    return Entries(sip=run_sip, media=run_media, control=run_control, state_size=state_size)
+
+
+class LastWords:
+    """A note that a dying child leaves for the supervisor, in memory that both share."""
+
+    SIZE = 4096
+
+    def __init__(self) -> None:
+        self._memory = mmap.mmap(-1, self.SIZE)
+
+    def write(self, text: str) -> None:
+        self._memory[:] = text.encode("utf-8", "replace")[: self.SIZE].ljust(self.SIZE, b"\0")
+
+    def read(self) -> str:
+        return self._memory[:].rstrip(b"\0").decode("utf-8", "replace")
+
+
+@dataclass(slots=True)
+class Member:
+    """One child process of the node."""
+
+    group: Group
+    slot: int
+    child: Child = field(default_factory=Child)
+    page: Page = field(default_factory=Page)
+    last_words: LastWords = field(default_factory=LastWords)
+    pid: int = 0
+    config: Config | None = None  # what it was started or reloaded with
+
+    @property
+    def name(self) -> str:
+        return self.group.value if self.group in (Group.CONTROL, Group.STORE) else f"{self.group.value} {self.slot}"
+
+
+def worker_counts(config: Config) -> tuple[int, int]:
+    """(SIP workers, media workers), with ``auto`` as one per processor that we may use."""
+    processors = len(os.sched_getaffinity(0))
+    return config.workers.sip or processors, config.workers.media or processors
+
+
+class Estate:
+    """Everything that is made once, before the first fork, and outlives every worker.
+
+    Raises ConfigError when a listener cannot be bound.
+    """
+
+    def __init__(self, config: Config, config_path: str, shard_key: bytes, entries: Entries) -> None:
+        self.config = config
+        self.config_path = config_path
+        self.shard_key = shard_key
+        self.entries = entries
+        self.sip_count, self.media_count = worker_counts(config)
+        self.sockets = sockets.bind_all(config, self.sip_count)
+        size = entries.state_size(MEDIA_SESSIONS)
+        self.media_memory = [sockets.memory(f"sbc-media-{slot}", size) for slot in range(self.media_count)]
+        self.page = Page()  # the supervisor's own
+        self.members = [Member(Group.STORE, 0)] if config.store == "embedded" else []
+        self.members += [Member(Group.MEDIA, slot) for slot in range(self.media_count)]
+        self.members += [Member(Group.CONTROL, 0)]
+        self.members += [Member(Group.SIP, slot) for slot in range(self.sip_count)]
+        run_dir = Path(config.run_dir)
+        self.media_endpoints = {
+            f"media-{slot}": f"ipc://{run_dir / f'media-{slot}.sock'}" for slot in range(self.media_count)
+        }
+        self.sip_sockets = [str(run_dir / f"sip-{slot}.sock") for slot in range(self.sip_count)]
+
+    def run(self, member: Member) -> int:
+        """In the child: let go of what belongs to others, and be that worker."""
+        self._release(member)
+        match member.group:
+            case Group.SIP:
+                return self.entries.sip(self._sip_slot(member))
+            case Group.MEDIA:
+                return self.entries.media(self._media_config(member))
+            case Group.CONTROL:
+                return self.entries.control(self._control_slot(member))
+            case Group.STORE:
+                os.setpgid(0, 0)  # an interrupt at the terminal is not for the store: it goes last
+                os.execv(embedded_store.find_server(), embedded_store.arguments(self.config))
+
+    def close(self) -> None:
+        """Close all sockets and shared memory."""
+        for row in self.sockets:
+            for sock in (*row.listeners, row.inbox, row.hand_over):
+                sock.close()
+        for fd in self.media_memory:
+            os.close(fd)
+
+    def _release(self, member: Member) -> None:
+        sip, media = member.group is Group.SIP, member.group is Group.MEDIA
+        for slot, row in enumerate(self.sockets):
+            if not sip:
+                row.hand_over.close()
+            if not (sip and slot == member.slot):
+                row.inbox.close()
+                for sock in row.listeners:
+                    sock.close()
+        for slot, fd in enumerate(self.media_memory):
+            if not (media and slot == member.slot):
+                os.close(fd)
+        if sip or media:
+            for other in self.members:
+                if other is not member:
+                    other.page.close()
+            self.page.close()
+
+    def _sip_slot(self, member: Member) -> SipSlot:
+        own = self.sockets[member.slot]
+        return SipSlot(
+            slot=member.slot,
+            count=self.sip_count,
+            config=self.config,
+            config_path=self.config_path,
+            sockets=own.listeners,
+            inbox=own.inbox,
+            hand_over=[row.hand_over for row in self.sockets],
+            page=member.page,
+            media_endpoints=self.media_endpoints,
+            store_url=embedded_store.store_url(self.config),
+            shard_key=self.shard_key,
+        )
+
+    def _media_config(self, member: Member) -> MediaConfig:
+        realms = {
+            name: RealmInterface(
+                address=str(realm.media.address),
+                advertise=str(realm.media.advertise or ""),
+                ports=realm.media.ports,
+                nat=realm.nat,
+            ).share(member.slot, self.media_count)
+            for name, realm in self.config.realms.items()
+        }
+        return MediaConfig(
+            slot=member.slot,
+            endpoint=self.media_endpoints[f"media-{member.slot}"],
+            realms=realms,
+            state_fd=self.media_memory[member.slot],
+            page=member.page.words,
+            capacity=MEDIA_SESSIONS,
+        )
+
+    def _control_slot(self, member: Member) -> ControlSlot:
+        pages = {other.name: other.page for other in self.members if other.group is not Group.STORE}
+        return ControlSlot(
+            config=self.config,
+            config_path=self.config_path,
+            page=member.page,
+            pages={"supervisor": self.page, **pages},
+            sip_sockets=self.sip_sockets,
+            media_endpoints=self.media_endpoints,
+            store_url=embedded_store.store_url(self.config),
+        )

@@ -1,0 +1,66 @@
+"""What a process does for itself: its name, its limits, its user, its end when the supervisor is gone."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import pwd
+import resource
+import signal
+from contextlib import suppress
+
+PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+NOFILE_WANTED = 1 << 20
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def set_title(title: str) -> None:
+    """What ps and top show."""
+    import setproctitle  # kept out of the import of the command line
+
+    setproctitle.setproctitle(title)
+
+
+def die_with_parent(parent: int, number: signal.Signals = signal.SIGTERM) -> None:
+    """Get ``number`` when the parent ends, however it ends. After a change of user: the kernel forgets it then."""
+    _libc.prctl(PR_SET_PDEATHSIG, int(number), 0, 0, 0)
+    if os.getppid() != parent:  # it ended before we asked
+        os._exit(0)
+
+
+def raise_file_limit() -> int:
+    """Raise RLIMIT_NOFILE as far as we may, and return it: a call needs up to 4 descriptors."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for wanted in (NOFILE_WANTED, hard):
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, max(wanted, hard)))
+        except (ValueError, OSError):
+            continue
+        return wanted
+    return soft
+
+
+def oom_score(adjust: int) -> None:
+    """How eager the kernel is to end us when memory runs out, -1000 (never) to 1000; lowering needs root."""
+    with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write(str(adjust))
+
+
+def become(account: pwd.struct_passwd | None) -> None:
+    """Become this user for good, with its groups; raises OSError."""
+    if account is None:
+        return
+    os.initgroups(account.pw_name, account.pw_gid)
+    os.setresgid(account.pw_gid, account.pw_gid, account.pw_gid)
+    os.setresuid(account.pw_uid, account.pw_uid, account.pw_uid)
+
+
+def describe_exit(status: int) -> str:
+    """``exit code 3`` or ``SIGKILL`` from a wait status."""
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        with suppress(ValueError):
+            return signal.Signals(number).name
+        return f"signal {number}"
+    return f"exit code {os.waitstatus_to_exitcode(status)}"

@@ -1,0 +1,119 @@
+"""Everything that outlives a worker: its listening sockets, its inbox, the memory of its media sessions."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from dataclasses import dataclass
+
+from sbc.config.models import Config, Listen
+from sbc.errors import ConfigError
+from sbc.telemetry import log
+
+BUFFER_BYTES = 4 << 20  # 1 s of a burst of 4,000 large messages
+# Linux <asm-generic/socket.h>, <linux/in.h>: not all of them are in the socket module of Python 3.11.
+SO_SNDBUFFORCE, SO_RCVBUFFORCE, IP_FREEBIND = 32, 33, 15
+
+
+@dataclass(slots=True)
+class SlotSockets:
+    """What one SIP slot owns."""
+
+    listeners: list[socket.socket]  # by listener index
+    inbox: socket.socket  # read end of datagrams handed over
+    hand_over: socket.socket  # write end, shared by all workers
+
+
+def bind_all(config: Config, slots: int) -> list[SlotSockets]:
+    """Bind every listener once per slot; raises ConfigError naming each listener that cannot be bound."""
+    faults: list[str] = []
+    bound: list[list[socket.socket]] = [[] for _ in range(slots)]
+    for realm, listen in config.listeners:
+        try:
+            free = _probe(realm, listen)
+            for row in bound:
+                row.append(_udp(listen, free))
+        except OSError as error:
+            faults.append(f"realms.{realm}.listen: {listen.transport}:{listen.host}:{listen.port}: {_reason(error)}")
+    if faults:
+        for row in bound:
+            for sock in row:
+                sock.close()
+        raise ConfigError(faults)
+    return [SlotSockets(row, *_pair()) for row in bound]
+
+
+def _reason(error: OSError) -> str:
+    match error.errno:
+        case errno.EADDRINUSE:
+            return "another program listens there"
+        case errno.EACCES:
+            return "ports below 1024 need root or CAP_NET_BIND_SERVICE"
+        case _:
+            return (error.strerror or str(error)).lower()
+
+
+def _family(listen: Listen) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in listen.host else socket.AF_INET
+
+
+def _probe(realm: str, listen: Listen) -> bool:
+    """Bind without SO_REUSEPORT, which would share the port with a stranger in silence. True: the address is not ours
+    (yet), as with one that moves between nodes, so bind it all the same."""
+    with socket.socket(_family(listen), socket.SOCK_DGRAM) as sock:
+        _only_v6(sock)
+        try:
+            sock.bind((listen.host, listen.port))
+        except OSError as error:
+            if error.errno != errno.EADDRNOTAVAIL:
+                raise
+            log.get().warning("this address is not on this machine (yet)", realm=realm, address=listen.host)
+            return True
+    return False
+
+
+def _only_v6(sock: socket.socket) -> None:
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+
+
+def _udp(listen: Listen, free: bool) -> socket.socket:
+    sock = socket.socket(_family(listen), socket.SOCK_DGRAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        _only_v6(sock)
+        if free:  # at level IPPROTO_IP for IPv6 too
+            sock.setsockopt(socket.IPPROTO_IP, IP_FREEBIND, 1)
+        _buffers(sock)
+        sock.bind((listen.host, listen.port))
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _buffers(sock: socket.socket) -> None:
+    """As large as we may: FORCE needs CAP_NET_ADMIN, without it net.core.[rw]mem_max is the limit."""
+    for force, plain in ((SO_RCVBUFFORCE, socket.SO_RCVBUF), (SO_SNDBUFFORCE, socket.SO_SNDBUF)):
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, force, BUFFER_BYTES)
+        except PermissionError:
+            sock.setsockopt(socket.SOL_SOCKET, plain, BUFFER_BYTES)
+
+
+def _pair() -> tuple[socket.socket, socket.socket]:
+    """(read end, write end). A pair is not bound by net.unix.max_dgram_qlen, which is 10 by default."""
+    read, write = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    for sock in (read, write):
+        sock.setblocking(False)
+        _buffers(sock)
+    return read, write
+
+
+def memory(name: str, size: int) -> int:
+    """The file descriptor of ``size`` zeroed octets of shared memory, taken from the machine as they are touched."""
+    fd = os.memfd_create(name, os.MFD_CLOEXEC)
+    os.ftruncate(fd, size)
+    return fd

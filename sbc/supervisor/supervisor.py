@@ -1,0 +1,335 @@
+"""The supervisor: binds, forks, reaps, restarts, reloads, drains. One thread, no event loop but poll(2)."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import sys
+import time
+from typing import NoReturn
+
+from sbc.config import loader
+from sbc.config.models import Config
+from sbc.errors import ConfigError
+from sbc.supervisor import embedded_store, folders, process
+from sbc.supervisor.child import BEAT_LIMIT_S, Event, Group, Order, Shutdown, State
+from sbc.supervisor.members import KINDS, Entries, Estate, Member, real_entries
+from sbc.supervisor.notify import Notify
+from sbc.supervisor.reload import restart_only
+from sbc.supervisor.signals import HANDLED, SignalQueue
+from sbc.telemetry import log
+from sbc.telemetry.counters import Counter, Kind
+
+LOOK_S = 0.5  # how often beats are looked at
+LOOK_STARTING_S = 0.01  # while a child is starting
+OOM_SCORE = -900
+EXIT_BOOT_FAILED = 1
+EXIT_CRASHED = 70  # EX_SOFTWARE
+
+
+def run(config_path: str, config: Config, entries: Entries | None = None) -> int:
+    """Run the node until it is told to stop; returns the exit code. Raises ConfigError before anything was started."""
+    log.configure(config.log.level, config.log.format, "supervisor")
+    process.set_title("sbc: supervisor")
+    folders.prepare(config)
+    lock = folders.Lock(config.run_dir)
+    process.raise_file_limit()
+    process.oom_score(OOM_SCORE)
+    if config.store == "embedded":
+        embedded_store.find_server()
+    estate = Estate(config, config_path, folders.shard_key(config), entries or real_entries())
+    supervisor = Supervisor(estate, lock)
+    try:
+        return supervisor.serve()
+    finally:
+        estate.close()
+        lock.close()
+
+
+class Supervisor:
+    """One node's processes. ``serve`` returns when all of them have ended."""
+
+    def __init__(self, estate: Estate, lock: folders.Lock) -> None:
+        self.estate = estate
+        self.members = estate.members
+        self._lock = lock
+        self._log = log.get()
+        self._notify = Notify()
+        self._signals = SignalQueue()
+        self._account = folders.account_of(estate.config)
+        self._shutdown: Shutdown | None = None
+        self._exit_code = 0
+        self._booted = False
+        self._looked_s = time.monotonic()
+        self._trust_beats_s = 0.0
+
+    def serve(self) -> int:
+        """Start everything, and keep it running until a stop or a failed boot."""
+        self.estate.page.open(Kind.SUPERVISOR, os.getpid())
+        gc.collect()
+        gc.freeze()  # what exists now is never written again, so workers go on sharing it
+        try:
+            self._start()
+            while self._shutdown is None or not self._shutdown.done:
+                for number in self._signals.wait(self._patience()):
+                    self._on_signal(number)
+                self._reap()
+                self._look(time.monotonic())
+        finally:
+            self._end_what_is_left()
+            self._signals.close()
+        self._log.info("stopped")
+        return self._exit_code
+
+    def _start(self) -> None:
+        for member in self.members:
+            if self._shutdown is None:
+                self._event(member, Event.START, time.monotonic())
+                if member.group is Group.STORE and member.pid:
+                    self._await_store(member)
+
+    def _await_store(self, member: Member) -> None:
+        try:
+            embedded_store.wait_until_it_answers(self.estate.config, member.pid)
+        except ConfigError as error:
+            self._halt(str(error))
+
+    def _patience(self) -> float:
+        """How long to wait for a signal: less while a child starts, and not beyond the next start that is due."""
+        now = time.monotonic()
+        wait = LOOK_S
+        for member in self.members:
+            if member.child.state in (State.BOOTING, State.STARTING):
+                wait = min(wait, LOOK_STARTING_S)
+            elif member.child.state is State.BACKOFF:
+                wait = min(wait, member.child.due_s - now)
+        return max(0.0, wait)
+
+    # --- what happens
+
+    def _on_signal(self, number: int) -> None:
+        match number:
+            case signal.SIGTERM | signal.SIGINT:
+                self._stop(time.monotonic())
+            case signal.SIGHUP:
+                self._reload()
+            case signal.SIGUSR1:
+                self._dump()
+            case _:
+                pass  # SIGCHLD: the loop reaps after every wake-up
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            member = next((m for m in self.members if m.pid == pid), None)
+            if member is not None:
+                self._died(member, status)
+
+    def _died(self, member: Member, status: int) -> None:
+        """Say it once, with what the worker held, and let the table decide."""
+        how = process.describe_exit(status)
+        draining = member.child.state is State.DRAINING
+        said = member.last_words.read()
+        fields = {"worker": member.name, "pid": member.pid, "how": how, "reason": said}
+        if member.group is Group.SIP:
+            fields["calls"] = member.page.get(Counter.CALLS_ACTIVE)
+        fields = {name: value for name, value in fields.items() if value != ""}
+        (self._log.info if draining else self._log.error)("worker ended" if draining else "worker died", **fields)
+        member.pid = 0
+        reason = f"{member.name} ended before it served ({how})" + (f": {said}" if said else "")
+        self._event(member, Event.DIED, time.monotonic(), reason)
+
+    def _look(self, now: float) -> None:
+        """Beats, starts that are due, and the progress of a stop."""
+        if now - self._looked_s > 2 * LOOK_S + 1.0:
+            # We slept ourselves (machine paused, supervisor stopped): so may the workers have. Let them beat first.
+            self._trust_beats_s = now + BEAT_LIMIT_S
+        self._looked_s = now
+        self.estate.page.beat()
+        self._notify.alive(now)
+        for member in self.members:
+            store = member.group is Group.STORE  # it has no page; its deadlines are with those who ask it
+            beat_s = now if store or now < self._trust_beats_s else member.page.beat_ns / 1e9
+            event = member.child.look(now, beat_s=beat_s, serves=store or member.page.is_ready)
+            if event is not None:
+                self._event(member, event, now)
+            if event is Event.SERVES and member.config is not self.estate.config:
+                self._refresh(member)  # a reload came while it was starting
+        if self._shutdown is not None:
+            alive = frozenset(m.group for m in self.members if m.child.state is not State.STOPPED)
+            self._tell(self._shutdown.step(now, alive), now)
+        elif not self._booted and all(m.child.state is State.READY for m in self.members):
+            self._booted = True
+            self._serving()
+
+    def _serving(self) -> None:
+        config = self.estate.config
+        listeners = [f"{listen.transport}:{listen.host}:{listen.port}" for _, listen in config.listeners]
+        self._log.info("serving", listeners=listeners, sip=self.estate.sip_count, media=self.estate.media_count)
+        self._notify.ready(f"serving on {', '.join(listeners)}")
+
+    # --- orders
+
+    def _event(self, member: Member, event: Event, now: float, reason: str = "") -> None:
+        for order in member.child.on(event, now):
+            match order:
+                case Order.FORK:
+                    self._fork(member)
+                case Order.WAIT:
+                    wait_s = max(0.0, member.child.due_s - now)
+                    if wait_s:
+                        self._log.info("worker starts again", worker=member.name, wait_s=round(wait_s, 3))
+                case Order.HALT:
+                    self._halt(reason)
+                case Order.TERMINATE:
+                    self._kill(member, signal.SIGTERM)
+                case Order.KILL:
+                    self._end(member, event, now)
+
+    def _end(self, member: Member, event: Event, now: float) -> None:
+        if event is Event.HUNG:
+            self.estate.page.add(Counter.WORKER_HUNG)
+            silent_s = round(now - member.page.beat_ns / 1e9, 1)
+            self._log.error("worker hangs, ending it", worker=member.name, pid=member.pid, silent_s=silent_s)
+        else:
+            self._log.warning("worker takes too long to stop, ending it", worker=member.name, pid=member.pid)
+        self._kill(member, signal.SIGKILL)
+
+    def _kill(self, member: Member, number: signal.Signals) -> None:
+        if member.pid:  # not reaped yet, so the number is still its own
+            os.kill(member.pid, number)
+
+    def _halt(self, reason: str) -> None:
+        if self._shutdown is None:
+            self._log.error("cannot start", reason=reason)
+            self._exit_code = EXIT_BOOT_FAILED
+            self._shutdown = Shutdown(drain_s=0.0)
+
+    def _stop(self, now: float) -> None:
+        if self._shutdown is not None:
+            self._log.warning("stopping at once")
+            self._tell(self._shutdown.hurry(now), now)
+            return
+        drain_s = self.estate.config.timers.drain_timeout_s
+        calls = sum(m.page.get(Counter.CALLS_ACTIVE) for m in self.members if m.group is Group.SIP)
+        self._log.info("stopping: new calls are refused, present ones may end", calls=calls, drain_s=drain_s)
+        self._notify.stopping()
+        self._shutdown = Shutdown(drain_s)
+
+    def _tell(self, events: list[tuple[Group, Event]], now: float) -> None:
+        for group, event in events:
+            for member in self.members:
+                if member.group is group:
+                    self._event(member, event, now)
+
+    def _end_what_is_left(self) -> None:
+        """Nothing is left after a stop; after an error of our own, no child may outlive us."""
+        for member in self.members:
+            if member.pid:
+                os.kill(member.pid, signal.SIGKILL)
+                os.waitpid(member.pid, 0)
+                member.pid = 0
+
+    def _reload(self) -> None:
+        """Prove the new configuration first; until it is proven, and whenever it is not, the old one serves."""
+        if self._shutdown is not None:
+            return
+        self._notify.reloading()
+        estate = self.estate
+        config, faults = loader.check(estate.config_path)
+        reasons = [str(fault) for fault in faults]
+        if config is not None and not reasons:
+            reasons = restart_only(estate.config, config)
+        if config is None or reasons:
+            estate.page.add(Counter.RELOADS_REFUSED)
+            self._log.error("configuration refused, the old one serves on", faults=reasons)
+        else:
+            estate.config = config
+            estate.page.add(Counter.RELOADS)
+            log.configure(config.log.level, config.log.format, "supervisor")
+            for member in self.members:
+                if member.child.state is State.READY:
+                    self._refresh(member)
+            self._log.info("configuration reloaded")
+        self._notify.ready("serving")
+
+    def _refresh(self, member: Member) -> None:
+        """Have a worker read the configuration again; media workers hold nothing that a reload may change."""
+        member.config = self.estate.config
+        if member.group in (Group.SIP, Group.CONTROL):
+            self._kill(member, signal.SIGHUP)
+
+    def _dump(self) -> None:
+        """The state of every child, for the log."""
+        now = time.monotonic()
+        for member in self.members:
+            child = member.child
+            self._log.info(
+                "state",
+                worker=member.name,
+                pid=member.pid,
+                state=child.state.value,
+                age_s=round(now - child.started_s, 1),
+                beat_age_s=None if member.group is Group.STORE else round(now - member.page.beat_ns / 1e9, 2),
+                restarts=member.page.restarts,
+                failures=child.failures,
+            )
+
+    # --- forking
+
+    def _fork(self, member: Member) -> None:
+        if member.child.state is State.STARTING:
+            self.estate.page.add(Counter.WORKER_RESPAWNS)
+        member.page.open(KINDS.get(member.group, Kind.SUPERVISOR), 0)
+        member.last_words.write("")
+        member.config = self.estate.config
+        parent = os.getpid()
+        # Blocked until the child has forgotten our pipe, or a signal to it would look like one to us.
+        signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
+        try:
+            pid = os.fork()
+            if pid == 0:
+                self._live(member, parent)
+        except OSError as error:
+            self._log.error("cannot fork", worker=member.name, error=error)
+            self._event(member, Event.DIED, time.monotonic(), f"cannot fork: {error}")
+            return
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
+        member.pid = pid
+        member.page.words[1] = pid
+        self._log.debug("worker started", worker=member.name, pid=pid)
+
+    def _live(self, member: Member, parent: int) -> NoReturn:
+        """The whole life of a child: nothing of the supervisor's stack runs in it afterwards."""
+        status = EXIT_CRASHED
+        try:
+            self._signals.forget()
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
+            self._lock.close()
+            process.set_title(f"sbc: {member.name}")
+            process.oom_score(0)
+            process.become(self._account)
+            process.die_with_parent(parent)
+            settings = self.estate.config.log
+            page = member.page
+            log.configure(
+                settings.level, settings.format, member.name, on_lost=lambda: page.add(Counter.LOG_LINES_LOST)
+            )
+            status = self.estate.run(member)
+        except SystemExit as stop:
+            status = stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
+        except BaseException as error:
+            member.last_words.write(str(error) or type(error).__name__)
+            if not isinstance(error, ConfigError | KeyboardInterrupt):
+                log.get().exception("worker failed", error)
+        finally:
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+            os._exit(status)
