@@ -185,7 +185,7 @@ def _cell(value: Any, name: str) -> Text:  # Any: a JSON value
 def main() -> None:
     """The entry point; an interrupted command says nothing more."""
     try:
-        app()
+        app(prog_name="sbc")
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
