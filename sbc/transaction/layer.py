@@ -159,8 +159,9 @@ def _server_key(msg: Message, method: str) -> Key:
     """§17.2.3, for the transaction that was created by `method`: INVITE for its ACK and CANCEL."""
     branch = msg.branch
     if is_unique(branch):
-        via = msg.top_via
-        return (branch, via.host.lower(), via.port, method)
+        # Protocol and sent-by as text: a Via is not decoded to find a transaction. Blanks and case do not count.
+        sent_by = (msg.get("Via") or "").partition(";")[0]
+        return (branch, "".join(sent_by.split()).lower(), method)
     # RFC 2543. The To tag stands in for requests within a dialog; INVITE goes without: its ACK carries another.
     to_tag = "" if method == "INVITE" else msg.to_tag
     return (method, msg.uri, msg.call_id, msg.cseq_number, msg.from_tag, to_tag, msg.get("Via"))
