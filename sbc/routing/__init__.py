@@ -1,1 +1,36 @@
+"""What a routes module imports: ``from sbc.routing import Routes, Request, ...``."""
 
+from sbc.b2bua.subjects import Attempt, Target
+from sbc.routing.facade import (
+    BadMessage,
+    Branch,
+    Call,
+    CallView,
+    EstablishedCall,
+    Failure,
+    LocalRequest,
+    MediaTimeout,
+    Reply,
+    Request,
+)
+from sbc.routing.node import Node, Peer
+from sbc.routing.routes import RouteError, Routes
+
+__all__ = [
+    "Attempt",
+    "BadMessage",
+    "Branch",
+    "Call",
+    "CallView",
+    "EstablishedCall",
+    "Failure",
+    "LocalRequest",
+    "MediaTimeout",
+    "Node",
+    "Peer",
+    "Reply",
+    "Request",
+    "RouteError",
+    "Routes",
+    "Target",
+]

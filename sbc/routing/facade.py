@@ -1,0 +1,488 @@
+"""What routes act on. Each route type gets an object of its own, and what may not be done there is not on it.
+
+The objects are thin views of the core's subjects: a change is made there at once, an action is a decision of the core
+and complete when its ``await`` returns. Methods are ``async`` although none of them waits yet, so that later ones may.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sbc.b2bua import subjects
+from sbc.b2bua.subjects import Attempt, Target
+from sbc.errors import SbcError, SipSyntaxError
+from sbc.routing.headers import Headers, ReceivedHeaders, RequestHeaders
+from sbc.routing.node import STRANGER, Node, Peer
+from sbc.routing.routes import BranchRoute, FailureRoute, ReplyRoute, RouteError
+from sbc.sip.address import NameAddr
+from sbc.sip.message import Message
+from sbc.sip.uri import Uri, parse_uri
+from sbc.telemetry.log import Logger
+
+Where = str | Peer | Target
+
+
+class Armed:
+    """A branch route together with the header changes that the request route made before it dialled."""
+
+    __slots__ = ("edits", "route")
+
+    def __init__(self, edits: list[tuple[str, str | None]], route: BranchRoute | None) -> None:
+        self.edits = edits
+        self.route = route
+
+
+class CallView:
+    """A call, to be read; and what the author keeps with it."""
+
+    __slots__ = ("_call", "_log", "node")
+
+    def __init__(self, node: Node, call: subjects.Call) -> None:
+        self.node = node
+        self._call = call
+        self._log: Logger | None = None
+
+    @property
+    def key(self) -> str:
+        """The name of the call in log, journal and CDR."""
+        return self._call.key
+
+    @property
+    def direction(self) -> str:
+        """The direction of the caller's peer, as configured."""
+        return self._call.direction
+
+    @property
+    def realm(self) -> str:
+        """The realm that the call came from."""
+        return self._call.a.realm
+
+    @property
+    def peer(self) -> Peer:
+        """The peer that the call came from."""
+        return self.node.peers.get(self._call.a.peer, STRANGER)
+
+    @property
+    def request_uri(self) -> Uri:
+        """The URI that was called; raises SipSyntaxError when it is none."""
+        return parse_uri(self._call.ruri)
+
+    @property
+    def called_number(self) -> str:
+        """The user part of the called URI as it came, '' where there is none."""
+        return _user(self._call.ruri)
+
+    @property
+    def calling_number(self) -> str:
+        """The user part of the caller's From, '' where there is none. Nobody has proved it."""
+        return _user(self._call.from_uri)
+
+    @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """Every branch that was tried, in order."""
+        return tuple(self._call.attempts)
+
+    @property
+    def variables(self) -> dict[str, Any]:  # Any: JSON values of the author's choice
+        """Kept with the call, in the journal too: JSON values only."""
+        return self._call.variables
+
+    @property
+    def flags(self) -> set[str]:
+        """Names that are set or not; kept like variables."""
+        return self._call.flags
+
+    @property
+    def log(self) -> Logger:
+        """The log, bound to the call."""
+        if self._log is None:
+            self._log = self.node.log.bind(call=self._call.key)
+        return self._log
+
+
+class EstablishedCall(CallView):
+    """A call that can be ended."""
+
+    __slots__ = ()
+
+    async def release(self, reason: str, *, cause: int = 16, status: int = 500) -> None:
+        """End the call on both sides: BYE where it is answered, CANCEL or ``status`` where it is not.
+
+        ``cause`` is the Q.850 cause for the CDR and the Reason header (RFC 3326).
+        """
+        node = self.node
+        node.core.release(self._call, node.clock.monotonic(), reason=reason, cause=cause, status=status)
+
+
+class Media:
+    """Where the media of one call goes. Say it before dialling."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: subjects.Call) -> None:
+        self._call = call
+
+    def engage(self, profile: str = "default", *, media_set: str = "") -> None:
+        """Relay the media through this node for the whole call: offer, answer and delete follow by themselves."""
+        self._call.media_profile = profile
+        self._call.media_set = media_set
+
+    def direct(self) -> None:
+        """Let the two sides exchange media directly. Each then learns the other's media address."""
+        self._call.media_profile = None
+
+
+class Call(EstablishedCall):
+    """A call that waits for a decision: dial, reject, or dial the next one."""
+
+    __slots__ = ("_headers", "media")
+
+    def __init__(self, node: Node, call: subjects.Call) -> None:
+        self.node = node
+        self._call = call
+        self._log = None
+        self.media = Media(call)
+        self._headers: RequestHeaders | None = None
+
+    @property
+    def has_next(self) -> bool:
+        """Whether a target of the last ``dial`` is left."""
+        return self._call.has_next
+
+    @property
+    def lifetime_s(self) -> float:
+        """How long the call may last once answered; 0: as long as the node lets any call last."""
+        return self._call.lifetime_s
+
+    @lifetime_s.setter
+    def lifetime_s(self, seconds: float) -> None:
+        if not seconds >= 0:
+            raise RouteError(f"lifetime_s = {seconds}: a length of time in seconds, 0 for the node's own")
+        self._call.lifetime_s = seconds
+
+    async def dial(
+        self,
+        to: Where | Sequence[Where],
+        *,
+        number: str | None = None,
+        on_branch: BranchRoute | None = None,
+        on_reply: ReplyRoute | None = None,
+        on_failure: FailureRoute | None = None,
+    ) -> None:
+        """Send the call on: to one target or to several, the next when ``on_failure`` says ``dial_next``.
+
+        A target is a peer or its name (then ``number`` is called at its gateway, by default the called number), the
+        SIP URI of a peer's gateway, or a Target. Raises RouteError for a target that leads nowhere.
+        """
+        wheres: Sequence[Where] = (to,) if isinstance(to, (str, Peer, Target)) else to
+        node, call = self.node, self._call
+        called = _user(call.ruri) if number is None else number
+        targets = [node.target(where, called) for where in wheres]
+        if not targets:
+            raise RouteError("dial: there is no target to dial")
+        edits = self._edits()
+        armed = Armed(edits, on_branch) if edits else on_branch
+        node.core.dial(call, targets, node.clock.monotonic(), on_branch=armed, on_reply=on_reply, on_failure=on_failure)
+
+    async def dial_next(self) -> bool:
+        """Send the call to the next target of the last ``dial``; False when there is none left."""
+        return self.node.core.dial_next(self._call, self.node.clock.monotonic())
+
+    async def reject(self, status: int, reason: str = "", *, headers: Sequence[tuple[str, str]] = ()) -> None:
+        """Refuse the call with a final answer of 300 to 699."""
+        if not 300 <= status <= 699:
+            raise RouteError(f"reject({status}): a refusal is a status of 300 to 699")
+        node = self.node
+        node.core.reject(self._call, status, node.clock.monotonic(), reason=reason, headers=headers)
+
+    def _edits(self) -> list[tuple[str, str | None]]:
+        """Header changes for the branches: of this route, and of the one that dialled before it."""
+        former = self._call.on_branch
+        edits = list(former.edits) if isinstance(former, Armed) else []
+        if self._headers is not None:
+            edits += self._headers.edits
+        return edits
+
+
+class Request:
+    """A request outside a dialog, before anything has been decided about it: today an INVITE, with its call."""
+
+    __slots__ = ("_subject", "call")
+
+    def __init__(self, node: Node, subject: subjects.Call) -> None:
+        self._subject = subject
+        self.call = Call(node, subject)
+
+    @property
+    def method(self) -> str:
+        """Its method."""
+        message = self._subject.request
+        return message.method if message is not None else "INVITE"
+
+    @property
+    def uri(self) -> Uri:
+        """The Request-URI."""
+        return self.call.request_uri
+
+    @property
+    def called_number(self) -> str:
+        """The user part of the Request-URI as it came, '' where there is none."""
+        return self.call.called_number
+
+    @property
+    def from_(self) -> NameAddr:
+        """Who the caller says he is."""
+        return self._message.from_()
+
+    @property
+    def to(self) -> NameAddr:
+        """Who was called at first."""
+        return self._message.to()
+
+    @property
+    def headers(self) -> RequestHeaders:
+        """Its headers; changes go to every branch."""
+        call = self.call
+        if call._headers is None:
+            call._headers = RequestHeaders(self._subject.request)
+        return call._headers
+
+    @property
+    def body(self) -> bytes:
+        """Its body as it came."""
+        return self._message.body
+
+    @property
+    def direction(self) -> str:
+        """The direction of the peer that sent it, as configured."""
+        return self._subject.direction
+
+    @property
+    def peer(self) -> Peer:
+        """The peer that sent it."""
+        return self.call.peer
+
+    @property
+    def realm(self) -> str:
+        """The realm that it came from."""
+        return self._subject.a.realm
+
+    @property
+    def source(self) -> tuple[str, int]:
+        """Address and port that it came from."""
+        flow = self._subject.a.flow
+        return flow.host, flow.port
+
+    async def reject(self, status: int, reason: str = "", *, headers: Sequence[tuple[str, str]] = ()) -> None:
+        """Refuse it with a final answer of 300 to 699."""
+        await self.call.reject(status, reason, headers=headers)
+
+    @property
+    def _message(self) -> Message:
+        message = self._subject.request
+        if message is None:
+            raise RouteError("the request of a resumed call is gone")
+        return message
+
+
+class Branch:
+    """One outgoing INVITE, complete, before it is sent."""
+
+    __slots__ = ("_subject", "call", "headers")
+
+    def __init__(self, node: Node, subject: subjects.Branch) -> None:
+        self._subject = subject
+        self.call = CallView(node, subject.call)
+        self.headers = Headers(subject.headers)
+
+    @property
+    def uri(self) -> str:
+        """The Request-URI; may be changed. Where the branch is sent does not follow it."""
+        return self._subject.uri
+
+    @uri.setter
+    def uri(self, uri: str) -> None:
+        try:
+            parse_uri(uri)
+        except SipSyntaxError as error:
+            raise RouteError(f"{uri!r} is no URI: {error}") from error
+        self._subject.uri = uri
+
+    @property
+    def body(self) -> bytes:
+        """The offer as it will be sent; may be changed."""
+        return self._subject.body
+
+    @body.setter
+    def body(self, body: bytes) -> None:
+        self._subject.body = body
+
+    @property
+    def target(self) -> Target:
+        """Where it goes."""
+        return self._subject.target
+
+    def drop(self) -> None:
+        """Do not send this branch: it counts as failed with 480."""
+        self._subject.drop()
+
+
+class Reply:
+    """A reply above 100 to a branch, before it is relayed to the caller. ``received`` are its headers as they came."""
+
+    __slots__ = ("_subject", "call", "headers", "received")
+
+    def __init__(self, node: Node, subject: subjects.ReplyEvent) -> None:
+        self._subject = subject
+        self.call = CallView(node, subject.call)
+        self.received = ReceivedHeaders(subject.received)
+        self.headers = Headers(subject.headers)
+
+    @property
+    def status(self) -> int:
+        """The status; may be changed within its class."""
+        return self._subject.status
+
+    @status.setter
+    def status(self, status: int) -> None:
+        if status // 100 != self._subject.received.status // 100:
+            raise RouteError(f"a {self._subject.received.status} cannot become a {status}: another class")
+        self._subject.status = status
+
+    @property
+    def reason(self) -> str:
+        """The reason phrase; may be changed."""
+        return self._subject.reason
+
+    @reason.setter
+    def reason(self, reason: str) -> None:
+        if not reason.isprintable():
+            raise RouteError("a reason phrase holds printable characters only")
+        self._subject.reason = reason
+
+    @property
+    def body(self) -> bytes:
+        """The body as it will be relayed; may be changed."""
+        return self._subject.body
+
+    @body.setter
+    def body(self, body: bytes) -> None:
+        self._subject.body = body
+
+    @property
+    def is_final(self) -> bool:
+        """Status 200 or above."""
+        return self._subject.received.status >= 200
+
+    def drop(self) -> None:
+        """Do not relay it. Only a provisional reply can be dropped: somebody waits for a final one (RouteError)."""
+        if self.is_final:
+            raise RouteError("only a provisional reply can be dropped")
+        self._subject.drop()
+
+
+class Failure:
+    """Every branch has failed, and the caller still waits."""
+
+    __slots__ = ("call",)
+
+    def __init__(self, node: Node, subject: subjects.Call) -> None:
+        self.call = Call(node, subject)
+
+    @property
+    def best_status(self) -> int:
+        """The best final answer (RFC 3261 §16.7); 500 where there is none to choose from."""
+        return self.call._call.best_status or 500
+
+    @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """Every branch that was tried, in order, with its status."""
+        return tuple(self.call._call.attempts)
+
+    @property
+    def may_fail_over(self) -> bool:
+        """Whether the last failure is one that another target may not share: a timeout or a fault, not a busy user."""
+        attempts = self.call._call.attempts
+        return not attempts or attempts[-1].may_fail_over
+
+
+class LocalRequest:
+    """A request that this node originates, before it is sent."""
+
+    __slots__ = ("_subject", "call", "headers")
+
+    def __init__(self, node: Node, subject: subjects.LocalRequest) -> None:
+        self._subject = subject
+        self.call = CallView(node, subject.call)
+        self.headers = Headers(subject.headers)
+
+    @property
+    def method(self) -> str:
+        """Its method."""
+        return self._subject.method
+
+    @property
+    def body(self) -> bytes:
+        """Its body; may be changed."""
+        return self._subject.body
+
+    @body.setter
+    def body(self, body: bytes) -> None:
+        self._subject.body = body
+
+
+class BadMessage:
+    """What cannot be served: octets that are no SIP message, or a request whose route raised.
+
+    ``error.status`` is the answer it deserves. ``data`` is empty where a route raised.
+    """
+
+    __slots__ = ("_node", "_subject", "error")
+
+    def __init__(self, node: Node, subject: subjects.BadMessage | subjects.Call, error: SbcError) -> None:
+        self._node = node
+        self._subject = subject
+        self.error = error
+
+    @property
+    def data(self) -> bytes:
+        """The octets that came."""
+        return self._subject.data if isinstance(self._subject, subjects.BadMessage) else b""
+
+    @property
+    def source(self) -> tuple[str, int]:
+        """Address and port that it came from."""
+        subject = self._subject
+        flow = subject.flow if isinstance(subject, subjects.BadMessage) else subject.a.flow
+        return flow.host, flow.port
+
+    async def reply(self, status: int) -> None:
+        """Answer it, once, with 400 to 699; nothing is sent where no answer can be built."""
+        if not 400 <= status <= 699:
+            raise RouteError(f"reply({status}): the answer to a bad message is a status of 400 to 699")
+        node, subject = self._node, self._subject
+        if isinstance(subject, subjects.BadMessage):
+            node.core.reply_bad(subject, status, node.clock.monotonic())
+        else:
+            node.core.reject(subject, status, node.clock.monotonic())
+
+
+class MediaTimeout:
+    """The event ``media.timeout``: no packet came from ``leg`` for ``silent_s``."""
+
+    __slots__ = ("call", "leg", "silent_s")
+
+    def __init__(self, call: EstablishedCall, leg: str, silent_s: float) -> None:
+        self.call = call
+        self.leg = leg
+        self.silent_s = silent_s
+
+
+def _user(uri: str) -> str:
+    """The user part of a URI's text, without a password; of a tel URI the number; '' where there is none."""
+    scheme, _, rest = uri.partition(":")
+    if scheme.lower() == "tel":
+        return rest.partition(";")[0]
+    user, at, _ = rest.partition("@")
+    return user.partition(":")[0] if at else ""

@@ -1,0 +1,246 @@
+"""Runs routes: what the core asks for, what the clock asks for, and events.
+
+A route that raises, or that waits longer than its budget, costs its own call a 500 and is counted, and no other call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final
+
+from sbc.b2bua import subjects
+from sbc.b2bua.effects import RouteKind, RunRoute
+from sbc.config.models import Config
+from sbc.errors import Fault, SbcError
+from sbc.routing.eager import Run
+from sbc.routing.facade import (
+    Armed,
+    BadMessage,
+    Branch,
+    EstablishedCall,
+    Failure,
+    LocalRequest,
+    MediaTimeout,
+    Reply,
+    Request,
+)
+from sbc.routing.headers import apply
+from sbc.routing.node import Node
+from sbc.routing.routes import Routes, Timer
+
+BUDGET_S: Final = 5.0
+
+
+class RouteFailed(SbcError):
+    """A route raised something that is no error of ours; its cause is what was raised."""
+
+    fault = Fault.US
+    status = 500
+
+
+class RouteTimedOut(SbcError):
+    """A route waited longer than its budget."""
+
+    fault = Fault.US
+    status = 500
+
+
+def _nothing() -> None:
+    pass
+
+
+class Runner:
+    """Runs the routes of one worker.
+
+    ``drain`` performs the core's effects: it is called after each step of a route that waited, because the shell does
+    not know of those. ``count`` adds one to a counter by name. ``loop`` is the loop that waiting routes go on in; None
+    (tests in virtual time) lets no route wait.
+    """
+
+    def __init__(
+        self,
+        routes: Routes,
+        node: Node,
+        *,
+        loop: asyncio.AbstractEventLoop | None = None,
+        drain: Callable[[], None] = _nothing,
+        count: Callable[[str], None] = lambda name: None,
+        budget_s: float = BUDGET_S,
+    ) -> None:
+        self.node = node
+        self.routes = routes
+        self._loop = loop
+        self._drain = drain
+        self._count = count
+        self._budget_s = budget_s
+        self._waiting: dict[Run, asyncio.TimerHandle | None] = {}
+        self._timers: set[asyncio.TimerHandle] = set()
+        self._closed = False
+
+    # what the core asks for
+
+    def perform(self, effect: RunRoute) -> None:
+        """Run a route; ``core.route_done`` follows, before this returns unless the route waits."""
+        kind, subject = effect.kind, effect.subject
+        route: Any = effect.hook  # Any: what the author armed, to be found out by calling it
+        if kind is RouteKind.BRANCH and isinstance(route, Armed):
+            try:
+                apply(route.edits, subject.headers)
+            except SbcError as error:
+                return self._done(effect, error)
+            route = route.route
+        if route is None:
+            route = self.routes.by_kind.get(kind)
+            if route is None:
+                return self._done(effect, None)
+        self._count("ROUTES_RUN")
+        try:
+            work = route(_FACADES[kind](self.node, subject))
+        except Exception as error:  # no coroutine function was armed
+            return self._failed(effect, error)
+        self._run(work, self._route_ended, effect)
+
+    def _run(self, work: Any, finished: Callable[[Run, BaseException | None], None], key: Any) -> None:
+        """Start a coroutine under the budget. Any: a coroutine, checked by running it; a key of the caller's."""
+        run = Run(work, self._loop, finished, self._drain, key)
+        if not run.start() and not run.over:
+            loop = self._loop
+            assert loop is not None  # it waits, so there is one
+            self._waiting[run] = loop.call_later(self._budget_s, self._expire, run)
+
+    def _expire(self, run: Run) -> None:
+        run.abandon(RouteTimedOut(f"a route took longer than {self._budget_s:g} s"))
+        self._drain()
+
+    def _forget(self, run: Run) -> None:
+        handle = self._waiting.pop(run, None)
+        if handle is not None:
+            handle.cancel()
+
+    def _route_ended(self, run: Run, error: BaseException | None) -> None:
+        self._forget(run)
+        effect: RunRoute = run.key
+        if error is None:
+            self._done(effect, None)
+        else:
+            self._failed(effect, error)
+
+    def _failed(self, effect: RunRoute, error: BaseException) -> None:
+        """Note the error; a request goes to the error route before the core hears of it."""
+        self._note(effect.kind.value, error, getattr(getattr(effect.subject, "call", effect.subject), "key", ""))
+        route = self.routes.by_kind.get(RouteKind.ERROR)
+        if route is None or effect.kind is not RouteKind.REQUEST:
+            return self._done(effect, error)
+        if not isinstance(error, SbcError):
+            cause, error = error, RouteFailed(f"{type(error).__name__}: {error}")
+            error.__cause__ = cause
+        self._run(route(BadMessage(self.node, effect.subject, error)), self._error_route_ended, (effect, error))
+        return None
+
+    def _error_route_ended(self, run: Run, error: BaseException | None) -> None:
+        self._forget(run)
+        effect, first = run.key
+        if error is not None:
+            self._note(RouteKind.ERROR.value, error, effect.subject.key)
+        self._done(effect, first)
+
+    def _done(self, effect: RunRoute, error: BaseException | None) -> None:
+        self.node.core.route_done(effect, error, self.node.clock.monotonic())
+
+    def _note(self, route: str, error: BaseException, call: str = "") -> None:
+        late = isinstance(error, RouteTimedOut)
+        self._count("ROUTE_TIMEOUTS" if late else "ROUTE_ERRORS")
+        log = self.node.log.bind(call=call) if call else self.node.log
+        if late:
+            log.error("route took too long", route=route, budget_s=self._budget_s)
+        else:
+            log.exception("route raised", error, route=route)
+
+    # what the clock asks for, and events
+
+    async def start_up(self) -> None:
+        """Run the startup routes in order, then start the timers. What a startup route raises passes on."""
+        for route in self.routes.startup:
+            await route(self.node)
+        self._start_timers()
+
+    def _start_timers(self) -> None:
+        for timer in self.routes.timers:
+            self._arm(timer, self._clock() + timer.every_s)
+
+    def _arm(self, timer: Timer, due: float) -> None:
+        loop = self._loop
+        if loop is None or self._closed:
+            return
+
+        def fire() -> None:
+            self._timers.discard(handle)
+            run = Run(timer.route(self.node), loop, self._timer_ended, self._drain, (timer, due))
+            if not run.start():
+                self._waiting[run] = None  # no budget: it may load a table for a minute, nobody waits for it
+            self._drain()
+
+        handle = loop.call_at(due, fire)
+        self._timers.add(handle)
+
+    def _timer_ended(self, run: Run, error: BaseException | None) -> None:
+        self._forget(run)
+        if error is not None:
+            self._note("timer_route", error)
+        timer, due = run.key
+        if not any(timer is current for current in self.routes.timers):
+            return  # of routes that were replaced meanwhile
+        now = self._clock()
+        missed = max(0, int((now - due) / timer.every_s))  # turns that fell into a long run are left out
+        self._arm(timer, due + (missed + 1) * timer.every_s)
+
+    def _clock(self) -> float:
+        """The loop's own clock, which its timers follow."""
+        return self._loop.time() if self._loop is not None else 0.0
+
+    def raise_event(self, name: str, event: object) -> None:
+        """Run the event routes of this name, each on its own."""
+        for route in self.routes.events.get(name, ()):
+            self._count("ROUTES_RUN")
+            self._run(route(event), self._event_ended, name)
+        self._drain()
+
+    def media_timeout(self, call: subjects.Call, leg: str, silent_s: float) -> None:
+        """Raise ``media.timeout`` for a call."""
+        self.raise_event("media.timeout", MediaTimeout(EstablishedCall(self.node, call), leg, silent_s))
+
+    def _event_ended(self, run: Run, error: BaseException | None) -> None:
+        self._forget(run)
+        if error is not None:
+            self._note(f"event_route {run.key}", error)
+
+    # life
+
+    def replace(self, routes: Routes, config: Config) -> None:
+        """Serve with other routes and another configuration from now on; what waits goes on with the old ones."""
+        for handle in self._timers:
+            handle.cancel()
+        self._timers.clear()
+        self.routes = routes
+        self.node.configure(config)
+        self._start_timers()
+
+    def close(self) -> None:
+        """Stop the timers and end what still waits."""
+        self._closed = True
+        for handle in self._timers:
+            handle.cancel()
+        self._timers.clear()
+        for run in tuple(self._waiting):
+            run.cancel()
+
+
+_FACADES: Final[dict[RouteKind, Callable[[Node, Any], Any]]] = {  # Any: subject and facade belong to the kind
+    RouteKind.REQUEST: Request,
+    RouteKind.BRANCH: Branch,
+    RouteKind.FAILURE: Failure,
+    RouteKind.REPLY: Reply,
+    RouteKind.ERROR: lambda node, subject: BadMessage(node, subject, subject.error),
+    RouteKind.LOCAL: LocalRequest,
+}
