@@ -11,6 +11,8 @@ from typing import Any
 
 import orjson
 
+from sbc.store.jsontext import to_json
+
 # Any: parameters and results are JSON values
 Params = dict[str, Any]
 Method = Callable[[Params], Any | Awaitable[Any]]
@@ -191,19 +193,4 @@ def _error(identity: Any, code: int, message: str, data: Any = None) -> dict[str
 
 
 def _encode(value: Any) -> bytes:  # Any: a JSON value
-    try:
-        return orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_APPEND_NEWLINE)
-    except TypeError:  # text with octets that are no UTF-8 (surrogateescape)
-        return orjson.dumps(_encodable(value), option=orjson.OPT_APPEND_NEWLINE)
-
-
-def _encodable(value: Any) -> Any:  # Any: a JSON value
-    if isinstance(value, dict):
-        return {str(_encodable(str(name))): _encodable(item) for name, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_encodable(item) for item in value]
-    if value is None or isinstance(value, bool | float):
-        return value
-    if isinstance(value, int) and -(2**63) <= value < 2**64:
-        return int(value)
-    return str(value).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return to_json(value) + b"\n"

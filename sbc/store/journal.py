@@ -16,10 +16,9 @@ from itertools import count as counting
 from itertools import islice
 from typing import Any, NamedTuple
 
-import orjson
-
 from sbc.b2bua.effects import FinishCall, SaveCall
 from sbc.store.breaker import State
+from sbc.store.jsontext import to_json
 from sbc.store.keys import CDR_FIELD, QUARANTINE_TTL_S, RECORD_TTL_MARGIN_S, Keys, is_member, member_of
 from sbc.store.pipe import Pipe, Refusal, Reply, StoreAway
 from sbc.store.script import Script, unknown
@@ -187,7 +186,7 @@ class Journal:
         After a lost reply the stream may hold the CDR twice; its ``id`` keeps the table at one row.
         """
         unconfirmed = self._unsaved.pop(effect.key, None)
-        cdr = _json(effect.cdr)
+        cdr = to_json(effect.cdr)
         if len(self._unsent) >= 2 * self._cdr_capacity:
             # new calls were refused long before this; the log is the last place for it
             self._count("JOURNAL_DROPPED", 1)
@@ -318,7 +317,13 @@ class Journal:
                     self._send_save(effect, None)
                     self._pace()
             elif self._republishing is not None:
-                if (record := next(self._republishing, None)) is None:
+                try:
+                    record = next(self._republishing, None)
+                except Exception as error:  # of the caller's making; asked for again at the next tick
+                    self._republishing = None
+                    self._note("error", "the live calls cannot be listed", {"reason": str(error)})
+                    return
+                if record is None:
                     self._republishing = None
                     self._republish_due = False
                     return
@@ -344,7 +349,7 @@ class Journal:
 
     def _look_at_marker(self) -> None:
         """A key that every worker of the node knows: gone, or another one, the store has been emptied."""
-        mine = os.urandom(8).hex().encode()
+        mine = os.urandom(8).hex().encode()  # taken when there is none
         self._pipe.send(partial(self._seen_marker, mine), "SET", self._keys.marker, mine, "NX", "GET")
 
     def _seen_marker(self, mine: bytes, reply: Reply) -> None:
@@ -442,22 +447,3 @@ class Journal:
 
 def _ignore(_: Reply) -> None:
     """For commands whose failure is met again by whatever comes next."""
-
-
-def _json(cdr: dict[str, Any]) -> bytes:  # Any: JSON values
-    try:
-        return orjson.dumps(cdr)
-    except TypeError:  # octets that are no UTF-8 (surrogateescape), or a value that JSON does not know
-        return orjson.dumps(_encodable(cdr))
-
-
-def _encodable(value: object) -> object:
-    if isinstance(value, str):
-        return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    if isinstance(value, dict):
-        return {str(_encodable(str(name))): _encodable(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_encodable(item) for item in value]
-    if value is None or isinstance(value, bool | int | float):
-        return value if not isinstance(value, int) or -(2**63) <= value < 2**64 else str(value)
-    return _encodable(str(value))

@@ -1,0 +1,158 @@
+"""What the control worker answers over its socket: the state of the node, and its calls, asked of the SIP workers."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+from sbc import __version__
+from sbc.management import rpc
+from sbc.management.metrics import HUNG_AFTER_S, process_usage, split_name
+from sbc.management.slot import ControlSlot
+from sbc.telemetry.counters import WORD_KIND, Counter, Kind, Page
+
+DEADLINE_S = 1.0  # of one question to a SIP worker
+MAX_CALLS = 10_000  # of one answer
+
+Answer = dict[str, Any]  # Any: JSON values
+
+
+class Api:
+    """The methods by name. ``store`` and ``cdr`` describe those two for ``status``.
+
+    A SIP worker must offer ``calls {limit, offset}`` -> ``{"total": n, "calls": [...]}``, ``call {key}`` -> an object
+    or null, and ``hangup {key, reason}`` -> true, or false where it does not own the call.
+    """
+
+    def __init__(self, slot: ControlSlot, store: Callable[[], Answer], cdr: Callable[[], Answer]) -> None:
+        self._slot = slot
+        self._store = store
+        self._cdr = cdr
+
+    def methods(self) -> dict[str, rpc.Method]:
+        """For :func:`sbc.management.rpc.serve`."""
+        return {
+            "ping": lambda _: "pong",
+            "which": lambda _: sorted(self.methods()),
+            "status": self.status,
+            "calls": self.calls,
+            "call": self.call,
+            "hangup": self.hangup,
+        }
+
+    def status(self, _params: rpc.Params) -> Answer:
+        """Processes, totals over all SIP workers, store and CDRs."""
+        pages = self._slot.pages
+        sip = [page for page in pages.values() if page.words[WORD_KIND] == Kind.SIP]
+        totals = {counter.name.lower(): sum(page.get(counter) for page in sip) for counter in Counter}
+        return {
+            "node": self._slot.config.node,
+            "version": __version__,
+            "processes": [_process(name, page) for name, page in pages.items()],
+            "calls": {
+                "active": totals["calls_active"],
+                "started": totals["calls_started"],
+                "answered": totals["calls_answered"],
+                "failed": totals["calls_failed"],
+            },
+            "store": self._store(),
+            "cdr": self._cdr(),
+            "totals": {name: value for name, value in totals.items() if value},
+        }
+
+    async def calls(self, params: rpc.Params) -> Answer:
+        """``{limit, offset}`` -> calls in the order of the workers, their total, and which worker did not answer."""
+        limit = _count(params, "limit", 1000)
+        offset = _count(params, "offset", 0)
+        answers, silent = await self._ask_all("calls", {"limit": min(offset + limit, MAX_CALLS), "offset": 0})
+        found: list[Answer] = []
+        total = 0
+        for worker, answer in answers:
+            rows = answer.get("calls", []) if isinstance(answer, dict) else []
+            total += int(answer.get("total", len(rows))) if isinstance(answer, dict) else 0
+            found += [{**row, "worker": worker} for row in rows if isinstance(row, dict)]
+        return {"calls": found[offset : offset + limit], "total": total, "offset": offset, "no_answer": silent}
+
+    async def call(self, params: rpc.Params) -> Answer:
+        """``{key}`` -> the call."""
+        key = _key(params)
+        answers, silent = await self._ask_all("call", {"key": key})
+        for worker, answer in answers:
+            if isinstance(answer, dict):
+                return {**answer, "worker": worker}
+        raise _no_call(key, silent)
+
+    async def hangup(self, params: rpc.Params) -> Answer:
+        """``{key, reason}`` -> ends the call on both sides."""
+        key = _key(params)
+        reason = str(params.get("reason", "ended by the operator"))[:200]
+        answers, silent = await self._ask_all("hangup", {"key": key, "reason": reason})
+        for worker, answer in answers:
+            if answer:
+                return {"key": key, "worker": worker}
+        raise _no_call(key, silent)
+
+    async def _ask_all(self, method: str, params: rpc.Params) -> tuple[list[tuple[str, Any]], list[str]]:
+        """(answers with their worker's name, names of the workers that gave none). Any: JSON values."""
+        replies = await asyncio.gather(
+            *(rpc.call(path, method, params, timeout_s=DEADLINE_S) for path in self._slot.sip_sockets),
+            return_exceptions=True,
+        )
+        answers: list[tuple[str, Any]] = []  # Any: JSON values
+        silent: list[str] = []
+        for number, reply in enumerate(replies):
+            if isinstance(reply, rpc.RpcError):
+                if reply.code != rpc.NOT_FOUND:
+                    silent.append(f"sip {number}: {reply.message}")
+            elif isinstance(reply, BaseException):
+                raise reply
+            else:
+                answers.append((f"sip {number}", reply))
+        return answers, silent
+
+
+def _process(name: str, page: Page) -> Answer:
+    age_s = (time.monotonic_ns() - page.beat_ns) / 1e9 if page.beat_ns else None
+    usage = process_usage(page.pid) if page.pid else None
+    if usage is None:
+        state = "dead"
+    elif not page.is_ready:
+        state = "starting"
+    elif age_s is None or age_s > HUNG_AFTER_S:
+        state = "hung"
+    else:
+        state = "ready"
+    kind, slot = split_name(name)
+    return {
+        "name": name,
+        "kind": kind,
+        "slot": int(slot) if slot else None,
+        "pid": page.pid,
+        "state": state,
+        "uptime_s": round(max(0.0, time.time() - page.start_s), 1),
+        "restarts": page.restarts,
+        "cpu_s": round(usage[0], 2) if usage else None,
+        "memory_bytes": usage[1] if usage else None,
+    }
+
+
+def _count(params: rpc.Params, name: str, default: int) -> int:
+    value = params.get(name, default)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_CALLS:
+        raise rpc.RpcError(rpc.INVALID_PARAMS, f"{name} must be a number from 0 to {MAX_CALLS}")
+    return value
+
+
+def _key(params: rpc.Params) -> str:
+    key = params.get("key")
+    if not isinstance(key, str) or not key:
+        raise rpc.RpcError(rpc.INVALID_PARAMS, "key must name a call, as the list of calls shows it")
+    return key
+
+
+def _no_call(key: str, silent: list[str]) -> rpc.RpcError:
+    if silent:
+        return rpc.RpcError(rpc.UNAVAILABLE, f"no call {key!r} with the workers that answered", {"no_answer": silent})
+    return rpc.RpcError(rpc.NOT_FOUND, f"no call {key!r}")
