@@ -66,15 +66,15 @@ class User:
     cancel_on_timer_c: bool = False
 
     def on_response(self, tx: ClientTransaction, msg: Message, now: float) -> None:
-        self.seen.append((now - START, msg.status))
+        self.seen.append((round(now - START, 6), msg.status))
 
     def on_timeout(self, tx: ClientTransaction, now: float) -> None:
-        self.seen.append((now - START, f"timeout {tx.reason}"))
+        self.seen.append((round(now - START, 6), f"timeout {tx.reason}"))
         if tx.reason == "C" and self.cancel_on_timer_c:
             tx.cancel(None, now)
 
     def on_transport_error(self, tx: ClientTransaction, now: float) -> None:
-        self.seen.append((now - START, "transport error"))
+        self.seen.append((round(now - START, 6), "transport error"))
 
     @property
     def events(self) -> list[str | int]:
@@ -91,7 +91,7 @@ class Rig:
         self.user = User()
 
     def _transmit(self, flow: Flow, data: bytes) -> None:
-        self.sent.append((self.now - START, data))
+        self.sent.append((round(self.now - START, 6), data))
 
     def _count(self, name: str) -> None:
         self.counts[name] += 1
