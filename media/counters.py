@@ -1,6 +1,7 @@
 """Names of the words in a media worker's counters page: an array of u64 in shared memory, one writer, many readers.
 
-Words 0 to 4 are the header that every process shares (magic, pid, heartbeat in monotonic ns, start in wall ns, kind);
+Words 0 to 5 are the header that every process shares (magic, pid, heartbeat in monotonic ns, start in wall ns, kind,
+1 once it serves);
 counters begin at word 16. Each drop reason and each refusal has a word of its own. The compiled datapath adds to the
 words below 64 by number (``ext/c/rule.h``), Python to the others.
 """
@@ -11,7 +12,7 @@ from enum import IntEnum
 
 from media.protocol import REFUSALS
 
-WORD_MAGIC, WORD_PID, WORD_HEARTBEAT_NS, WORD_START_NS, WORD_KIND = range(5)
+WORD_MAGIC, WORD_PID, WORD_HEARTBEAT_NS, WORD_START_NS, WORD_KIND, WORD_READY = range(6)
 DROP_BASE = 32
 REFUSED_BASE = 96
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import ipaddress
 import socket
+import sys
 from enum import IntFlag
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -25,6 +26,7 @@ class RuleFlag(IntFlag):
     BEHIND_NAT = 2  # a foreign source may be learned
     RTCP_MUX = 4  # this leg takes RTCP on its RTP port (RFC 5761)
     SECURE = 8  # SRTP passed through: RTCP beyond its first header is opaque
+    MUX_WANTED = 16  # this leg described a=rtcp-mux; not yet agreed
 
 
 class Address(ctypes.Structure):
@@ -33,7 +35,7 @@ class Address(ctypes.Structure):
     family: int
     port: int
     ip: ctypes.Array[ctypes.c_ubyte]
-    _fields_ = [("family", ctypes.c_uint16), ("port", ctypes.c_uint16), ("ip", ctypes.c_uint8 * 16)]  # noqa: RUF012
+    _fields_ = [("family", ctypes.c_uint16), ("port", ctypes.c_uint16), ("ip", ctypes.c_uint8 * 16)]
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Address) and bytes(self) == bytes(other)
@@ -56,8 +58,13 @@ def pack_address(ip: IpAddress | None, port: int) -> bytes:
     """The octets of an Address; all zero (none) for no address, an unspecified one, or port 0."""
     if ip is None or ip.is_unspecified or not port:
         return NO_ADDRESS
+    return pack_local(ip, port)
+
+
+def pack_local(ip: IpAddress, port: int) -> bytes:
+    """The octets of an address to bind: as pack_address, but unspecified means every interface."""
     family = socket.AF_INET if ip.version == 4 else socket.AF_INET6
-    return int(family).to_bytes(2, "little") + port.to_bytes(2, "big") + ip.packed.ljust(16, b"\0")
+    return int(family).to_bytes(2, sys.byteorder) + port.to_bytes(2, "big") + ip.packed.ljust(16, b"\0")
 
 
 class Rule(ctypes.Structure):
@@ -102,7 +109,8 @@ class Rule(ctypes.Structure):
     rtcp_signalled: Address
     signalling: Address  # where its signalling came from (port unused)
     candidate: Address  # unproven source of a leg behind NAT
-    _fields_ = [  # noqa: RUF012
+    slot: int  # session slot that owns this rule
+    _fields_ = [
         *((name, ctypes.c_uint64) for name in ("packets_in", "bytes_in", "packets_out", "bytes_out", "rtcp_in")),
         *((name, ctypes.c_uint64) for name in ("rtcp_out", "refused", "last_arrival_ns", "duplicates", "reordered")),
         *((name, ctypes.c_uint64) for name in ("seen", "lost_before", "received", "base_sequence", "max_sequence")),
@@ -120,7 +128,7 @@ class Rule(ctypes.Structure):
         *((name, Address) for name in ("rtp_remote", "rtcp_remote", "rtp_signalled", "rtcp_signalled")),
         ("signalling", Address),
         ("candidate", Address),
-        ("reserved_end", ctypes.c_uint32),
+        ("slot", ctypes.c_uint32),
     ]
 
 

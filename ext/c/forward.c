@@ -113,9 +113,10 @@ static int proven(const struct rule *r, const struct address *source, const stru
     return same_ip(source, signalled) || same_ip(source, &r->signalling);
 }
 
-/* The address is complete before the flag says so: a successor that finds the flag unset starts from the signalled one. */
-static void latch_rtp(struct rule *r, const struct address *source) {
-    if (!same_address(&r->rtp_remote, source)) {
+/* The address is complete before the flag says so. */
+static int latch_rtp(struct rule *r, const struct address *source) {
+    int moved = !same_address(&r->rtp_remote, source);
+    if (moved) {
         r->rtp_remote = *source;
         if (!r->rtcp_latched || !same_ip(&r->rtcp_remote, source)) {
             r->rtcp_latched = 0;
@@ -125,6 +126,7 @@ static void latch_rtp(struct rule *r, const struct address *source) {
     }
     __asm__ volatile("" ::: "memory");
     r->rtp_latched = 1;
+    return moved ? LATCHED_ELSEWHERE : LATCHED_AS_SIGNALLED;
 }
 
 /* May this source speak for the leg? *tentative: it may for now, but it was not learned. */
@@ -151,8 +153,7 @@ static enum reason check_rtp_source(struct rule *r, const uint8_t *data, const s
             return FORWARD;
         }
     }
-    latch_rtp(r, source);
-    *latched = 1;
+    *latched = latch_rtp(r, source);
     return FORWARD;
 }
 
@@ -166,7 +167,7 @@ static enum reason check_rtcp_source(struct rule *r, int on_rtcp_port, const str
     r->rtcp_remote = *source;
     __asm__ volatile("" ::: "memory");
     r->rtcp_latched = 1;
-    *latched = 2;
+    *latched = LATCHED_RTCP;
     return FORWARD;
 }
 

@@ -4,11 +4,13 @@
 
 #include "rule.h"
 
+enum { LATCHED_AS_SIGNALLED = 1, LATCHED_ELSEWHERE = 2, LATCHED_RTCP = 3 };
+
 struct verdict {
     uint32_t target;       /* rule whose leg gets the packet */
     uint8_t rtcp;          /* it is RTCP */
     uint8_t from_rtp_port; /* leave through the RTP socket of the target, to its RTP address */
-    uint8_t latched;       /* 1: this packet latched RTP, 2: RTCP */
+    uint8_t latched;       /* this packet latched LATCHED_... */
 };
 
 /* FORWARD with *verdict filled, or why not. Counts into the rule (not into the target: see rule_sent). */

@@ -57,7 +57,7 @@ struct rule {
     uint8_t has_ssrc, flags;
     uint16_t reserved;
     struct address rtp_remote, rtcp_remote, rtp_signalled, rtcp_signalled, signalling, candidate;
-    uint32_t reserved_end;
+    uint32_t slot; /* Python only: the session that owns this rule */
 };
 
 _Static_assert(sizeof(struct address) == 20, "media.rules.Address");

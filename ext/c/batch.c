@@ -1,0 +1,286 @@
+#define _GNU_SOURCE
+#include "batch.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/ip.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "forward.h"
+
+#define DEPTH 16            /* packets taken from one socket before the next has its turn */
+#define PACKET_BYTES 2048   /* a longer datagram is no RTP that we would want to fragment */
+#define READY 512
+#define WATCHED ((uint64_t)1 << 63)
+
+union socket_address {
+    struct sockaddr any;
+    struct sockaddr_in v4;
+    struct sockaddr_in6 v6;
+};
+
+struct batch {
+    struct epoll_event ready[READY];
+    struct mmsghdr in[DEPTH], out[DEPTH];
+    struct iovec in_parts[DEPTH], out_parts[DEPTH];
+    union socket_address from[DEPTH], to[DEPTH];
+    uint32_t source[DEPTH]; /* rule that out[i] came in by */
+    uint32_t target[DEPTH];
+    uint8_t rtcp[DEPTH];
+    uint8_t packets[DEPTH][PACKET_BYTES];
+};
+
+static uint64_t monotonic_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static void read_address(const union socket_address *from, struct address *address) {
+    memset(address, 0, sizeof *address);
+    address->family = from->any.sa_family;
+    if (from->any.sa_family == AF_INET) {
+        address->port = from->v4.sin_port;
+        memcpy(address->ip, &from->v4.sin_addr, 4);
+    } else {
+        address->port = from->v6.sin6_port;
+        memcpy(address->ip, &from->v6.sin6_addr, 16);
+    }
+}
+
+static socklen_t write_address(const struct address *address, union socket_address *to) {
+    if (address->family == AF_INET) {
+        to->v4.sin_family = AF_INET;
+        to->v4.sin_port = address->port;
+        memcpy(&to->v4.sin_addr, address->ip, 4);
+        return sizeof to->v4;
+    }
+    memset(&to->v6, 0, sizeof to->v6);
+    to->v6.sin6_family = AF_INET6;
+    to->v6.sin6_port = address->port;
+    memcpy(&to->v6.sin6_addr, address->ip, 16);
+    return sizeof to->v6;
+}
+
+int relay_init(struct relay *relay, struct rule *rules, uint64_t *page, uint64_t collect_ns) {
+    memset(relay, 0, sizeof *relay);
+    relay->epoll_fd = -1;
+    relay->rules = rules;
+    relay->page = page;
+    relay->collect_ns = collect_ns;
+    relay->batch = calloc(1, sizeof *relay->batch);
+    if (!relay->batch) return -ENOMEM;
+    for (int i = 0; i < DEPTH; i++) {
+        struct batch *b = relay->batch;
+        b->in_parts[i].iov_base = b->packets[i];
+        b->in_parts[i].iov_len = PACKET_BYTES;
+        b->in[i].msg_hdr.msg_iov = &b->in_parts[i];
+        b->in[i].msg_hdr.msg_iovlen = 1;
+        b->in[i].msg_hdr.msg_name = &b->from[i];
+        b->out[i].msg_hdr.msg_iov = &b->out_parts[i];
+        b->out[i].msg_hdr.msg_iovlen = 1;
+        b->out[i].msg_hdr.msg_name = &b->to[i];
+    }
+    relay->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    return relay->epoll_fd < 0 ? -errno : 0;
+}
+
+void relay_close(struct relay *relay) {
+    if (relay->epoll_fd >= 0) close(relay->epoll_fd);
+    relay->epoll_fd = -1;
+    free(relay->batch);
+    relay->batch = NULL;
+}
+
+static int add_to_epoll(struct relay *relay, int fd, uint64_t key) {
+    struct epoll_event event = {.events = EPOLLIN, .data.u64 = key};
+    return epoll_ctl(relay->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
+}
+
+int relay_watch(struct relay *relay, int fd, int woken) { return add_to_epoll(relay, fd, WATCHED | (uint64_t)woken); }
+
+static int bind_one(const struct address *local, uint16_t port, int dscp) {
+    union socket_address to;
+    struct address address = *local;
+    int on = 1, tos = dscp << 2;
+    int fd = socket(address.family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0) return -errno;
+    address.port = htons(port);
+    if (address.family == AF_INET6) {
+        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
+        if (tos) setsockopt(fd, IPPROTO_IPV6, IPV6_TCLASS, &tos, sizeof tos);
+    } else if (tos) {
+        setsockopt(fd, IPPROTO_IP, IP_TOS, &tos, sizeof tos);
+    }
+    if (bind(fd, &to.any, write_address(&address, &to)) < 0) {
+        int error = errno;
+        close(fd);
+        return -error;
+    }
+    return fd;
+}
+
+int relay_bind(struct relay *relay, uint32_t index, const struct address *local, int dscp) {
+    struct rule *r = &relay->rules[index];
+    uint16_t port = ntohs(local->port);
+    int error, rtcp_fd, rtp_fd = bind_one(local, port, dscp);
+    if (rtp_fd < 0) return rtp_fd;
+    rtcp_fd = bind_one(local, (uint16_t)(port + 1), dscp);
+    if (rtcp_fd < 0) {
+        close(rtp_fd);
+        return rtcp_fd;
+    }
+    error = add_to_epoll(relay, rtp_fd, (uint64_t)index << 1);
+    if (!error) error = add_to_epoll(relay, rtcp_fd, (uint64_t)index << 1 | 1);
+    if (error) {
+        close(rtp_fd);
+        close(rtcp_fd);
+        return error;
+    }
+    r->rtp_fd = rtp_fd;
+    r->rtcp_fd = rtcp_fd;
+    r->local_port = port;
+    r->flags |= FLAG_IN_USE;
+    return 0;
+}
+
+void relay_unbind(struct relay *relay, uint32_t index) {
+    struct rule *r = &relay->rules[index];
+    if (!(r->flags & FLAG_IN_USE)) return;
+    close(r->rtp_fd); /* leaves epoll by itself: nobody else holds the descriptor */
+    close(r->rtcp_fd);
+    r->rtp_fd = r->rtcp_fd = -1;
+    r->flags &= (uint8_t)~FLAG_IN_USE;
+}
+
+static void count_relayed(struct relay *relay, int first, int end) {
+    struct batch *b = relay->batch;
+    for (int i = first; i < end; i++) {
+        uint32_t length = (uint32_t)b->out_parts[i].iov_len;
+        rule_sent(&relay->rules[b->target[i]], b->rtcp[i], length);
+        if (b->rtcp[i]) {
+            relay->page[PAGE_RTCP_RELAYED]++;
+        } else {
+            relay->page[PAGE_PACKETS_RELAYED]++;
+            relay->page[PAGE_BYTES_RELAYED] += length;
+        }
+    }
+}
+
+/* Everything in out[0..count) leaves by one socket. A packet that is refused does not hold up those behind it. */
+static void send_all(struct relay *relay, int fd, int count) {
+    struct batch *b = relay->batch;
+    int at = 0;
+    while (at < count) {
+        int sent;
+        if (count - at == 1) {
+            struct msghdr *m = &b->out[at].msg_hdr;
+            sent = sendto(fd, m->msg_iov->iov_base, m->msg_iov->iov_len, MSG_DONTWAIT, m->msg_name, m->msg_namelen) < 0
+                       ? -1
+                       : 1;
+        } else {
+            sent = sendmmsg(fd, b->out + at, (unsigned)(count - at), MSG_DONTWAIT);
+        }
+        if (sent > 0) {
+            count_relayed(relay, at, at + sent);
+            at += sent;
+        } else if (errno != EINTR) {
+            relay->page[PAGE_DROP_BASE + SEND_FAILED]++;
+            rule_refused(&relay->rules[b->source[at]]);
+            at++;
+        }
+    }
+}
+
+static void note(struct relay *relay, uint32_t index) {
+    if (relay->events == RING) {
+        relay->page[PAGE_EVENTS_LOST]++;
+        return;
+    }
+    relay->ring[relay->events++] = index;
+}
+
+/* Take what waits at one port of a rule and pass it on; returns how many datagrams were taken. */
+static int serve(struct relay *relay, uint32_t index, int on_rtcp_port, int depth) {
+    struct batch *b = relay->batch;
+    struct rule *r = &relay->rules[index];
+    int out = 0, out_fd = -1, taken;
+    uint64_t now_ns;
+
+    if (!(r->flags & FLAG_IN_USE)) return 0;
+    for (int i = 0; i < depth; i++) b->in[i].msg_hdr.msg_namelen = sizeof b->from[i];
+    taken = recvmmsg(on_rtcp_port ? r->rtcp_fd : r->rtp_fd, b->in, (unsigned)depth, MSG_DONTWAIT, NULL);
+    if (taken <= 0) return 0;
+    now_ns = monotonic_ns();
+    for (int i = 0; i < taken; i++) {
+        struct address source;
+        struct verdict verdict;
+        enum reason reason;
+        read_address(&b->from[i], &source);
+        if (b->in[i].msg_hdr.msg_flags & MSG_TRUNC) {
+            relay->page[PAGE_DROP_BASE + TOO_LONG]++;
+            rule_refused(r);
+            continue;
+        }
+        reason = rule_inspect(relay->rules, index, on_rtcp_port, b->packets[i], b->in[i].msg_len, &source, now_ns, &verdict);
+        if (verdict.latched) {
+            relay->page[PAGE_LATCHES]++;
+            if (verdict.latched == LATCHED_ELSEWHERE) note(relay, index); /* the usual case wakes nobody */
+        }
+        if (reason != FORWARD) {
+            relay->page[PAGE_DROP_BASE + reason]++;
+            continue;
+        }
+        const struct rule *target = &relay->rules[verdict.target];
+        int fd = verdict.from_rtp_port ? target->rtp_fd : target->rtcp_fd;
+        if (out && fd != out_fd) {
+            send_all(relay, out_fd, out);
+            out = 0;
+        }
+        out_fd = fd;
+        b->out_parts[out].iov_base = b->packets[i];
+        b->out_parts[out].iov_len = b->in[i].msg_len;
+        b->out[out].msg_hdr.msg_namelen =
+            write_address(verdict.from_rtp_port ? &target->rtp_remote : &target->rtcp_remote, &b->to[out]);
+        b->source[out] = index;
+        b->target[out] = verdict.target;
+        b->rtcp[out++] = verdict.rtcp;
+    }
+    if (out) send_all(relay, out_fd, out);
+    return taken;
+}
+
+int relay_run(struct relay *relay, int timeout_ms) {
+    uint64_t now = monotonic_ns(), end = now + (uint64_t)timeout_ms * 1000000u;
+    int woken = 0, depth = 1;
+    while (now < end && !woken) {
+        struct epoll_event *ready = relay->batch->ready;
+        int full = 0, n = epoll_wait(relay->epoll_fd, ready, READY, (int)((end - now + 999999u) / 1000000u));
+        if (n < 0) return errno == EINTR ? WOKEN_SIGNAL : WOKEN_TICK;
+        relay->page[PAGE_WAKEUPS]++;
+        for (int i = 0; i < n; i++) {
+            uint64_t key = ready[i].data.u64;
+            if (key & WATCHED)
+                woken |= (int)(key & 0xff);
+            else
+                full += serve(relay, (uint32_t)(key >> 1), (int)(key & 1), depth) == depth && depth == DEPTH;
+        }
+        now = monotonic_ns();
+        /* A batch that fills the event table, or a socket that fills its own, means that we are behind. */
+        depth = n == READY || full ? DEPTH : 4;
+        if (relay->events) woken |= WOKEN_EVENTS;
+        /* Dense traffic: one packet per wake-up costs several times a packet in a batch, so let a batch gather. */
+        if (!woken && n && n < READY && relay->collect_ns && now - relay->last_wake_ns < 2 * relay->collect_ns) {
+            struct timespec wait = {0, (long)relay->collect_ns};
+            nanosleep(&wait, NULL);
+            now = monotonic_ns();
+        }
+        relay->last_wake_ns = now;
+    }
+    return woken ? woken : WOKEN_TICK;
+}

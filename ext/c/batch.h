@@ -1,0 +1,39 @@
+/* The relay loop: epoll over the port pairs of all rules, recvmmsg, rule_inspect, sendmmsg. Runs without the GIL. */
+#ifndef PORTCULLIS_BATCH_H
+#define PORTCULLIS_BATCH_H
+
+#include <stdint.h>
+#include <sys/socket.h>
+
+#include "rule.h"
+
+#define RING 4096
+
+/* Why relay_run came back; bits. */
+enum { WOKEN_TICK = 1, WOKEN_CONTROL = 2, WOKEN_SIGNAL = 4, WOKEN_EVENTS = 8 };
+
+struct relay {
+    int epoll_fd;
+    struct rule *rules;
+    uint64_t *page; /* media.counters */
+    uint64_t collect_ns;
+    uint64_t last_wake_ns;
+    uint32_t events;
+    uint32_t ring[RING]; /* rules that latched elsewhere than signalled; full: further ones are counted as lost */
+    struct batch *batch;
+};
+
+int relay_init(struct relay *relay, struct rule *rules, uint64_t *page, uint64_t collect_ns); /* 0 or -errno */
+void relay_close(struct relay *relay);
+
+/* Watch a descriptor that ends relay_run with ``woken``. 0 or -errno. */
+int relay_watch(struct relay *relay, int fd, int woken);
+
+/* Bind the pair local, local + 1 of a rule and relay what arrives there. 0 or -errno (nothing is left open). */
+int relay_bind(struct relay *relay, uint32_t rule, const struct address *local, int dscp);
+void relay_unbind(struct relay *relay, uint32_t rule);
+
+/* Relay for up to timeout_ms; the bits say why it ended. */
+int relay_run(struct relay *relay, int timeout_ms);
+
+#endif

@@ -1,0 +1,122 @@
+"""From what a leg described and where its signalling came from to the addresses and the latch policy of its rule."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+
+from media.config import RealmInterface
+from media.protocol import Stream
+from media.rules import NO_ADDRESS, IpAddress, Rule, RuleFlag, pack_address
+
+NAT_PROFILE = "phone-behind-nat"
+_SHARED = ipaddress.ip_network("100.64.0.0/10")  # RFC 6598: behind a carrier's NAT
+
+
+class Unusable(Exception):
+    """A stream cannot be relayed; ``code`` is one of the protocol's refusals."""
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """One usable stream of one leg, resolved: packed addresses (all zero for none) and the policy that goes with them."""
+
+    rtp: bytes
+    rtcp: bytes
+    signalling: bytes
+    behind_nat: bool
+    mux: bool
+    secure: bool
+    clock_rate_hz: int
+
+
+def parse_ip(text: str) -> IpAddress:
+    """An IP literal, with IPv4-mapped IPv6 as the IPv4 address that it is; raises ValueError."""
+    ip = ipaddress.ip_address(text.strip("[]"))
+    mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
+    return mapped or ip
+
+
+def relayable(stream: Stream) -> bool:
+    """Is it alive (RFC 3264 §6: port 0 is rejected) and RTP?"""
+    return stream.port != 0 and "RTP/" in stream.protocol.upper()
+
+
+def is_private(ip: IpAddress) -> bool:
+    """Not reachable over the public Internet: what a phone behind NAT puts into its SDP."""
+    return ip.is_private or (ip.version == 4 and ip in _SHARED)
+
+
+def describe(stream: Stream, realm: RealmInterface, signalling: str, profile: str) -> Description:
+    """Resolve a relayable stream of a leg in ``realm``; ``signalling`` is where its SIP came from, or empty.
+
+    Raises Unusable (``malformed``: no IP literal, a port out of range; ``unsupported``: multicast, another IP version
+    than the realm's).
+    """
+    try:
+        ip = parse_ip(stream.address)
+        source = parse_ip(signalling) if signalling else None
+    except ValueError as error:
+        raise Unusable("malformed", str(error)) from None
+    rtcp_port = stream.rtcp_port or stream.port + 1
+    if not (0 < stream.port <= 65535 and 0 < rtcp_port <= 65536 and 0 < stream.clock_rate_hz <= 1_000_000):
+        raise Unusable("malformed", f"port {stream.port}, RTCP port {rtcp_port} or clock rate out of range")
+    if ip.is_multicast or ip == ipaddress.IPv4Address("255.255.255.255"):
+        raise Unusable("unsupported", f"{ip} is no unicast address")
+    if ip.version != parse_ip(realm.address).version and not ip.is_unspecified:
+        raise Unusable("unsupported", f"{ip} cannot be reached from {realm.address}")
+    hidden = profile == NAT_PROFILE or (source is not None and source != ip and is_private(ip))
+    return Description(
+        rtp=pack_address(ip, stream.port),
+        rtcp=pack_address(ip, rtcp_port % 65536),
+        signalling=pack_address(source, 1) if source else NO_ADDRESS,
+        behind_nat=realm.nat == "always" or (realm.nat == "auto" and hidden),
+        mux=stream.rtcp_mux,
+        secure="SAVP" in stream.protocol.upper(),
+        clock_rate_hz=stream.clock_rate_hz,
+    )
+
+
+def _store(rule: Rule, field: str, packed: bytes) -> None:
+    address = type(rule.candidate).from_buffer_copy(packed)
+    setattr(rule, field, address)
+
+
+def apply(rule: Rule, described: Description, reopen: bool) -> None:
+    """Point a rule at what its leg described.
+
+    An unchanged description keeps the address in use, learned or not; with ``reopen`` (a new offer or answer) the latch
+    may move once more. A changed one starts from the described address.
+    """
+    if bytes(rule.rtp_signalled) != described.rtp or bytes(rule.rtcp_signalled) != described.rtcp:
+        for field, packed in (("rtp_signalled", described.rtp), ("rtp_remote", described.rtp)):
+            _store(rule, field, packed)
+        for field, packed in (("rtcp_signalled", described.rtcp), ("rtcp_remote", described.rtcp)):
+            _store(rule, field, packed)
+        reopen = True
+    if reopen:
+        rule.rtp_latched = rule.rtcp_latched = 0
+        rule.probation = rule.relayed_unlatched = 0
+        _store(rule, "candidate", NO_ADDRESS)
+    _store(rule, "signalling", described.signalling)
+    rule.clock_rate_hz = described.clock_rate_hz
+    flags = RuleFlag(rule.flags) & ~(RuleFlag.BEHIND_NAT | RuleFlag.SECURE | RuleFlag.MUX_WANTED)
+    if described.behind_nat:
+        flags |= RuleFlag.BEHIND_NAT
+    if described.secure:
+        flags |= RuleFlag.SECURE
+    if described.mux:
+        flags |= RuleFlag.MUX_WANTED
+    rule.flags = int(flags)
+
+
+def negotiate_mux(one: Rule, other: Rule) -> None:
+    """After an answer: RTP and RTCP share a port only where both sides said so (RFC 5761 §5.1.1)."""
+    both = one.flags & other.flags & RuleFlag.MUX_WANTED
+    for rule in (one, other):
+        rule.flags = rule.flags | RuleFlag.RTCP_MUX if both else rule.flags & ~RuleFlag.RTCP_MUX

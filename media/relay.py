@@ -1,0 +1,400 @@
+"""The sessions of one media worker: what each control request does to rules, ports and sockets. No clock, no socket of its own.
+
+Forks: every b leg has port pairs of its own, the a leg has one pair per stream that all of them share. Forwarding between
+a and a b leg begins with that leg's answer, and the last answer wins: the b leg that had the stream before is cut off
+(early media of one fork, then the final answer of another). Packets of a b leg that did not answer have no peer.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from itertools import islice
+from random import Random
+from typing import Protocol
+
+from media import protocol
+from media.config import RealmInterface
+from media.counters import MediaCounter
+from media.endpoint import Description, Unusable, apply, describe, negotiate_mux, parse_ip, relayable
+from media.ports import PortPairs
+from media.rules import NO_RULE, NO_SEQUENCE, RuleFlag, pack_local
+from media.session import (
+    MAX_LEGS,
+    MAX_NAME,
+    MAX_SESSION_ID,
+    MAX_STREAMS,
+    NO_STREAM,
+    Leg,
+    Session,
+    decode,
+    is_armed,
+    stream_stats,
+)
+from media.state import Arena
+
+BIND_ATTEMPTS = 16  # ports that another program holds
+ABANDONED_NS = 43_200 * 10**9  # a session as silent as the longest dialog is nobody's
+
+
+class Sockets(Protocol):
+    """What binds and unbinds the port pair of a rule: media._datapath.Datapath, or a fake."""
+
+    def bind(self, index: int, local: bytes, dscp: int = 0) -> int: ...
+
+    def unbind(self, index: int) -> None: ...
+
+
+class Relay:
+    """Session table of one worker. ``count`` is told counter names with amounts; times are monotonic nanoseconds."""
+
+    def __init__(
+        self,
+        realms: dict[str, RealmInterface],
+        arena: Arena,
+        sockets: Sockets,
+        random: Random,
+        count: Callable[[MediaCounter, int], None],
+        *,
+        worker: str,
+        quarantine_s: float = 2.0,
+    ) -> None:
+        self.realms = realms
+        self.arena = arena
+        self.sockets = sockets
+        self.count = count
+        self.worker = worker
+        self.draining = False
+        self.sessions: dict[str, Session] = {}
+        self.by_slot: dict[int, Session] = {}
+        # realms that share an address and a range share its ports
+        shared: dict[tuple[str, tuple[int, int]], PortPairs] = {}
+        self.ports = {
+            name: shared.setdefault((realm.address, realm.ports), PortPairs(*realm.ports, quarantine_s, random))
+            for name, realm in realms.items()
+        }
+        self._pools = list(shared.values())
+        self._sweep: list[str] = []
+        self._next_sweep_ns = 0
+
+    # -- requests
+
+    def handle(self, request: protocol.Request, owner: bytes, now_ns: int) -> protocol.Reply:
+        """Perform one request; never raises for what a client can send."""
+        try:
+            reply = self._dispatch(request, owner, now_ns)
+        except Unusable as refusal:
+            reply = protocol.Reply(ok=False, code=refusal.code, reason=refusal.reason)
+            reply.elsewhere = protocol.REFUSALS[refusal.code]
+        reply.worker = self.worker
+        return reply
+
+    def _dispatch(self, request: protocol.Request, owner: bytes, now_ns: int) -> protocol.Reply:
+        match request:
+            case protocol.Offer():
+                return self._offer(request, owner, now_ns)
+            case protocol.Answer():
+                return self._answer(request, owner, now_ns)
+            case protocol.Delete():
+                return self._delete(request, now_ns)
+            case protocol.Query():
+                return self._statistics(self._session(request.session), now_ns)
+            case protocol.Engage():
+                session = self.sessions.get(request.session) or self._open(request.session, request.profile, now_ns)
+                session.owner = owner
+                self._commit(session)
+                return protocol.Reply()
+            case protocol.ListSessions():
+                ids = list(islice(self.sessions, request.offset, request.offset + request.limit))
+                return protocol.Reply(sessions=ids, total=len(self.sessions))
+            case protocol.Drain():
+                self.draining = request.on
+                return protocol.Reply(total=len(self.sessions))
+
+    def _session(self, name: str) -> Session:
+        session = self.sessions.get(name)
+        if session is None:
+            raise Unusable("unknown_session", f"no session {name!r}")
+        return session
+
+    def _open(self, name: str, profile: str, now_ns: int) -> Session:
+        if not 0 < len(name) <= MAX_SESSION_ID or len(profile) > MAX_NAME:
+            raise Unusable("malformed", "the session or profile name is empty or too long")
+        if self.draining:
+            raise Unusable("draining", "this worker takes no new sessions")
+        slot = self.arena.take_slot()
+        if slot is None:
+            raise Unusable("full", f"{self.arena.capacity} sessions are in use")
+        session = Session(name, slot, profile, touched_ns=now_ns)
+        self.sessions[name] = self.by_slot[slot] = session
+        self.count(MediaCounter.SESSIONS_OPENED, 1)
+        return session
+
+    def _commit(self, session: Session) -> None:
+        blob = session.encode()
+        if blob is None:
+            self._close(session, 0)
+            raise Unusable("unsupported", "more legs and streams than a session may have")
+        self.arena.commit(session.slot, blob)
+
+    def _offer(self, request: protocol.Offer, owner: bytes, now_ns: int) -> protocol.Reply:
+        for realm in (request.from_realm, request.to_realm):
+            if realm not in self.realms:
+                raise Unusable("unknown_realm", f"no realm {realm!r} here")
+        if request.from_leg == request.to_leg or not all(
+            0 < len(n) <= MAX_NAME for n in (request.from_leg, request.to_leg)
+        ):
+            raise Unusable("malformed", "an offer goes from one leg to another, each with a short name")
+        described = self._describe(request.streams, request.from_realm, request.from_signalling, request.profile)
+        if request.streams and not any(described) and any(stream.port for stream in request.streams):
+            raise Unusable("unsupported", "no stream of this offer is RTP")
+        session = self.sessions.get(request.session)
+        new = session is None
+        if session is None:
+            session = self._open(request.session, request.profile, now_ns)
+        self.arena.begin(session.slot)
+        made: list[tuple[Leg, int]] = []
+        try:
+            giving = self._leg(session, request.from_leg, request.from_realm)
+            taking = self._leg(session, request.to_leg, request.to_realm)
+            for leg in (giving, taking):
+                leg.rules.extend([NO_STREAM] * (len(described) - len(leg.rules)))
+            for stream, description in enumerate(described):
+                for leg in (giving, taking) if description else ():
+                    if leg.rules[stream] == NO_STREAM:
+                        leg.rules[stream] = self._make_rule(leg.realm, session.slot, now_ns)
+                        made.append((leg, stream))
+        except Unusable:
+            for leg, stream in made:
+                self._drop_rule(session, leg, stream, now_ns)
+            if new:
+                self._close(session, now_ns)
+            else:
+                self._commit(session)
+            raise
+        for stream, description in enumerate(described):
+            if description:
+                apply(self.arena.rules[giving.rules[stream]], description, reopen=True)
+        for stream in range(len(giving.rules)):
+            if stream >= len(described) or described[stream] is None:
+                self._drop_rule(session, giving, stream, now_ns)
+                self._drop_rule(session, taking, stream, now_ns)
+        taking.awaiting = True
+        session.owner = owner
+        session.touched_ns = now_ns
+        self._commit(session)
+        return protocol.Reply(endpoints=self._endpoints(taking, len(described)))
+
+    def _answer(self, request: protocol.Answer, owner: bytes, now_ns: int) -> protocol.Reply:
+        session = self._session(request.session)
+        giving, taking = session.legs.get(request.from_leg), session.legs.get(request.to_leg)
+        if giving is None or taking is None or giving is taking:
+            raise Unusable("unknown_leg", f"no offer went from {request.to_leg!r} to {request.from_leg!r}")
+        described = self._describe(request.streams, giving.realm, request.from_signalling, session.profile)
+        if len(described) != len(giving.rules):
+            raise Unusable("malformed", f"{len(described)} streams answer {len(giving.rules)}")  # RFC 3264 §6
+        self.arena.begin(session.slot)
+        for stream, description in enumerate(described):
+            own, facing = giving.rules[stream], taking.rules[stream]
+            if description is None or own == NO_STREAM or facing == NO_STREAM:
+                self._drop_rule(session, giving, stream, now_ns)
+                others = [leg for leg in session.legs.values() if leg is not taking and stream < len(leg.rules)]
+                if all(leg.rules[stream] == NO_STREAM for leg in others):  # no other fork can still take it
+                    self._drop_rule(session, taking, stream, now_ns)
+                continue
+            rules = self.arena.rules
+            apply(rules[own], description, reopen=giving.awaiting)
+            negotiate_mux(rules[own], rules[facing])
+            for index in session.all_rules():
+                if rules[index].peer in (own, facing):
+                    rules[index].peer = NO_RULE
+            rules[own].peer, rules[facing].peer = facing, own
+            rules[own].last_arrival_ns = max(rules[own].last_arrival_ns, now_ns)
+        giving.awaiting = False
+        session.owner = owner
+        session.touched_ns = now_ns
+        self._commit(session)
+        return protocol.Reply(endpoints=self._endpoints(taking, len(described), giving))
+
+    def _delete(self, request: protocol.Delete, now_ns: int) -> protocol.Reply:
+        session = self._session(request.session)
+        reply = self._statistics(session, now_ns)
+        if not request.leg:
+            self._close(session, now_ns)
+            return reply
+        leg = session.legs.get(request.leg)
+        if leg is None:
+            raise Unusable("unknown_leg", f"no leg {request.leg!r}")
+        self.arena.begin(session.slot)
+        for stream in range(len(leg.rules)):
+            self._drop_rule(session, leg, stream, now_ns)
+        del session.legs[leg.name]
+        self._commit(session)
+        reply.stats = {leg.name: reply.stats[leg.name]}
+        return reply
+
+    # -- parts of requests
+
+    def _describe(
+        self, streams: list[protocol.Stream], realm: str, signalling: str, profile: str
+    ) -> list[Description | None]:
+        if len(streams) > MAX_STREAMS:
+            raise Unusable("malformed", f"{len(streams)} streams; {MAX_STREAMS} are allowed")
+        return [
+            describe(stream, self.realms[realm], signalling, profile) if relayable(stream) else None
+            for stream in streams
+        ]
+
+    def _leg(self, session: Session, name: str, realm: str) -> Leg:
+        leg = session.legs.get(name)
+        if leg is None:
+            if len(session.legs) >= MAX_LEGS:
+                raise Unusable("unsupported", f"a session has at most {MAX_LEGS} legs")
+            leg = session.legs[name] = Leg(name, realm)
+        elif leg.realm != realm:
+            raise Unusable("malformed", f"leg {name!r} is in realm {leg.realm!r}, not in {realm!r}")
+        return leg
+
+    def _make_rule(self, realm: str, slot: int, now_ns: int) -> int:
+        index = self.arena.take_rule()
+        if index is None:
+            raise Unusable("full", "all rules are in use")
+        rule = self.arena.rules[index]
+        rule.slot = slot
+        rule.peer = NO_RULE
+        rule.bad_sequence = NO_SEQUENCE
+        rule.clock_rate_hz = 8000
+        rule.last_arrival_ns = now_ns
+        ip = parse_ip(self.realms[realm].address)
+        pool = self.ports[realm]
+        for _ in range(BIND_ATTEMPTS):
+            port = pool.take(now_ns / 1e9)
+            if port is None:
+                break
+            error = self.sockets.bind(index, pack_local(ip, port))
+            if not error:
+                return index
+            pool.release(port, now_ns / 1e9)
+            if error != errno.EADDRINUSE:
+                break
+        self.arena.release_rule(index)
+        raise Unusable("no_ports", f"no free port pair in realm {realm!r}")
+
+    def _drop_rule(self, session: Session, leg: Leg, stream: int, now_ns: int) -> None:
+        if stream >= len(leg.rules) or leg.rules[stream] == NO_STREAM:
+            return
+        index = leg.rules[stream]
+        for other in session.all_rules():
+            if self.arena.rules[other].peer == index:
+                self.arena.rules[other].peer = NO_RULE
+        self.sockets.unbind(index)
+        self.ports[leg.realm].release(self.arena.rules[index].local_port, now_ns / 1e9)
+        self.arena.release_rule(index)
+        leg.rules[stream] = NO_STREAM
+
+    def _close(self, session: Session, now_ns: int) -> None:
+        self.arena.begin(session.slot)
+        for leg in session.legs.values():
+            for stream in range(len(leg.rules)):
+                self._drop_rule(session, leg, stream, now_ns)
+        self.arena.release_slot(session.slot)
+        del self.sessions[session.id], self.by_slot[session.slot]
+
+    def _endpoints(self, leg: Leg, count: int, other: Leg | None = None) -> list[protocol.Endpoint]:
+        realm = self.realms[leg.realm]
+        address = realm.advertise or realm.address
+        found = []
+        for stream in range(count):
+            dead = leg.rules[stream] == NO_STREAM or (other is not None and other.rules[stream] == NO_STREAM)
+            port = 0 if dead else self.arena.rules[leg.rules[stream]].local_port
+            found.append(protocol.Endpoint(address, port, port + 1 if port else 0))
+        return found
+
+    def _statistics(self, session: Session, now_ns: int) -> protocol.Reply:
+        none = protocol.StreamStats
+        rules = self.arena.rules
+        return protocol.Reply(
+            stats={
+                leg.name: [stream_stats(rules[i], now_ns) if i != NO_STREAM else none() for i in leg.rules]
+                for leg in session.legs.values()
+            }
+        )
+
+    # -- life
+
+    def resume(self, now_ns: int) -> tuple[int, int]:
+        """Take over what a predecessor left in the arena: same ports, latches and counters. (resumed, given up)."""
+        found, lost = self.arena.scan()
+        claimed: set[int] = set()
+        for slot, blob in found.items():
+            try:
+                session = decode(slot, blob, len(self.arena.rules))
+                rules = session.all_rules()
+                if session.id in self.sessions or claimed.intersection(rules):
+                    raise ValueError("a session or a rule twice")
+                self._rebind(session)
+            except ValueError:
+                lost += 1
+                continue
+            session.touched_ns = now_ns
+            self.sessions[session.id] = self.by_slot[slot] = session
+            claimed.update(rules)
+        self.arena.keep({session.slot for session in self.sessions.values()}, claimed)
+        self.count(MediaCounter.SESSIONS_RESUMED, len(self.sessions))
+        self.count(MediaCounter.SESSIONS_UNRESUMABLE, lost)
+        return len(self.sessions), lost
+
+    def _rebind(self, session: Session) -> None:
+        bound: list[int] = []
+        used: dict[str, set[int]] = {}
+        own = set(session.all_rules())
+        for leg in session.legs.values():
+            realm = self.realms.get(leg.realm)
+            for index in leg.rules:
+                if index == NO_STREAM:
+                    continue
+                rule = self.arena.rules[index]
+                rule.flags &= ~RuleFlag.IN_USE
+                if rule.peer not in own:
+                    rule.peer = NO_RULE
+                if realm is None or self.sockets.bind(index, pack_local(parse_ip(realm.address), rule.local_port)):
+                    for done in bound:
+                        self.sockets.unbind(done)
+                    raise ValueError(f"port {rule.local_port} cannot be bound again")
+                bound.append(index)
+                used.setdefault(leg.realm, set()).add(rule.local_port)
+        for realm, ports in used.items():
+            self.ports[realm].claim(ports)
+
+    def silent(self, now_ns: int, timeout_ns: int, limit: int) -> list[Session]:
+        """Of the next ``limit`` sessions in turn: answered ones that got no packet on any leg for that long.
+
+        Each is named once per ``timeout_ns`` of silence. Sessions that nobody has used for a dialog's longest life end.
+        """
+        if not self._sweep and now_ns >= self._next_sweep_ns:
+            self._sweep = list(self.sessions)
+            self._next_sweep_ns = now_ns + min(timeout_ns // 8, 5 * 10**9)
+        found = []
+        rules = self.arena.rules
+        for name in self._sweep[-limit:]:
+            session = self.sessions.get(name)
+            if session is None:
+                continue
+            own = session.all_rules()
+            last = max((rules[index].last_arrival_ns for index in own), default=0)
+            last = max(last, session.touched_ns)
+            if now_ns - last >= ABANDONED_NS:
+                self._close(session, now_ns)
+            elif now_ns - max(last, session.notified_ns) >= timeout_ns and any(is_armed(rules[i]) for i in own):
+                session.notified_ns = now_ns
+                found.append(session)
+        del self._sweep[-limit:]
+        return found
+
+    def gauges(self) -> dict[MediaCounter, int]:
+        """Present levels."""
+        return {
+            MediaCounter.SESSIONS_ACTIVE: len(self.sessions),
+            MediaCounter.PORTS_FREE: sum(pool.free for pool in self._pools),
+            MediaCounter.PORTS_QUARANTINED: sum(pool.quarantined for pool in self._pools),
+        }

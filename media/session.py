@@ -1,0 +1,98 @@
+"""One session: its legs, the rules of their streams, and the identity by which a successor worker finds them again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from media.protocol import StreamStats
+from media.quality import estimate
+from media.rules import NO_RULE, Rule, lost_packets
+from media.state import BLOB_BYTES
+
+NO_STREAM = -1
+MAX_STREAMS = 16
+MAX_LEGS = 24
+MAX_NAME = 32
+MAX_SESSION_ID = 256
+
+
+@dataclass(slots=True)
+class Leg:
+    """One side: the rule of each stream by index (NO_STREAM: rejected). ``awaiting`` an answer from it to an offer."""
+
+    name: str
+    realm: str
+    rules: list[int] = field(default_factory=list)
+    awaiting: bool = False
+
+
+@dataclass(slots=True)
+class Session:
+    """The relay state of one call. ``owner`` is the control identity that used it last: it gets the notifications."""
+
+    id: str
+    slot: int
+    profile: str
+    owner: bytes = b""
+    legs: dict[str, Leg] = field(default_factory=dict)
+    touched_ns: int = 0
+    notified_ns: int = 0
+
+    def all_rules(self) -> list[int]:
+        """Rule numbers of all legs."""
+        return [index for leg in self.legs.values() for index in leg.rules if index != NO_STREAM]
+
+    def encode(self) -> bytes | None:
+        """The identity for the arena; None when it would not fit."""
+        legs = [[leg.name, leg.realm, leg.rules] for leg in self.legs.values()]
+        blob = orjson.dumps({"s": self.id, "p": self.profile, "o": self.owner.hex(), "l": legs})
+        return blob if len(blob) <= BLOB_BYTES else None
+
+
+def decode(slot: int, blob: bytes, rule_count: int) -> Session:
+    """A session as a predecessor left it; raises ValueError for anything that it cannot have written."""
+    try:
+        raw: dict[str, Any] = orjson.loads(blob)  # Any: JSON, checked below
+        session = Session(id=str(raw["s"]), slot=slot, profile=str(raw["p"]), owner=bytes.fromhex(raw["o"]))
+        for name, realm, rules in raw["l"]:
+            if not all(isinstance(index, int) and NO_STREAM <= index < rule_count for index in rules):
+                raise ValueError("a rule number out of range")
+            session.legs[str(name)] = Leg(str(name), str(realm), list(rules))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"not a session: {error!r}") from error
+    used = session.all_rules()
+    if not session.id or len(set(used)) != len(used):
+        raise ValueError("a session without a name or with a rule twice")
+    return session
+
+
+def stream_stats(rule: Rule, now_ns: int) -> StreamStats:
+    """Counters of one rule as the protocol tells them."""
+    lost = lost_packets(rule)
+    rate = rule.clock_rate_hz or 8000
+    jitter_ms = rule.jitter_q4 / 16 * 1000 / rate
+    return StreamStats(
+        packets_in=rule.packets_in,
+        bytes_in=rule.bytes_in,
+        packets_out=rule.packets_out,
+        bytes_out=rule.bytes_out,
+        rtcp_in=rule.rtcp_in,
+        rtcp_out=rule.rtcp_out,
+        lost=lost,
+        reordered=rule.reordered,
+        duplicates=rule.duplicates,
+        jitter_ms=round(jitter_ms, 3),
+        mos=estimate(rule.packets_in - rule.duplicates, lost, jitter_ms),
+        refused=rule.refused,
+        remote=str(rule.rtp_remote),
+        latched=bool(rule.rtp_latched),
+        last_packet_age_ms=(now_ns - rule.last_arrival_ns) // 1_000_000 if rule.packets_in else -1,
+    )
+
+
+def is_armed(rule: Rule) -> bool:
+    """Does it forward to someone?"""
+    return rule.peer != NO_RULE

@@ -1,0 +1,138 @@
+"""A media worker: one thread that relays packets and, when it is woken for it, answers control requests."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import time
+from random import SystemRandom
+from types import FrameType
+
+from media._datapath import CONTROL, EVENTS, SIGNAL, Datapath
+from media.config import PAGE_WORDS, MediaConfig
+from media.control import Control
+from media.counters import WORD_HEARTBEAT_NS, WORD_PID, WORD_READY, WORD_START_NS, MediaCounter
+from media.relay import Relay
+from media.state import Arena
+
+TICK_MS = 100
+SWEEP_PER_TICK = 500  # sessions looked at for silence
+
+
+def _raise_descriptor_limit(sessions: int) -> None:
+    """Four descriptors per session of one stream, and some; as far as we may."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = sessions * 4 + 256
+    for limit in ((wanted, max(hard, wanted)), (min(wanted, hard), hard)):
+        if soft >= limit[0]:
+            return
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+            return
+        except (ValueError, OSError):
+            continue
+
+
+class Worker:
+    """The parts of one worker process, wired. ``run`` relays until ``stop``."""
+
+    def __init__(self, config: MediaConfig) -> None:
+        self.page = config.page if config.page is not None else memoryview(bytearray(8 * PAGE_WORDS)).cast("Q")
+        self.config = config
+        self.stopping = False
+        name = f"media-{config.slot}"
+        self.arena = Arena(config.state_fd, config.capacity)
+        self.datapath = Datapath(self.arena.rules, self.page, config.collect_us)
+        self.relay = Relay(
+            config.realms,
+            self.arena,
+            self.datapath,
+            SystemRandom(),
+            self.count,
+            worker=name,
+            quarantine_s=config.quarantine_s,
+        )
+        if self.arena.resumed:
+            resumed, lost = self.relay.resume(time.monotonic_ns())
+            if resumed or lost:
+                print(f"{name}: resumed {resumed} sessions, gave up {lost}", file=sys.stderr, flush=True)
+        self.control = Control(config.endpoint, self.relay.handle, self.count)
+        self.datapath.watch(self.control.fd, CONTROL)
+
+    def count(self, counter: MediaCounter, amount: int) -> None:
+        """Add to a counter of the page."""
+        self.page[counter] += amount
+
+    def stop(self, number: int = 0, frame: FrameType | None = None) -> None:
+        """Signal handler: leave the loop after the present round."""
+        self.stopping = True
+
+    def run(self) -> None:
+        """Relay and answer until stopped. Sessions stay in the arena for a successor."""
+        self.control.drain(time.monotonic_ns())  # the descriptor tells edges only: start from empty
+        next_tick_ns = 0
+        self.page[WORD_READY] = 1
+        while not self.stopping:
+            now_ns = time.monotonic_ns()
+            if now_ns >= next_tick_ns:
+                self._tick(now_ns)
+                next_tick_ns = now_ns + TICK_MS * 1_000_000
+            woken = self.datapath.run(TICK_MS)
+            now_ns = time.monotonic_ns()
+            if woken & CONTROL:
+                self.control.drain(now_ns)
+            if woken & EVENTS:
+                self._report_latches()
+                self.control.drain(now_ns)
+
+    def _tick(self, now_ns: int) -> None:
+        self.page[WORD_HEARTBEAT_NS] = now_ns
+        for counter, level in self.relay.gauges().items():
+            self.page[counter] = level
+        for session in self.relay.silent(now_ns, int(self.config.media_timeout_s * 1e9), SWEEP_PER_TICK):
+            self.count(MediaCounter.MEDIA_TIMEOUTS, 1)
+            self.control.notify(session.owner, {"event": "timeout", "session": session.id})
+        self.control.drain(now_ns)
+
+    def _report_latches(self) -> None:
+        for index in self.datapath.events():
+            rule = self.arena.rules[index]
+            session = self.relay.by_slot.get(rule.slot)
+            for leg in session.legs.values() if session else ():
+                if session and index in leg.rules:
+                    event = {"event": "latched", "session": session.id, "leg": leg.name}
+                    event |= {"stream": leg.rules.index(index), "remote": str(rule.rtp_remote)}
+                    self.control.notify(session.owner, event)
+
+    def close(self) -> None:
+        """Close all sockets; the arena keeps its content."""
+        self.control.close()
+        self.datapath.close()
+
+
+def run(config: MediaConfig) -> int:
+    """Be media worker ``config.slot`` until SIGTERM or SIGINT; returns the exit code."""
+    _raise_descriptor_limit(config.capacity)
+    worker = Worker(config)
+    worker.page[WORD_PID] = os.getpid()
+    worker.page[WORD_START_NS] = worker.page[WORD_START_NS] or time.time_ns()
+    reader, writer = socket.socketpair()
+    for end in (reader, writer):
+        end.setblocking(False)
+    worker.datapath.watch(reader.fileno(), SIGNAL)
+    old_wakeup = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    old = {number: signal.signal(number, worker.stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        worker.run()
+    finally:
+        signal.set_wakeup_fd(old_wakeup)
+        for number, handler in old.items():
+            signal.signal(number, handler)
+        worker.close()
+        reader.close()
+        writer.close()
+    return 0
