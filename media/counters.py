@@ -1,9 +1,8 @@
 """Names of the words in a media worker's counters page: an array of u64 in shared memory, one writer, many readers.
 
 Words 0 to 5 are the header that every process shares (magic, pid, heartbeat in monotonic ns, start in wall ns, kind,
-1 once it serves);
-counters begin at word 16. Each drop reason and each refusal has a word of its own. The compiled datapath adds to the
-words below 64 by number (``ext/c/rule.h``), Python to the others.
+1 once it serves); counters begin at word 16. Each drop reason and each refusal has a word of its own. The compiled
+datapath adds to the words below 64 by number (``ext/c/rule.h``), Python to the others.
 """
 
 from __future__ import annotations

@@ -116,7 +116,6 @@ class Estate:
             case Group.CONTROL:
                 return self.entries.control(self._control_slot(member))
             case Group.STORE:
-                os.setpgid(0, 0)  # an interrupt at the terminal is not for the store: it goes last
                 os.execv(embedded_store.find_server(), embedded_store.arguments(self.config))
 
     def close(self) -> None:

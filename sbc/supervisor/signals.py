@@ -40,8 +40,8 @@ class SignalQueue:
     def forget(self) -> None:
         """In a forked child: leave the parent's pipe alone and take every signal at its default.
 
-        SIGINT is ignored, as a terminal sends it to the whole group and the supervisor decides; SIGHUP and SIGUSR1 are
-        ignored until the worker installs its own, so that a reload cannot end a worker that is just starting.
+        SIGINT, SIGHUP and SIGUSR1 are ignored until the worker installs its own, so that a reload cannot end a worker
+        that is just starting.
         """
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGTERM, signal.SIGCHLD):

@@ -19,7 +19,7 @@ from sbc.supervisor.notify import Notify
 from sbc.supervisor.reload import restart_only
 from sbc.supervisor.signals import HANDLED, SignalQueue
 from sbc.telemetry import log
-from sbc.telemetry.counters import Counter, Kind
+from sbc.telemetry.counters import WORD_PID, Counter, Kind
 
 LOOK_S = 0.5  # how often beats are looked at
 LOOK_STARTING_S = 0.01  # while a child is starting
@@ -303,7 +303,7 @@ class Supervisor:
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
         member.pid = pid
-        member.page.words[1] = pid
+        member.page.words[WORD_PID] = pid
         self._log.debug("worker started", worker=member.name, pid=pid)
 
     def _live(self, member: Member, parent: int) -> NoReturn:
@@ -313,6 +313,8 @@ class Supervisor:
             self._signals.forget()
             signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
             self._lock.close()
+            # An interrupt at the terminal is for the supervisor alone, which stops its children in order.
+            os.setpgid(0, 0)
             process.set_title(f"sbc: {member.name}")
             process.oom_score(0)
             process.become(self._account)

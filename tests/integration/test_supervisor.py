@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -90,9 +91,14 @@ timers: {{ drain_timeout_s: 3 }}
         assert self.process is not None
         found = {}
         for pid in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split():
-            title = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").decode()
-            found[title] = int(pid)
+            with suppress(OSError):  # it may end while we look
+                title = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").decode()
+                found[title] = int(pid)
         return found
+
+    def respawned(self, name: str, before: int) -> None:
+        """Wait until ``name`` is another process than ``before``."""
+        self.until(lambda: self.pids().get(name, before) != before, f"respawn of {name}")
 
     def client(self) -> socket.socket:
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -172,7 +178,7 @@ def test_a_worker_that_keeps_dying_is_started_ever_more_slowly(node: Node) -> No
     for _ in range(4):
         pid = node.pids()["sbc: sip 0"]
         client.send(b"fail")
-        node.until(lambda before=pid: node.pids().get("sbc: sip 0", before) != before, "respawn")
+        node.respawned("sbc: sip 0", pid)
     waits = [row["wait_s"] for row in node.lines("worker starts again")]
     assert waits == pytest.approx([0.1, 0.2, 0.4], abs=0.02)  # and the first at once
     assert {row["reason"] for row in node.lines("worker died")} == {"told to fail"}
@@ -197,7 +203,7 @@ def test_the_watchdog_ends_a_worker_that_hangs_and_only_that(node: Node) -> None
     hangs = node.said("worker hangs, ending it")
     assert 2.5 < time.monotonic() - stopped_s < 5.0
     assert [(row["worker"], row["pid"]) for row in hangs] == [("sip 1", before)]
-    node.until(lambda: node.pids().get("sbc: sip 1", before) != before, "respawn")
+    node.respawned("sbc: sip 1", before)
     assert node.pids()["sbc: sip 0"] == other
     assert len(node.lines("worker died")) == 1
 
@@ -365,5 +371,5 @@ def test_workers_run_as_the_configured_user(node: Node, tmp_path: Path) -> None:
     assert (node.folder / "run").stat().st_uid == nobody
     pid = node.pids()["sbc: sip 0"]
     os.kill(pid, signal.SIGKILL)  # and so does the next life
-    node.until(lambda: node.pids().get("sbc: sip 0", pid) != pid, "respawn")
+    node.respawned("sbc: sip 0", pid)
     node.until(lambda: f"Uid:\t{nobody}\t" in Path(f"/proc/{node.pids()['sbc: sip 0']}/status").read_text(), "user")

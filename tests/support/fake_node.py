@@ -1,8 +1,8 @@
 """A node whose workers are fakes of a few lines: what the supervisor's own tests run as a process.
 
-``python -m tests.support.fake_node CONFIG``. A fake SIP worker answers each datagram with ``slot:pid:datagram``;
-the datagrams ``die``, ``hang`` and ``fail`` do that to it, ``give`` has it hand something to the other one. FAKE_BOOT=fail makes ``sip 1`` fail at its first start,
-FAKE_DRAIN_S is how long a SIP worker drains.
+``python -m tests.support.fake_node CONFIG``. A fake SIP worker answers each datagram with ``slot:pid:datagram``; the
+datagrams ``die``, ``hang`` and ``fail`` do that to it, ``give`` has it hand something to the other one. FAKE_BOOT=fail
+makes ``sip 1`` fail at its first start, FAKE_DRAIN_S is how long a SIP worker drains.
 """
 
 from __future__ import annotations
