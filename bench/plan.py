@@ -1,0 +1,63 @@
+"""How thoroughly to measure, and what every family of figures is given."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.figures import NotMeasuredError, Samples, selected
+from bench.machine import Cores
+
+# A core that others used for more than this share of the time spoils a CPU figure enough to be said.
+DISTURBED = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Repetitions and what is wanted; ``quick`` shortens the single measurement too."""
+
+    cores: Cores
+    runs: int
+    quick: bool
+    patterns: Sequence[str]
+
+    def wants(self, name: str) -> bool:
+        return selected(name, self.patterns)
+
+    def say(self, text: str) -> None:
+        """Progress, to standard error: standard output is the report's."""
+        print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def working_directory() -> Iterator[Path]:
+    """A folder for the files of one run; short, because Unix sockets in it have short names."""
+    with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as name:
+        yield Path(name)
+
+
+def attempt(plan: Plan, samples: Sequence[Samples], measure: Callable[[], None]) -> None:
+    """Run one measurement; what it cannot measure becomes the reason of its figures and is not tried again.
+
+    A figure that already has a reason is given up: repeating a missing peer costs time and tells nothing.
+    """
+    if all(sample.reason for sample in samples):
+        return
+    names = ", ".join(sample.name for sample in samples)
+    try:
+        measure()
+    except NotMeasuredError as error:
+        for sample in samples:
+            sample.reason = sample.reason or str(error)
+        plan.say(f"{names}: {error}")
+    else:
+        plan.say("; ".join(f"{s.name} {s.values[-1]:.4g} {s.unit}" for s in samples if s.values))
+
+
+def disturbance(foreign_share: float) -> str:
+    """A note when other processes were busy on the measured cores, empty otherwise."""
+    return f"others used {foreign_share:.0%} of a core meanwhile" if foreign_share > DISTURBED else ""
