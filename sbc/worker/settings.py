@@ -1,0 +1,38 @@
+"""From the configuration to what the core must know."""
+
+from __future__ import annotations
+
+from sbc.b2bua.effects import RouteKind
+from sbc.b2bua.settings import AdmissionPolicy, CoreSettings, ListenerSettings, RealmSettings
+from sbc.config.models import Config
+
+
+def core_settings(
+    config: Config, shard_key: bytes, admission: AdmissionPolicy, routes: frozenset[RouteKind]
+) -> CoreSettings:
+    """The core's view of ``config``: listeners in their order, realms, timers, and who may speak."""
+    listeners = []
+    for name, listen in config.listeners:
+        advertise = config.realms[name].advertise
+        advertised_host = listen.host if advertise is None else str(advertise)
+        listeners.append(
+            ListenerSettings(name, listen.transport, listen.host, listen.port, advertised_host, listen.port)
+        )
+    timers = config.timers
+    return CoreSettings(
+        node=config.node,
+        listeners=tuple(listeners),
+        realms={
+            name: RealmSettings(name, trusted=realm.trusted, user_agent=realm.user_agent, nat=realm.nat)
+            for name, realm in config.realms.items()
+        },
+        admission=admission,
+        shard_key=shard_key,
+        unknown_sources=config.unknown_sources,
+        routes=routes,
+        t1_s=timers.t1_ms / 1000,
+        t2_s=timers.t2_ms / 1000,
+        t4_s=timers.t4_ms / 1000,
+        timer_c_s=timers.invite_timeout_s,
+        dialog_lifetime_s=float(timers.dialog_lifetime_s),
+    )

@@ -1,0 +1,58 @@
+"""Network namespaces for tests: hosts that the test makes, wires together, and removes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from dataclasses import dataclass, field
+
+
+def _ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True, capture_output=True, text=True, timeout=10)
+
+
+@dataclass(slots=True)
+class Lab:
+    """Some namespaces whose names belong to this process; ``close()`` ends whatever runs in them and removes them."""
+
+    prefix: str = field(default_factory=lambda: f"pc{os.getpid()}")
+    hosts: dict[str, str] = field(default_factory=dict)
+    links: int = 0
+
+    def host(self, name: str) -> str:
+        """Make a host; returns the name of its namespace."""
+        namespace = f"{self.prefix}-{name}"
+        _ip("netns", "add", namespace)
+        _ip("-n", namespace, "link", "set", "lo", "up")
+        self.hosts[name] = namespace
+        return namespace
+
+    def wire(self, left: str, left_address: str, right: str, right_address: str) -> None:
+        """A cable between two hosts with an address (``10.0.0.1/24``) at each end."""
+        self.links += 1
+        ends = [f"v{os.getpid() % 100000}l{self.links}{end}" for end in "ab"]
+        _ip("link", "add", ends[0], "type", "veth", "peer", "name", ends[1])
+        for end, host, address in ((ends[0], left, left_address), (ends[1], right, right_address)):
+            namespace = self.hosts[host]
+            _ip("link", "set", end, "netns", namespace)
+            _ip("-n", namespace, "address", "add", address, "dev", end)
+            _ip("-n", namespace, "link", "set", end, "up")
+
+    def address(self, host: str, address: str) -> None:
+        """One more address of a host, on its loopback."""
+        _ip("-n", self.hosts[host], "address", "add", address, "dev", "lo")
+
+    def route(self, host: str, destination: str, via: str) -> None:
+        """A route of ``host``."""
+        _ip("-n", self.hosts[host], "route", "add", destination, "via", via)
+
+    def inside(self, host: str) -> list[str]:
+        """The words that put a command into this host."""
+        return ["ip", "netns", "exec", self.hosts[host]]
+
+    def close(self) -> None:
+        for namespace in self.hosts.values():
+            found = subprocess.run(["ip", "netns", "pids", namespace], capture_output=True, text=True, check=False)
+            for pid in found.stdout.split():
+                subprocess.run(["kill", "-9", pid], check=False)
+            subprocess.run(["ip", "netns", "delete", namespace], check=False, capture_output=True)

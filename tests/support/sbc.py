@@ -1,0 +1,114 @@
+"""A real SBC for a test: real processes, its own folders, stopped at the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sbc.demo.run import free_port, running_sbc
+
+__all__ = ["Sbc", "eventually", "free_port", "running"]
+
+HEAD = """\
+node: {node}
+run_dir: {directory}/run
+state_dir: {directory}/state
+database: sqlite:///{directory}/state/sbc.db
+management: {{ metrics: "" }}
+"""
+
+
+def eventually(check: Callable[[], bool], timeout_s: float, what: str) -> float:
+    """Poll until ``check`` holds; returns the seconds it took, AssertionError naming ``what`` after the timeout."""
+    start = time.monotonic()
+    while True:
+        if check():
+            return time.monotonic() - start
+        if time.monotonic() - start > timeout_s:
+            raise AssertionError(f"not within {timeout_s:g} s: {what}")
+        time.sleep(0.02)
+
+
+@dataclass(slots=True)
+class Sbc:
+    """A running SBC."""
+
+    directory: Path
+    supervisor_pid: int
+
+    @property
+    def log(self) -> str:
+        return (self.directory / "sbc.log").read_text(errors="replace")
+
+    def ask(self, method: str, **params: Any) -> Any:  # Any: JSON both ways
+        """One question to the control worker."""
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(5)
+            sock.connect(str(self.directory / "run" / "control.sock"))
+            sock.sendall(json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode() + b"\n")
+            reply = json.loads(sock.makefile().readline())
+        if "error" in reply:
+            raise AssertionError(f"{method}: {reply['error']}")
+        return reply["result"]
+
+    def pids(self) -> dict[str, int]:
+        """Process ids of the supervisor's children by title (``sip 0``, ``media 0``, ``control``), store included."""
+        found = {}
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit():
+                continue
+            try:
+                parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+                title = (entry / "cmdline").read_bytes().split(b"\0")[0].decode(errors="replace")
+            except (OSError, IndexError):
+                continue
+            if parent == self.supervisor_pid:
+                found[title.removeprefix("sbc: ") if title.startswith("sbc: ") else "store"] = int(entry.name)
+        return found
+
+    def kill(self, name: str) -> int:
+        """``kill -9`` one child; returns its process id."""
+        pid = self.pids()[name]
+        os.kill(pid, signal.SIGKILL)
+        return pid
+
+    def respawned(self, name: str, old_pid: int, timeout_s: float = 10.0) -> float:
+        """Wait for a successor of a killed child; returns the seconds it took."""
+        return eventually(lambda: self.pids().get(name, old_pid) != old_pid, timeout_s, f"{name} started again")
+
+    def calls(self) -> list[dict[str, Any]]:  # Any: JSON
+        """All live calls."""
+        found: list[dict[str, Any]] = self.ask("calls", limit=100_000)["calls"]  # Any: JSON
+        return found
+
+    def cdrs(self) -> list[dict[str, Any]]:  # Any: JSON
+        """All records in the database."""
+        path = self.directory / "state" / "sbc.db"
+        if not path.exists():
+            return []
+        with sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5) as connection:
+            try:
+                rows = connection.execute("SELECT record FROM cdr").fetchall()
+            except sqlite3.OperationalError:  # the table is not there yet
+                return []
+        return [json.loads(row[0]) for row in rows]
+
+
+@contextmanager
+def running(directory: Path, config: str, *, prefix: Sequence[str] = (), node: str = "test") -> Iterator[Sbc]:
+    """Run an SBC with ``config`` (node, folders and database are set here) until the end of the block."""
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / "sbc.yaml"
+    path.write_text(HEAD.format(node=node, directory=directory) + config)
+    with running_sbc(path, directory / "sbc.log", prefix=prefix) as process:
+        # `ip netns exec` replaces itself by the command, so this is the supervisor in both cases
+        yield Sbc(directory, process.pid)

@@ -1,0 +1,71 @@
+"""Records every IPv4 UDP datagram that crosses a host's wires: ``python -m tests.support.sniff FILE`` until SIGTERM.
+
+One line of the file per datagram: source, destination, payload in hexadecimal.
+"""
+
+from __future__ import annotations
+
+import signal
+import socket
+import struct
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+ETH_P_ALL = 3
+OUTGOING = 4  # PACKET_OUTGOING
+
+
+@dataclass(frozen=True, slots=True)
+class Datagram:
+    """One datagram as it was on the wire."""
+
+    source: tuple[str, int]
+    destination: tuple[str, int]
+    payload: bytes
+
+    @property
+    def is_rtp(self) -> bool:
+        return len(self.payload) >= 12 and self.payload[0] >> 6 == 2
+
+
+def read(path: Path) -> list[Datagram]:
+    """What a recorder wrote."""
+    found = []
+    for line in path.read_text().splitlines():
+        words = line.split(" ")
+        if len(words) == 5:  # the last line may be cut short
+            source, sport, destination, dport, payload = words
+            found.append(Datagram((source, int(sport)), (destination, int(dport)), bytes.fromhex(payload)))
+    return found
+
+
+def record(path: Path) -> None:
+    """Record until SIGTERM."""
+    running = True
+
+    def stop(*_: object) -> None:
+        nonlocal running
+        running = False
+
+    signal.signal(signal.SIGTERM, stop)
+    with socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_ALL)) as wire, path.open("w") as out:
+        wire.settimeout(0.1)
+        print("recording", flush=True)
+        while running:
+            try:
+                packet, link = wire.recvfrom(65_535)
+            except TimeoutError:
+                out.flush()
+                continue
+            if link[1] != 0x0800 or packet[9] != socket.IPPROTO_UDP:
+                continue
+            start = (packet[0] & 15) * 4
+            sport, dport, length, _ = struct.unpack_from("!HHHH", packet, start)
+            source, destination = socket.inet_ntoa(packet[12:16]), socket.inet_ntoa(packet[16:20])
+            payload = packet[start + 8 : start + length].hex()
+            out.write(f"{source} {sport} {destination} {dport} {payload}\n")
+
+
+if __name__ == "__main__":
+    record(Path(sys.argv[1]))
