@@ -7,7 +7,7 @@ SIGNAL: int
 EVENTS: int
 
 class Datapath:
-    """Sockets of all rules in one epoll. ``rules`` is writable memory of ``struct rule``, ``page`` the counters page."""
+    """Sockets of all rules in one epoll. ``rules`` is writable memory of ``struct rule``, ``page`` the counters."""
 
     def __init__(self, rules: object, page: object | None = None, collect_us: int = 0) -> None: ...
     def close(self) -> None:
@@ -31,4 +31,4 @@ class Datapath:
 def inspect(
     rules: object, index: int, on_rtcp_port: bool, data: bytes, source: bytes, now_ns: int
 ) -> tuple[int, int, bool, bool, int]:
-    """One packet against one rule, as sent when forwarded: (reason, target, is RTCP, by RTP port, latched). For tests."""
+    """One packet against one rule, for tests: (reason, target, is RTCP, by RTP port, latched); counted as sent."""

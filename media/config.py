@@ -13,7 +13,7 @@ PAGE_WORDS = 512
 class RealmInterface:
     """Where media faces one realm.
 
-    ``address`` is bound, ``advertise`` (empty: the same) is shown in SDP, ``ports`` is the inclusive range of this worker.
+    ``address`` is bound, ``advertise`` (empty: the same) is shown in SDP, ``ports`` is this worker's inclusive range.
     ``nat`` tells whether legs of this realm may be learned from packets of a foreign address: ``always``, ``never``, or
     ``auto`` for those that signalled a private address other than the one that their signalling came from.
     """
@@ -35,8 +35,8 @@ class RealmInterface:
 class MediaConfig:
     """One media worker.
 
-    ``state_fd`` is shared memory of at least ``media.state.state_size(capacity)`` octets that outlives the worker, -1 for
-    none; ``page`` a memoryview of ``PAGE_WORDS`` u64 for counters, None for none. ``capacity`` is in sessions.
+    ``state_fd`` is shared memory of ``media.state.state_size(capacity)`` octets that outlives the worker, -1 for none;
+    ``page`` a memoryview of ``PAGE_WORDS`` u64 for counters, None for none. ``capacity`` is in sessions.
     ``collect_us`` is the longest wait that collects a batch of packets while traffic is dense, 0 for none.
     """
 

@@ -92,7 +92,7 @@ class Control:
             self._socket.bind(endpoint)
         finally:
             os.umask(old_mask)
-        self.fd: int = self._socket.getsockopt(zmq.FD)
+        self.fd = int(self._socket.getsockopt(zmq.FD))
 
     def close(self) -> None:
         """Close the socket; what was not sent yet is given up."""

@@ -24,7 +24,7 @@ class Unusable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """One usable stream of one leg, resolved: packed addresses (all zero for none) and the policy that goes with them."""
+    """One usable stream of one leg, resolved: packed addresses (all zero for none) and their policy."""
 
     rtp: bytes
     rtcp: bytes

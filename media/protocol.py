@@ -6,9 +6,9 @@ reply. Id 0 marks notifications from the worker. A JSON body is one request obje
 
 Session and leg: a *session* is the relay state of one call; a *leg* is one side of it, named ``a``, ``b1``, ``b2`` ...
 ``offer`` takes the streams that leg ``from_leg`` described and returns the endpoints to show to ``to_leg``; ``answer``
-takes the streams that ``from_leg`` answered and returns the endpoints to show to ``to_leg``, and arms forwarding between
-the two. Either side may offer later (re-INVITE): the leg names say who. ``offer`` opens the session when it is new, so an
-explicit ``engage`` is needed only to reserve a worker before any SDP is known.
+takes the streams that ``from_leg`` answered and returns the endpoints to show to ``to_leg``, and arms forwarding
+between the two. Either side may offer later (re-INVITE): the leg names say who. ``offer`` opens the session when it is
+new, so an explicit ``engage`` is needed only to reserve a worker before any SDP is known.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Engage:
 
 @dataclass(slots=True)
 class Offer:
-    """``from_leg`` (in ``from_realm``) offered ``streams``; allocate endpoints that face ``to_leg`` (in ``to_realm``)."""
+    """``from_leg`` (in ``from_realm``) offered ``streams``: allocate endpoints facing ``to_leg`` (in ``to_realm``)."""
 
     session: str
     from_leg: str

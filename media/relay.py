@@ -1,8 +1,8 @@
-"""The sessions of one media worker: what each control request does to rules, ports and sockets. No clock, no socket of its own.
+"""The sessions of one media worker: what each control request does to rules, ports and sockets. Sans-IO.
 
-Forks: every b leg has port pairs of its own, the a leg has one pair per stream that all of them share. Forwarding between
-a and a b leg begins with that leg's answer, and the last answer wins: the b leg that had the stream before is cut off
-(early media of one fork, then the final answer of another). Packets of a b leg that did not answer have no peer.
+Forks: every b leg has port pairs of its own, the a leg has one pair per stream that all of them share. Forwarding
+between a and a b leg begins with that leg's answer, and the last answer wins: the b leg that had the stream before is
+cut off (early media of one fork, then the final answer of another). Packets of a b leg without an answer have no peer.
 """
 
 from __future__ import annotations
@@ -363,8 +363,8 @@ class Relay:
                     raise ValueError(f"port {rule.local_port} cannot be bound again")
                 bound.append(index)
                 used.setdefault(leg.realm, set()).add(rule.local_port)
-        for realm, ports in used.items():
-            self.ports[realm].claim(ports)
+        for name, ports in used.items():
+            self.ports[name].claim(ports)
 
     def silent(self, now_ns: int, timeout_ns: int, limit: int) -> list[Session]:
         """Of the next ``limit`` sessions in turn: answered ones that got no packet on any leg for that long.

@@ -1,8 +1,8 @@
 """The arena: everything that must survive the death of a media worker, in memory that its supervisor holds.
 
-Layout: one header page, then ``capacity`` session slots, then ``capacity * RULES_PER_SESSION`` rules. A session slot holds
-a generation and a bounded JSON identity (session, legs, realms, rule numbers). The generation is odd while the slot and
-its rules are being written: a successor that finds it odd drops the session. Rules named by no slot are free.
+Layout: one header page, then ``capacity`` session slots, then ``capacity * RULES_PER_SESSION`` rules. A session slot
+holds a generation and a bounded JSON identity (session, legs, realms, rule numbers). The generation is odd while the
+slot and its rules are being written: a successor that finds it odd drops the session. Rules of no slot are free.
 """
 
 from __future__ import annotations

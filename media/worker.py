@@ -104,7 +104,7 @@ class Worker:
             session = self.relay.by_slot.get(rule.slot)
             for leg in session.legs.values() if session else ():
                 if session and index in leg.rules:
-                    event = {"event": "latched", "session": session.id, "leg": leg.name}
+                    event: dict[str, object] = {"event": "latched", "session": session.id, "leg": leg.name}
                     event |= {"stream": leg.rules.index(index), "remote": str(rule.rtp_remote)}
                     self.control.notify(session.owner, event)
 

@@ -62,7 +62,7 @@ class _Node:
     def __init__(self, name: str, socket: zmq.Socket[bytes]) -> None:
         self.name = name
         self.socket = socket
-        self.fd: int = socket.getsockopt(zmq.FD)
+        self.fd = int(socket.getsockopt(zmq.FD))
         self.outbox: list[tuple[bytes, bytes]] = []
         self.missed = 0
         self.avoid_until = 0.0
@@ -126,9 +126,9 @@ class MediaPool:
     def perform(self, effect: MediaCommand, done: Done) -> None:
         """Send the request of an effect; ``done(request_id, reply)`` is called once, never before this returns.
 
-        A reply always comes: from the node, or minted here with code ``timeout`` or ``unreachable``. A request that opens
-        a session (offer or engage without a node) is tried once more on the next node when the first one is mute or
-        says ``elsewhere``. ``reply.worker`` names the node that answered (or was tried last).
+        A reply always comes: from the node, or minted here with code ``timeout`` or ``unreachable``. A request that
+        opens a session (offer or engage without a node) is tried once more on the next node when the first one is mute
+        or says ``elsewhere``. ``reply.worker`` names the node that answered (or was tried last).
         """
         request = effect.request
         new = not effect.node and isinstance(request, (protocol.Offer, protocol.Engage))

@@ -1,0 +1,217 @@
+"""The packet logic of the datapath in plain Python, over the same rule memory as ``ext/c/forward.c``.
+
+It is the specification that the compiled datapath is tested against: the same packets give the same verdicts, counters
+and latches, octet by octet. It is not used to relay.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import socket
+from typing import NamedTuple
+
+from media.counters import Reason
+from media.rules import NO_RULE, NO_SEQUENCE, UNLATCHED_PACKETS, Address, Rule, RuleFlag, lost_packets
+
+MAX_DROPOUT = 3000  # RFC 3550 A.1
+MAX_MISORDER = 100
+TRANSIT_BREAK_S = 5  # a larger step is a new time base, not jitter
+U32 = 0xFFFFFFFF
+U64 = 0xFFFFFFFFFFFFFFFF
+LATCHED_AS_SIGNALLED, LATCHED_ELSEWHERE, LATCHED_RTCP = 1, 2, 3
+
+
+class Verdict(NamedTuple):
+    """FORWARD to the leg of rule ``target``, or the reason why not; ``latched`` is one of LATCHED_..., or 0."""
+
+    reason: Reason
+    target: int = 0
+    rtcp: bool = False
+    from_rtp_port: bool = False
+    latched: int = 0
+
+
+def check_rtp(data: bytes) -> Reason:
+    """RFC 3550 §5.1: fixed header, CSRC list and header extension must fit."""
+    if len(data) < 12:
+        return Reason.SHORT
+    if data[0] >> 6 != 2:
+        return Reason.BAD_VERSION
+    header = 12 + 4 * (data[0] & 15)
+    if data[0] & 16:
+        if len(data) < header + 4:
+            return Reason.SHORT
+        header += 4 + 4 * int.from_bytes(data[header + 2 : header + 4], "big")
+    return Reason.SHORT if len(data) < header else Reason.FORWARD
+
+
+def check_rtcp(data: bytes, secure: bool) -> Reason:
+    """RFC 3550 A.2 without asking for SR or RR first (RFC 5506); SRTCP is opaque beyond its first 8 octets."""
+    if len(data) < 8:
+        return Reason.SHORT
+    if data[0] >> 6 != 2:
+        return Reason.BAD_VERSION
+    if not 192 <= data[1] <= 223:
+        return Reason.BAD_RTCP
+    at = 0
+    while not secure and at < len(data):
+        if len(data) - at < 4 or data[at] >> 6 != 2:
+            return Reason.BAD_RTCP
+        at += 4 + 4 * int.from_bytes(data[at + 2 : at + 4], "big")
+        if at > len(data):
+            return Reason.BAD_RTCP
+    return Reason.FORWARD
+
+
+def _start_run(rule: Rule, ssrc: int, sequence: int, timestamp: int, transit: int) -> None:
+    rule.lost_before = lost_packets(rule)
+    rule.has_ssrc = 1
+    rule.ssrc = ssrc
+    rule.base_sequence = rule.max_sequence = 0x10000 + sequence  # room for one that was sent earlier
+    rule.received = rule.seen = 1
+    rule.bad_sequence = NO_SEQUENCE
+    rule.transit = transit
+    rule.last_timestamp = timestamp
+
+
+def track(rule: Rule, data: bytes, now_ns: int) -> None:
+    """RFC 3550 A.1 (sequence numbers) and A.8 (jitter)."""
+    sequence = int.from_bytes(data[2:4], "big")
+    timestamp, ssrc = int.from_bytes(data[4:8], "big"), int.from_bytes(data[8:12], "big")
+    transit = ((now_ns // 1000 * rule.clock_rate_hz & U64) // 1_000_000 - timestamp) & U32
+    if not rule.has_ssrc or rule.ssrc != ssrc:
+        _start_run(rule, ssrc, sequence, timestamp, transit)
+        return
+    ahead = (sequence - rule.max_sequence) & 0xFFFF
+    if ahead == 0:
+        rule.duplicates += 1
+    elif ahead < MAX_DROPOUT:
+        rule.max_sequence += ahead
+        rule.seen = (rule.seen << ahead | 1) & U64 if ahead < 64 else 1
+        rule.received += 1
+        rule.bad_sequence = NO_SEQUENCE
+        if timestamp != rule.last_timestamp:  # parts of one frame or one RFC 4733 event say nothing of jitter
+            step = (transit - rule.transit) & U32
+            step = min(step, 2**32 - step)
+            if step < TRANSIT_BREAK_S * rule.clock_rate_hz:
+                rule.jitter_q4 += step - ((rule.jitter_q4 + 8) >> 4)
+            rule.transit = transit
+            rule.last_timestamp = timestamp
+    elif ahead <= 0x10000 - MAX_MISORDER:  # a jump: believed when the next one follows it
+        if rule.bad_sequence == sequence:
+            _start_run(rule, ssrc, sequence, timestamp, transit)
+        else:
+            rule.bad_sequence = (sequence + 1) & 0xFFFF
+    else:
+        behind = 0x10000 - ahead
+        if behind < 64:
+            if rule.seen >> behind & 1:
+                rule.duplicates += 1
+                return
+            rule.seen |= 1 << behind
+        rule.received += 1
+        rule.reordered += 1
+        rule.base_sequence = min(rule.base_sequence, rule.max_sequence - behind)
+
+
+def _same_ip(one: Address, other: Address) -> bool:
+    return one.family == other.family and bytes(one.ip) == bytes(other.ip)
+
+
+def _copy(to: Address, source: Address) -> None:
+    ctypes.pointer(to)[0] = source
+
+
+def _proven(rule: Rule, source: Address, signalled: Address) -> bool:
+    return _same_ip(source, signalled) or _same_ip(source, rule.signalling)
+
+
+def _latch_rtp(rule: Rule, source: Address) -> int:
+    moved = rule.rtp_remote != source
+    if moved:
+        _copy(rule.rtp_remote, source)
+        if not rule.rtcp_latched or not _same_ip(rule.rtcp_remote, source):
+            rule.rtcp_latched = 0
+            _copy(rule.rtcp_remote, source)
+            rule.rtcp_remote.port = socket.htons((socket.ntohs(source.port) + 1) & 0xFFFF)
+    rule.rtp_latched = 1
+    return LATCHED_ELSEWHERE if moved else LATCHED_AS_SIGNALLED
+
+
+def _rtp_source(rule: Rule, data: bytes, source: Address) -> tuple[Reason, int, bool]:
+    """May this source speak for the leg? (reason, latched, tentative: it may for now, but was not learned)."""
+    if rule.rtp_latched:
+        return (Reason.FORWARD if source == rule.rtp_remote else Reason.WRONG_SOURCE), 0, False
+    if source != rule.rtp_remote and not _proven(rule, source, rule.rtp_signalled):
+        if not rule.flags & RuleFlag.BEHIND_NAT:
+            return Reason.WRONG_SOURCE, 0, False
+        sequence, ssrc = int.from_bytes(data[2:4], "big"), int.from_bytes(data[8:12], "big")
+        follows = rule.candidate_ssrc == ssrc and (rule.candidate_sequence + 1) & 0xFFFF == sequence
+        if source == rule.candidate and follows:
+            rule.probation += 1
+        else:
+            _copy(rule.candidate, source)
+            rule.candidate_ssrc = ssrc
+            rule.probation = 1
+        rule.candidate_sequence = sequence
+        if rule.probation <= UNLATCHED_PACKETS:
+            if rule.relayed_unlatched >= UNLATCHED_PACKETS:
+                return Reason.UNLATCHED_LIMIT, 0, False
+            rule.relayed_unlatched += 1
+            return Reason.FORWARD, 0, True
+    return Reason.FORWARD, _latch_rtp(rule, source), False
+
+
+def _rtcp_source(rule: Rule, on_rtcp_port: bool, source: Address) -> tuple[Reason, int]:
+    if not on_rtcp_port:  # RFC 5761: lives with RTP, never latches for it
+        known = source == rule.rtp_remote if rule.rtp_latched else _proven(rule, source, rule.rtp_signalled)
+        return (Reason.FORWARD if known else Reason.WRONG_SOURCE), 0
+    if rule.rtcp_latched:
+        return (Reason.FORWARD if source == rule.rtcp_remote else Reason.WRONG_SOURCE), 0
+    known = _same_ip(source, rule.rtp_remote) if rule.rtp_latched else _proven(rule, source, rule.rtcp_signalled)
+    if not known:
+        return Reason.WRONG_SOURCE, 0
+    _copy(rule.rtcp_remote, source)
+    rule.rtcp_latched = 1
+    return Reason.FORWARD, LATCHED_RTCP
+
+
+def inspect(
+    rules: ctypes.Array[Rule], index: int, on_rtcp_port: bool, data: bytes, source: bytes, now_ns: int
+) -> Verdict:
+    """One packet against one rule; a forwarded one is counted as sent. ``source`` is a packed Address."""
+    rule = rules[index]
+    where = Address.from_buffer_copy(source)
+    latched, tentative = 0, False
+    rtcp = on_rtcp_port or (len(data) >= 2 and 192 <= data[1] <= 223)
+    reason = check_rtcp(data, bool(rule.flags & RuleFlag.SECURE)) if rtcp else check_rtp(data)
+    if reason is Reason.FORWARD:
+        if rtcp:
+            reason, latched = _rtcp_source(rule, on_rtcp_port, where)
+        else:
+            reason, latched, tentative = _rtp_source(rule, data, where)
+    if reason is not Reason.FORWARD:
+        rule.refused += 1
+        return Verdict(reason)
+    rule.last_arrival_ns = now_ns
+    if rtcp:
+        rule.rtcp_in += 1
+    else:
+        rule.packets_in += 1
+        rule.bytes_in += len(data)
+        if not tentative:
+            track(rule, data, now_ns)
+    if rule.peer == NO_RULE:
+        rule.refused += 1
+        return Verdict(Reason.NO_PEER, latched=latched)
+    target = rules[rule.peer]
+    from_rtp_port = not rtcp or bool(target.flags & RuleFlag.RTCP_MUX)
+    if not (target.rtp_remote if from_rtp_port else target.rtcp_remote).family:
+        rule.refused += 1
+        return Verdict(Reason.NO_REMOTE, latched=latched)
+    if rtcp:
+        target.rtcp_out += 1
+    else:
+        target.packets_out += 1
+        target.bytes_out += len(data)
+    return Verdict(Reason.FORWARD, rule.peer, rtcp, from_rtp_port, latched)
