@@ -201,7 +201,7 @@ def _to_text(_: object, level: str, fields: EventDict, *, colour: bool = False) 
     label = f"\x1b[{_COLOUR[level]}m{level:<7}\x1b[0m" if colour else f"{level:<7}"
     parts = [clock, label, f"{_State.process:<10}", event]
     parts += [f"{name}={_quoted(_plain(value))}" for name, value in fields.items()]
-    lines = [" ".join(parts), *("    " + escape(str(row)) for row in trace)]
+    lines = [" ".join(parts), *("    | " + escape(str(row)) for row in trace)]
     return "\n".join(lines).encode("utf-8", "backslashreplace")
 
 

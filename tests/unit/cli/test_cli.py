@@ -1,0 +1,176 @@
+"""The command line as an operator meets it: exit codes, sentences, JSON, and how fast it is there."""
+
+from __future__ import annotations
+
+import json
+import resource
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from sbc.cli import app
+
+CONFIG = """\
+run_dir: run
+realms:
+  core:
+    listen: [udp:127.0.0.1:5060]
+    media: { address: 127.0.0.1 }
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "sbc.yaml"
+    path.write_text(CONFIG)
+    (tmp_path / "run").mkdir()
+    return path
+
+
+def sbc(*arguments: object) -> tuple[int, str, str]:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    return result.exit_code, result.stdout, result.stderr
+
+
+@contextmanager
+def answering(config: Path, reply: bytes) -> Iterator[list[dict[str, Any]]]:  # Any: JSON values
+    """A control worker that gives one answer; yields the questions it got."""
+    asked: list[dict[str, Any]] = []  # Any: JSON values
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(config.parent / "run" / "control.sock"))
+        server.listen()
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                asked.append(json.loads(connection.recv(4096)))
+                connection.sendall(reply)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield asked
+        thread.join(5)
+
+
+def test_check_is_quiet_about_nothing_and_fails_on_faults(config: Path) -> None:
+    assert sbc("check", "-c", config) == (0, f"{config}: good: 1 realms, 1 listeners, 0 peers\n", "")
+    config.write_text(CONFIG + "wrokers: 1\n")
+    code, out, _ = sbc("check", "-c", config)
+    assert (code, out) == (1, f"{config}:6:1: wrokers: unknown key, did you mean 'workers'?\n")
+
+
+def test_check_as_json(config: Path) -> None:
+    assert json.loads(sbc("check", "-c", config, "--json")[1]) == {"ok": True, "faults": []}
+    config.write_text(CONFIG + "wrokers: 1\n")
+    code, out, _ = sbc("check", "-c", config, "--json")
+    assert code == 1
+    assert json.loads(out)["faults"] == [
+        {
+            "file": str(config),
+            "line": 6,
+            "column": 1,
+            "path": "wrokers",
+            "message": "unknown key, did you mean 'workers'?",
+        }
+    ]
+
+
+@pytest.mark.parametrize("command", ["status", "calls"])
+def test_asking_an_sbc_that_does_not_run_says_how_to_start_it(config: Path, command: str) -> None:
+    sentence = (
+        f"no SBC is running with this configuration (no socket at {config.parent}/run/control.sock): "
+        f"start it with sbc run -c {config}"
+    )
+    assert sbc(command, "-c", config) == (1, "", f"sbc: {sentence}\n")
+    code, out, _ = sbc(command, "-c", config, "--json")
+    assert (code, json.loads(out)) == (1, {"ok": False, "errors": [sentence]})
+
+
+def test_run_with_faults_starts_nothing(config: Path) -> None:
+    config.write_text(CONFIG + "wrokers: 1\n")
+    assert sbc("run", "-c", config) == (1, "", f"sbc: {config}:6:1: wrokers: unknown key, did you mean 'workers'?\n")
+    assert list((config.parent / "run").iterdir()) == []
+
+
+def test_calls_are_a_table(config: Path) -> None:
+    call = {
+        "key": "k",
+        "state": "answered",
+        "a_peer": "phone",
+        "b_peer": "",
+        "from": "sip:a\x1b[2Jb@h",
+        "to": "sip:c@d",
+    }
+    with answering(config, json.dumps({"jsonrpc": "2.0", "id": 1, "result": [call]}).encode() + b"\n") as asked:
+        code, out, _ = sbc("calls", "-c", config)
+    assert code == 0
+    assert (asked[0]["method"], asked[0]["jsonrpc"]) == ("calls", "2.0")
+    assert "1 calls" in out
+    assert "phone" in out
+    assert "\x1b" not in out
+    assert "\\x1b[2J" in out
+
+
+def test_no_calls_says_what_to_look_at_next(config: Path) -> None:
+    with answering(config, b'{"jsonrpc":"2.0","id":1,"result":[]}\n'):
+        assert sbc("calls", "-c", config) == (0, "no calls now; sbc status shows the counters\n", "")
+
+
+def test_json_is_what_the_sbc_said(config: Path) -> None:
+    with answering(config, b'{"jsonrpc":"2.0","id":1,"result":{"node":"n","workers":[{"name":"sip 0"}]}}\n'):
+        code, out, _ = sbc("status", "-c", config, "--json")
+    assert (code, json.loads(out)) == (0, {"node": "n", "workers": [{"name": "sip 0"}]})
+
+
+def test_status_shows_values_and_tables(config: Path) -> None:
+    result = {"node": "n1", "workers": [{"name": "sip 0", "pid": 7}, {"name": "sip 1", "pid": 8}]}
+    with answering(config, json.dumps({"jsonrpc": "2.0", "id": 1, "result": result}).encode() + b"\n"):
+        code, out, _ = sbc("status", "-c", config)
+    assert code == 0
+    assert [word for word in ("node", "n1", "sip 0", "sip 1", "pid") if word not in out] == []
+
+
+@pytest.mark.parametrize(
+    ("reply", "sentence"),
+    [
+        (
+            b'{"jsonrpc":"2.0","id":1,"error":{"code":-32601,"message":"no such method"}}\n',
+            "the SBC refused 'status': no such method",
+        ),
+        (b"nonsense\n", "the SBC sent something that is no answer"),
+        (b"", "the SBC closed the connection: it may be stopping"),
+    ],
+)
+def test_bad_answers_are_sentences(config: Path, reply: bytes, sentence: str) -> None:
+    with answering(config, reply):
+        assert sbc("status", "-c", config) == (1, "", f"sbc: {sentence}\n")
+
+
+def test_an_unknown_command_is_a_usage_error() -> None:
+    assert sbc("nosuch")[0] == 2
+
+
+def test_help_is_there_at_once() -> None:
+    """Processor time, which other work on the machine does not stretch as much; the best of five."""
+    times = []
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        result = subprocess.run([sys.executable, "-m", "sbc", "--help"], capture_output=True, text=True, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert all(f"\n  {command} " in result.stdout for command in ("run", "check", "status", "calls", "demo"))
+    assert min(times) < 0.2
+
+
+def test_help_imports_nothing_heavy() -> None:
+    script = "import sys, sbc.cli; print(*sorted(m for m in sys.modules if '.' not in m))"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"pydantic", "ruamel", "zmq", "redis", "hiredis", "sqlalchemy", "uvloop", "asyncio"} & set(loaded)

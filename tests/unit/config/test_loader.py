@@ -1,0 +1,264 @@
+"""Every fault of a configuration: its place and its exact words."""
+# ruff: noqa: E501  # sentences are compared whole
+
+from __future__ import annotations
+
+import getpass
+from pathlib import Path
+
+import pytest
+
+from sbc.config import loader
+from sbc.config.models import Config
+from sbc.errors import ConfigError
+
+GOOD = """\
+run_dir: run
+realms:
+  core:
+    listen: [udp:127.0.0.1:5060]
+    media: { address: 127.0.0.1, ports: 30000-30999 }
+  outside:
+    listen: [udp:127.0.0.2:5060]
+    media: { address: 127.0.0.2 }
+peers:
+  carrier-a: { realm: outside, addresses: 198.51.100.0/28, calls_to: core-a }
+  core-a: { realm: core, addresses: [10.0.0.1], gateway: sip:10.0.0.1 }
+"""
+
+
+def faults(text: str | bytes) -> list[str]:
+    config, found = loader.check_text(text, "/etc/sbc/sbc.yaml")
+    assert (config is None) == bool(found)
+    return [str(fault).removeprefix("/etc/sbc/sbc.yaml:") for fault in found]
+
+
+def changed(old: str, new: str) -> list[str]:
+    assert GOOD.count(old) == 1
+    return faults(GOOD.replace(old, new))
+
+
+def test_a_good_file_has_no_faults_and_absolute_paths(tmp_path: Path) -> None:
+    path = tmp_path / "conf" / "sbc.yaml"
+    path.parent.mkdir()
+    (path.parent / "mine.py").write_text("routes = 1\n")
+    path.write_text(GOOD + "routes: mine.py\nstate_dir: ../state\ndatabase: sqlite:///sbc.db\ncdr: { csv: cdr.csv }\n")
+    config = loader.load(path)
+    assert config.run_dir == str(path.parent / "run")
+    assert config.state_dir == str(tmp_path / "state")
+    assert config.routes == str(path.parent / "mine.py")
+    assert config.database == f"sqlite:///{path.parent}/sbc.db"
+    assert config.cdr.csv == str(path.parent / "cdr.csv")
+    assert [name for name, _ in config.listeners] == ["core", "outside"]
+
+
+def test_absolute_paths_stay() -> None:
+    config, found = loader.check_text(GOOD + "state_dir: /var/x\ndatabase: sqlite:////var/x/sbc.db\n", "sbc.yaml")
+    assert not found
+    assert isinstance(config, Config)
+    assert (config.state_dir, config.database, config.cdr.csv) == ("/var/x", "sqlite:////var/x/sbc.db", "")
+
+
+@pytest.mark.parametrize("name", ["sbc.yaml", "production.yaml"])
+def test_the_files_that_we_ship_are_good(name: str) -> None:
+    assert loader.check(Path(__file__).parents[3] / "conf" / name)[1] == []
+
+
+def test_every_fault_is_told_at_once_in_the_order_of_the_file() -> None:
+    text = """\
+node: bad node
+wrokers: { sip: 2 }
+workers: { sip: many, media: 99 }
+unknown_sources: drp
+timers: { t1_ms: 1, invite_timeout_s: -1, t2_ms: 2.5 }
+realms:
+  core:
+    listen: [udp:127.0.0.1:5060, tcp:127.0.0.1:5060, "udp:999.0.0.1:5", foo]
+    media: { address: 127.0.0.1, ports: 40000-30000 }
+    trusted: perhaps
+    trusted: true
+  out:
+    listen: []
+    media: { address: example.org }
+peers:
+  a: { realm: core, addresses: [198.51.100.5/28, 300.1.1.1], gatway: x, gateway: 5, max_calls: -3 }
+  b: { addresses: 10.0.0.1 }
+  c: 7
+"""
+    assert faults(text) == [
+        "1:7: node: 'bad node' should be letters, digits, '.' and '-' only, and begin with a letter or digit",
+        "2:1: wrokers: unknown key, did you mean 'workers'?",
+        "3:17: workers.sip: should be a whole number, not 'many'",
+        "3:30: workers.media: should be at most 64, not '99'",
+        "4:18: unknown_sources: should be 'drop' or 'refuse', not 'drp', did you mean 'drop'?",
+        "5:18: timers.t1_ms: should be at least 10, not '1'",
+        "5:39: timers.invite_timeout_s: should be greater than 0.0, not '-1'",
+        "5:50: timers.t2_ms: should be a whole number, not '2.5'",
+        "8:34: realms.core.listen.1: transport should be 'udp', not 'tcp'",
+        "8:54: realms.core.listen.2: '999.0.0.1' does not appear to be an IPv4 or IPv6 address",
+        "8:73: realms.core.listen.3: 'foo' is not transport:address:port, for example udp:10.0.0.5:5060",
+        "9:41: realms.core.media.ports: 40000-30000: the range must rise within 1024-65535",
+        "11:5: realms.core.trusted: duplicate key, already given on line 10",
+        "11:14: realms.core.trusted: should be true or false, not 'perhaps'",
+        "13:13: realms.out.listen: should hold at least 1 entry",
+        "14:23: realms.out.media.address: 'example.org' is not an IP address (host names are not taken here)",
+        "16:33: peers.a.addresses.0: '198.51.100.5/28' has bits set behind its prefix, did you mean '198.51.100.0/28'?",
+        "16:50: peers.a.addresses.1: '300.1.1.1' is not an IP address or network",
+        "16:62: peers.a.gatway: unknown key, did you mean 'gateway'?",
+        "16:82: peers.a.gateway: should be text: put '5' in quotes",
+        "16:96: peers.a.max_calls: should be at least 0, not '-3'",
+        "17:3: peers.b.realm: this key is required",
+        "18:6: peers.c: should be a mapping of keys, not '7'",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        (
+            "realm: outside",
+            "realm: outsid",
+            "10:23: peers.carrier-a.realm: no realm is called 'outsid', did you mean 'outside'?",
+        ),
+        (
+            "calls_to: core-a",
+            "calls_to: cor-a",
+            "10:70: peers.carrier-a.calls_to: no peer is called 'cor-a', did you mean 'core-a'?",
+        ),
+        (
+            ", gateway: sip:10.0.0.1",
+            "",
+            "10:70: peers.carrier-a.calls_to: peers.core-a has no gateway to send calls to",
+        ),
+        (
+            "udp:127.0.0.2:5060",
+            "udp:127.0.0.1:5060",
+            "7:14: realms.outside.listen.0: udp:127.0.0.1:5060 is taken by realms.core.listen.0",
+        ),
+        (
+            "listen: [udp:127.0.0.2:5060]",
+            "listen: [udp:0.0.0.0:5060]\n    advertise: 192.0.2.1",
+            "7:14: realms.outside.listen.0: udp:0.0.0.0:5060 overlaps with realms.core.listen.0, as one of them listens on every address",
+        ),
+        (
+            "udp:127.0.0.2:5060",
+            "udp:0.0.0.0:5070",
+            "7:14: realms.outside.listen.0: udp:0.0.0.0:5070 listens on every address, so the realm must say which one to advertise",
+        ),
+        (
+            "media: { address: 127.0.0.2 }",
+            "media: { address: 127.0.0.1, ports: 30999-31999 }",
+            "8:41: realms.outside.media.ports: 30999-31999 overlaps with 30000-30999 of realms.core.media.ports on the same address 127.0.0.1",
+        ),
+        (
+            "30000-30999",
+            "5000-5999",
+            "5:41: realms.core.media.ports: 5000-5999 covers port 5060, on which realms.core listens for SIP",
+        ),
+        (
+            "media: { address: 127.0.0.2 }",
+            "media: { address: 127.0.0.2, advertise: '::1' }",
+            "8:45: realms.outside.media.advertise: ::1 is IPv6, but the address is IPv4",
+        ),
+        (
+            "realms:",
+            "store: redsi://x\nrealms:",
+            "2:8: store: 'redsi://x' is neither 'embedded' nor a URL: redis, rediss, unix, sentinel://…",
+        ),
+        (
+            "realms:",
+            "database: mine\nrealms:",
+            "2:11: database: 'mine' is not a database URL, for example sqlite:///sbc.db",
+        ),
+        (
+            "realms:",
+            "user: nosuchuser\nrealms:",
+            "2:7: user: there is no user 'nosuchuser' on this machine: useradd --system nosuchuser",
+        ),
+        ("realms:", "routes: mine.py\nrealms:", "2:9: routes: cannot read /etc/sbc/mine.py: no such file or directory"),
+        (
+            "realms:",
+            "management: { metrics: 9090 }\nrealms:",
+            "2:24: management.metrics: should be text: put '9090' in quotes",
+        ),
+        (
+            "realms:",
+            "management: { metrics: localhost:90 }\nrealms:",
+            "2:24: management.metrics: 'localhost:90' is not address:port, for example 127.0.0.1:9090",
+        ),
+        (
+            "addresses: [10.0.0.1]",
+            "addresses: [10.0.0.1]\n    , bogus: 1",
+            "12:7: peers.core-a.bogus: unknown key; the keys here are realm, addresses, direction, gateway, calls_to, profile, max_calls, max_cps",
+        ),
+    ],
+)
+def test_one_fault_one_sentence(old: str, new: str, fault: str) -> None:
+    assert changed(old, new) == [fault]
+
+
+def test_cross_checks_run_beside_unknown_keys() -> None:
+    text = GOOD.replace("realm: core,", "realm: cor, transprt: udp,")
+    assert [fault.split(": ")[1] for fault in faults(text)] == ["peers.core-a.realm", "peers.core-a.transprt"]
+
+
+def test_two_peers_cannot_have_the_same_network_in_one_realm() -> None:
+    text = GOOD + "  twin: { realm: core, addresses: [10.9.9.9, 10.0.0.1] }\n"
+    assert faults(text) == ["12:46: peers.twin.addresses.1: 10.0.0.1/32 belongs to peers.core-a in the same realm"]
+
+
+def test_a_run_dir_too_long_for_sockets() -> None:
+    assert faults(GOOD.replace("run_dir: run", "run_dir: /" + "r" * 93)) == [
+        f"1:10: run_dir: /{'r' * 93} is too long for the Unix sockets in it: at most 92 octets"
+    ]
+
+
+def test_the_own_user_exists() -> None:
+    assert faults(GOOD + f"user: {getpass.getuser()}\n") == []
+
+
+def test_routes_must_be_python(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("def f(:\n")
+    found = faults(GOOD + f"routes: {tmp_path}/mine.py\n")
+    assert found == [f"12:9: routes: {tmp_path}/mine.py is not Python in line 1: invalid syntax"]
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("", "1:1: the file is empty"),
+        ("# nothing\n", "1:1: the file is empty"),
+        ("- 1\n", "1:1: the file should be a mapping of keys, such as 'realms:'"),
+        ("a: [1,\nb: }", "2:4: not YAML: while parsing a flow node expected the node content, but found '}'"),
+        ("a: &a [*a]\n", "1:1: not YAML: an alias refers to what contains it"),
+        (b"node: \xff\n", "1:1: not YAML: 'utf-8' codec can't decode byte 0xff in position 6: invalid start byte"),
+    ],
+)
+def test_what_is_not_a_configuration_at_all(text: str | bytes, fault: str) -> None:
+    assert faults(text) == [fault]
+
+
+def test_it_reads_yaml_1_2() -> None:
+    config, found = loader.check_text(GOOD.replace("gateway:", "direction: no, gateway:"), "sbc.yaml")
+    assert not found
+    assert config is not None
+    assert config.peers["core-a"].direction == "no"  # YAML 1.1 would have read false
+
+
+def test_an_anchor_keeps_the_place_of_its_keys() -> None:
+    text = (
+        GOOD
+        + "  b:\n    <<: &base { realm: core, addresses: 10.0.0.3 }\n  c:\n    <<: *base\n    addresses: 10.0.0.4\n"
+    )
+    assert faults(text) == []
+    assert faults(text + "    boogus: 1\n")[0].startswith("17:5: peers.c.boogus: unknown key")
+
+
+def test_an_empty_key_is_no_key() -> None:
+    assert faults(GOOD + "timers:\ncdr: {}\n") == []
+
+
+def test_load_raises_with_every_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        loader.load(tmp_path / "absent.yaml")
+    assert caught.value.faults == [f"{tmp_path}/absent.yaml:1:1: cannot read the file: no such file or directory"]
