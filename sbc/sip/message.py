@@ -12,8 +12,9 @@ still be answered::
 Refused with 400: a start line or header line that cannot be told apart, a NUL or a lone CR, an unterminated quote; Via,
 From, To, Contact, Call-ID, CSeq, Max-Forwards or Content-Length malformed; one of Via, From, To, Call-ID, CSeq missing;
 a header that may appear once appearing twice; a CSeq method other than the request's; a body shorter than
-Content-Length; more than 200 header lines; on a stream, no empty line after the headers. With 414: a Request-URI beyond
-2048 octets. With 505: another SIP version. With 513: more than 65,535 octets. Responses with any of these are droppable.
+Content-Length; more than 200 header lines; on a stream, no empty line after the headers. With 414: a Request-URI
+beyond 2048 octets. With 505: another SIP version. With 513: more than 65,535 octets. A response with any of these is
+droppable.
 
 Accepted though the grammar forbids it: a bare LF as line end; octets after the body of a datagram; a datagram cut
 within its headers, whose last, partial line does not count; an unquoted display name of any printable characters other

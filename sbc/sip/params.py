@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 from sbc.errors import SipSyntaxError
 from sbc.sip.uri import NO_PARAMS, Params
 
 _TOKEN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-.!%*_+`'~")
 _NOT_IN_VALUE = frozenset(' \t,;"<>')
+# Parameters without blanks or quotes need no second look.
+_PLAIN = re.compile(r"""(?:;[-.!%*_+`'~A-Za-z0-9]+(?:=[^ \t,;"<>]*)?)+""")
 
 
 def next_quote(text: str, start: int) -> int:
@@ -27,12 +31,18 @@ def next_quote(text: str, start: int) -> int:
 def parse_params(text: str) -> Params:
     """Parse all of ``text``: parameters, each behind its ';'. Quoted values keep their quotes, so that they are written
     as they came; a name without '=' has the value None; of a repeated name the first counts. Raises SipSyntaxError."""
+    params: dict[str, str | None] = {}
+    if _PLAIN.fullmatch(text):
+        for item in text[1:].split(";"):
+            name, equals, value = item.partition("=")
+            if name not in params:
+                params[name] = value if equals else None
+        return params
     text = text.strip(" \t")
     if not text:
         return NO_PARAMS
     if text[0] != ";":
         raise SipSyntaxError("something other than a parameter follows")
-    params: dict[str, str | None] = {}
     for item in text[1:].split(";") if '"' not in text else _split_outside_quotes(text[1:]):
         name, equals, value = item.partition("=")
         name = name.strip(" \t")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
@@ -17,6 +18,10 @@ _HOST_CHARS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012
 _SCHEME_CHARS = _HOST_CHARS | {"+"}
 _IPV6_CHARS = frozenset("0123456789abcdefABCDEF:.")
 _NOT_IN_URI = frozenset(map(chr, range(33))) | frozenset('"<>\x7f')
+# The usual sip URI in one match; whatever does not fit takes the long way, which also finds what is wrong with it.
+_USUAL = re.compile(
+    r'(sips?):(?:([^\x00-\x20"<>\x7f@:;?/]+)@)?([A-Za-z0-9._-]+)(?::([0-5]?[0-9]{1,4}))?(?:;([^\x00-\x20"<>\x7f@?]+))?'
+)
 _TEL_CHARS = frozenset("0123456789ABCDEFabcdef*#-.()")
 _TEL_DIGITS = frozenset("0123456789ABCDEFabcdef*#")
 
@@ -25,7 +30,7 @@ class Uri(NamedTuple):
     """One URI, its text kept as received: escapes are not decoded, names of parameters keep their case.
 
     Of a tel URI ``user`` is the number; of a scheme other than sip, sips and tel it is all that follows the colon.
-    ``host`` keeps the brackets of an IPv6 reference; ``address`` is without. A parameter without '=' has the value None.
+    ``host`` keeps the brackets of an IPv6 reference; ``address`` is without. A parameter without '=' has value None.
     """
 
     scheme: str
@@ -130,6 +135,13 @@ def format_params(params: Params) -> str:
 
 def parse_uri(text: str) -> Uri:
     """Parse one URI without angle brackets. Raises SipSyntaxError (400); an unknown scheme is no error."""
+    if usual := _USUAL.fullmatch(text):
+        scheme, user, host, port, tail = usual.groups()
+        return Uri(scheme, user, None, host, int(port) if port else None, _uri_params(tail) if tail else NO_PARAMS)
+    return _parse_any(text)
+
+
+def _parse_any(text: str) -> Uri:
     if not _NOT_IN_URI.isdisjoint(text):
         raise SipSyntaxError("a URI holds a blank, a control character, a quote or an angle bracket")
     scheme, colon, rest = text.partition(":")
@@ -195,7 +207,7 @@ def _uri_params(text: str) -> Params:
 
 def _parse_tel(text: str) -> Uri:
     number, semicolon, tail = text.partition(";")
-    digits = number[1:] if number[0] == "+" else number
+    digits = number.removeprefix("+")
     if not digits or not _TEL_CHARS.issuperset(digits) or _TEL_DIGITS.isdisjoint(digits):
         raise SipSyntaxError("a tel URI holds no number")
     return Uri("tel", number, params=_uri_params(tail) if semicolon else NO_PARAMS)

@@ -15,7 +15,7 @@ class Reader:
 
 @final
 class Writer:
-    """Sends on a bound IPv4 or IPv6 UDP socket in batches (sendmmsg); never waits. The descriptor stays the caller's."""
+    """Sends on a bound IPv4 or IPv6 UDP socket in batches (sendmmsg); never waits. The descriptor is the caller's."""
 
     def __init__(self, fd: int) -> None: ...
     @property

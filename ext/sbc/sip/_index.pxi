@@ -214,7 +214,6 @@ cdef const char* _header(Message m, Line* line, long* content_length) noexcept:
     if line.id == FROM:
         return _party(m, p, end, &m._from_tag_at)
     if line.id == TO:
-        m._to_line = m._count
         return _party(m, p, end, &m._to_tag_at)
     if line.id == CALL_ID:
         if p == end or _skip(p, end, C_WORD) != end:
@@ -251,7 +250,7 @@ cdef const char* _index(Message m, int* status, bint stream, bint lenient) noexc
     cdef long content_length = -1
     cdef bint has_nul, started = False, closed = False
 
-    m._max_forwards = m._top_via = m._to_line = -1
+    m._max_forwards = m._top_via = -1
     if end - base > MAX_MESSAGE:
         status[0] = 513
         end = base + MAX_MESSAGE
@@ -287,6 +286,7 @@ cdef const char* _index(Message m, int* status, bint stream, bint lenient) noexc
             fault = _start_line(m, p, stop, status)
             if fault != NULL and (not lenient or not m.is_request):
                 return fault
+            fault = NULL
             p = newline + 1
             continue
         if m._count == MAX_HEADERS:
@@ -315,9 +315,15 @@ cdef const char* _index(Message m, int* status, bint stream, bint lenient) noexc
             if (stop - 1)[0] == 13:
                 stop -= 1
             if memchr(q, 13, stop - q) != NULL:
-                return "a carriage return stands alone"
+                fault = "a carriage return stands alone"
         if newline == NULL:
             break
+        if fault != NULL:
+            if not lenient:
+                return fault
+            fault = NULL
+            p = newline + 1
+            continue
         while p < stop and CLASS[p[0]] & C_SPACE:
             p += 1
         while stop > p and CLASS[(stop - 1)[0]] & C_SPACE:
@@ -328,6 +334,7 @@ cdef const char* _index(Message m, int* status, bint stream, bint lenient) noexc
             if fault != NULL:
                 if not lenient:
                     return fault
+                fault = NULL
                 p = newline + 1
                 continue
         if line.id:
@@ -342,6 +349,7 @@ cdef const char* _index(Message m, int* status, bint stream, bint lenient) noexc
                 fault = _header(m, line, &content_length)
                 if fault != NULL and not lenient:
                     return fault
+                fault = NULL
         m._count += 1
         p = newline + 1
 

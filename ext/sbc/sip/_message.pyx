@@ -97,7 +97,7 @@ cdef class Message:
     cdef Octets _base
     cdef Span _start_first, _start_second     # method and R-URI, or nothing and the reason phrase
     cdef Span _call_id_at, _cseq_method_at, _from_tag_at, _to_tag_at, _branch_at
-    cdef int _to_line, _top_via
+    cdef int _top_via                         # index of its line, -1: none
     cdef uint16_t _sent_by_end
     cdef Span _sent_host
     cdef Span _received_at                    # ';received=...' of the top Via
