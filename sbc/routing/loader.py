@@ -22,7 +22,7 @@ def load_routes(path: str) -> Routes:
     with ``file:line: what`` for a file that cannot be read, raises, or defines no usable ``routes``.
     """
     if not path:
-        from sbc.routing import builtin
+        import sbc.routing.builtin as builtin
 
         return builtin.routes
     file = Path(path)

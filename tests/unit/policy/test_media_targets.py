@@ -1,0 +1,71 @@
+"""Where a peer may have media sent: the deny list, for every way to write an address."""
+
+from __future__ import annotations
+
+import pytest
+
+from media.protocol import Stream
+from sbc.errors import SdpError
+from sbc.policy.media_targets import MediaTargets
+
+OWN = {"10.0.0.5": [(30000, 39999), (5060, 5060)], "204.1.7.4": [(30000, 39999)], "127.0.0.1": [(30000, 39999)]}
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "127.0.0.1",
+        "127.255.255.254",
+        "::1",
+        "::ffff:127.0.0.1",
+        "::ffff:7f00:1",
+        "0:0:0:0:0:ffff:7f00:0001",
+        "::127.0.0.1",
+        "0.1.2.3",
+        "224.0.0.1",
+        "239.255.255.255",
+        "255.255.255.255",
+        "240.0.0.1",
+        "ff02::1",
+        "::ffff:224.0.0.1",
+        "64:ff9b::7f00:1",
+        "2002:7f00:1::",
+        "169.254.169.254",
+        "fe80::1",
+        "localhost",
+        "",
+    ],
+)
+def test_denied_addresses(address: str) -> None:
+    targets = MediaTargets("10.0.0.5", OWN)
+    with pytest.raises(SdpError) as refusal:
+        targets.check([Stream("192.0.2.1", 4000), Stream(address, 4000)])
+    assert refusal.value.status == 488
+
+
+@pytest.mark.parametrize(
+    ("address", "port", "allowed"),
+    [
+        ("10.0.0.5", 5060, False),
+        ("10.0.0.5", 30000, False),
+        ("::ffff:10.0.0.5", 39999, False),
+        ("204.1.7.4", 35000, False),
+        ("10.0.0.5", 40000, True),  # somebody else on this host
+        ("10.0.0.6", 30000, True),
+    ],
+)
+def test_our_own_ports(address: str, port: int, allowed: bool) -> None:
+    assert (MediaTargets("10.0.0.5", OWN).refusal(address, port) == "") is allowed
+
+
+def test_usual_peers_hold_and_rejected_streams_pass() -> None:
+    MediaTargets("10.0.0.5", OWN).check(
+        [Stream("192.0.2.1", 4000), Stream("2001:db8::1", 4000), Stream("0.0.0.0", 4000), Stream("224.0.0.1", 0)]
+    )
+
+
+def test_a_realm_on_loopback_has_peers_there() -> None:
+    targets = MediaTargets("127.0.0.1", OWN)
+    targets.check([Stream("127.0.0.1", 6000), Stream("127.0.0.2", 30000), Stream("::1", 6000)])
+    with pytest.raises(SdpError, match="a port of this node"):
+        targets.check([Stream("127.0.0.1", 30002)])
