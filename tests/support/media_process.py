@@ -25,7 +25,9 @@ from media.config import MediaConfig, RealmInterface
 from media.worker import run
 given = json.loads(sys.argv[1])
 page = memoryview(mmap.mmap(given.pop("page_fd"), 8 * 512)).cast("Q")
-realms = {name: RealmInterface(**{**realm, "ports": tuple(realm["ports"])}) for name, realm in given.pop("realms").items()}
+realms = {
+    name: RealmInterface(**{**realm, "ports": tuple(realm["ports"])}) for name, realm in given.pop("realms").items()
+}
 sys.exit(run(MediaConfig(realms=realms, page=page, **given)))
 """
 

@@ -1,0 +1,376 @@
+"""A SIP worker: the shell around the core. It reads datagrams, feeds the core, and performs what the core asks."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+from collections.abc import Callable
+from functools import partial
+from itertools import islice
+from typing import Any
+
+import uvloop
+
+from media.protocol import Reply
+from sbc.b2bua.core import Core
+from sbc.b2bua.effects import Count, FinishCall, MediaCommand, Note, RunRoute, SaveCall, Transmit
+from sbc.b2bua.settings import CoreSettings
+from sbc.clock import SystemClock
+from sbc.config.loader import load
+from sbc.config.models import Config
+from sbc.errors import ConfigError, StoreError
+from sbc.management import rpc
+from sbc.media_client.client import MediaPool, Notification
+from sbc.policy.admission import Admission
+from sbc.routing.loader import load_routes
+from sbc.routing.node import Node
+from sbc.routing.runner import Runner
+from sbc.sip.flow import Flow
+from sbc.sip.ids import SHARDS, Ids
+from sbc.sip.shard import shard_of_datagram
+from sbc.store.journal import Journal
+from sbc.store.nothing import NoJournal
+from sbc.store.url import parse_store_url
+from sbc.telemetry import log
+from sbc.worker._datagrams import Reader, Writer
+from sbc.worker.peers import HandOver
+from sbc.worker.settings import core_settings
+from sbc.worker.slot import SipSlot
+
+BEAT_S = 0.5
+DRAIN_POLL_S = 0.2
+STORE_START_S = 5.0  # how long a starting worker waits for the store before it serves without what it held
+
+
+class SipWorker:
+    """One worker process: sockets on one side; store, media and routes on the other; the core in the middle."""
+
+    def __init__(self, slot: SipSlot, loop: asyncio.AbstractEventLoop) -> None:
+        self.slot = slot
+        self.loop = loop
+        self.config = slot.config
+        self.log = log.get()
+        clock = SystemClock()
+        self._now = clock.monotonic
+        self._wall = clock.wall
+        self._count = slot.page.count
+        self.journal = self._make_journal()
+        self._routes = load_routes(slot.config.routes)
+        self.core = Core(self._settings(slot.config), Ids())
+        node = Node(slot.config, self.core, clock)
+        self.runner = Runner(self._routes, node, loop=loop, drain=self._wake, count=self._count)
+        self.media = MediaPool(
+            slot.media_endpoints,
+            loop,
+            slot.config.timers.media_timeout_ms / 1000,
+            self._media_notified,
+            identity=b"sip-%d" % slot.slot,
+        )
+        self._readers = [Reader(sock.fileno()) for sock in slot.sockets]
+        self._writers = [Writer(sock.fileno()) for sock in slot.sockets]
+        self._out: list[list[tuple[bytes, str, int]]] = [[] for _ in slot.sockets]
+        self._transports = [listen.transport for _, listen in slot.config.listeners]
+        self._hand_over = HandOver(slot.inbox, slot.hand_over)
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = float("inf")
+        self._performing = False
+        self._woken = False
+        self._stopped = loop.create_future()
+        self._draining = False
+        self._perform: dict[type, Callable[[Any], None]] = {  # Any: each takes the effect that it is listed under
+            Transmit: self._transmit,
+            RunRoute: self.runner.perform,
+            MediaCommand: partial(self.media.perform, done=self._media_done),
+            SaveCall: self._save,
+            FinishCall: self.journal.finish,
+            Count: self._counted,
+            Note: self._noted,
+        }
+
+    # --- life -----------------------------------------------------------------------------------------------------
+
+    async def serve(self) -> None:
+        """Resume what the journal holds, then serve until told to stop."""
+        for number, act in ((signal.SIGTERM, self.drain), (signal.SIGINT, self.drain), (signal.SIGHUP, self.reload)):
+            self.loop.add_signal_handler(number, act)
+        self._beat()
+        self.journal.start()
+        await self._resume()
+        await self.runner.start_up()
+        methods: dict[str, rpc.Method] = {"calls": self._list_calls, "call": self._one_call, "hangup": self._hang_up}
+        server = await rpc.serve(self.slot.control_path, methods, self._rpc_fault)
+        for listener, sock in enumerate(self.slot.sockets):
+            self.loop.add_reader(sock.fileno(), self._readable, listener)
+        self.loop.add_reader(self._hand_over.fileno(), self._handed_over)
+        # What lives now lives long: the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+        self.slot.page.ready()
+        try:
+            await self._stopped
+        finally:
+            await server.close()
+            self.runner.close()
+            self.media.close()
+            left = await self.journal.close(1.0)
+            if left:
+                self.log.error("stopped with state that the store did not take", records=left)
+
+    async def _resume(self) -> None:
+        """Take up the calls of our shards."""
+        if not await self.journal.ready(STORE_START_S):
+            self.log.error("the store does not answer: serving without the calls that it may hold")
+            return
+        mine = range(self.slot.slot, SHARDS, self.slot.count)
+        resumed = 0
+        try:
+            async for stored in self.journal.load(mine):
+                if self.core.resume(stored.record, self._now(), self._wall()) is None:
+                    self.journal.quarantine(stored.key, stored.shard)
+                else:
+                    resumed += 1
+                self._drain_effects()
+        except StoreError as error:
+            self.log.error("the store failed while calls were being resumed", reason=str(error))
+        if resumed:
+            self.log.warning("calls resumed from the journal", calls=resumed)
+
+    def drain(self) -> None:
+        """No new calls; stop when the last one has ended, or after ``drain_timeout_s`` (a second signal: at once)."""
+        if self._draining:
+            self._stop()
+            return
+        self._draining = True
+        self.core.set_draining(True)
+        self._drain_effects()
+        self.log.info("draining", calls=len(self.core.calls))
+        self._poll_drained(self._now() + self.config.timers.drain_timeout_s)
+
+    def _poll_drained(self, deadline: float) -> None:
+        if not self.core.calls or self._now() >= deadline:
+            self._stop()
+        else:
+            self.loop.call_later(DRAIN_POLL_S, self._poll_drained, deadline)
+
+    def _stop(self) -> None:
+        if not self._stopped.done():
+            self._stopped.set_result(None)
+
+    def reload(self) -> None:
+        """Take over the configuration file as it is now; any fault leaves the old one serving."""
+        try:
+            config = load(self.slot.config_path)
+            routes = load_routes(config.routes)
+            former, self._routes = self._routes, routes
+            try:
+                settings = self._settings(config)
+            except ConfigError:
+                self._routes = former
+                raise
+        except ConfigError as error:
+            self._count("RELOADS_REFUSED")
+            self.log.error("reload refused", faults=error.faults)
+            return
+        self.config = config
+        self.core.reconfigure(settings)
+        self.runner.replace(routes, config)
+        self._count("RELOADS")
+
+    def _beat(self) -> None:
+        self.slot.page.beat()
+        self.loop.call_later(BEAT_S, self._beat)
+
+    def _settings(self, config: Config) -> CoreSettings:
+        admission = Admission(config.peers, config.realms, workers=self.slot.count)
+        return core_settings(config, self.slot.shard_key, admission, self._routes.kinds)
+
+    def _make_journal(self) -> Journal | NoJournal:
+        config = self.config
+        if config.store == "none":
+            return NoJournal(self._log_cdr)
+        return Journal(
+            parse_store_url(self.slot.store_url, config.run_dir),
+            config.node,
+            self.loop,
+            commit_timeout_s=config.timers.commit_timeout_ms / 1000,
+            lifetime_s=config.timers.dialog_lifetime_s,
+            on_restored=self._republish,
+            count=self._count,
+            note=lambda level, event, fields: self.log.write(level, event, **fields),
+        )
+
+    # --- datagrams ------------------------------------------------------------------------------------------------
+
+    def _readable(self, listener: int) -> None:
+        """A socket has something: one batch, each datagram to its owner, all effects, one write."""
+        slot, count, key = self.slot.slot, self.slot.count, self._key
+        received = self._readers[listener].read()
+        now, wall = self._now(), self._wall()
+        transport = self._transports[listener]
+        for data, host, port in received:
+            if count > 1:
+                shard = shard_of_datagram(data, key)
+                if shard >= 0 and shard % count != slot:
+                    taken = self._hand_over.give(shard % count, listener, host, port, data)
+                    self._count("HANDED_OVER_OUT" if taken else "HAND_OVER_FAILED")
+                    continue
+            self._receive(data, Flow(listener, transport, host, port), now, wall)
+        self._count("DATAGRAMS_IN", len(received))
+        self._after_input()
+
+    def _handed_over(self) -> None:
+        """Other workers received what belongs to us."""
+        now, wall = self._now(), self._wall()
+        taken = 0
+        for listener, host, port, data in self._hand_over.take():
+            taken += 1
+            self._receive(data, Flow(listener, self._transports[listener], host, port), now, wall)
+        self._count("HANDED_OVER_IN", taken)
+        self._after_input()
+
+    def _receive(self, data: bytes, flow: Flow, now: float, wall: float) -> None:
+        """Feed one datagram and perform what comes of it. No message may end the worker."""
+        try:
+            self.core.receive(data, flow, now, wall)
+        except Exception as error:  # the guard: one message costs at most itself
+            self._count("CORE_ERRORS")
+            self.log.exception("a message met a fault of ours", error, source=f"{flow.host}:{flow.port}")
+        self._drain_effects()
+
+    def _transmit(self, effect: Transmit) -> None:
+        flow = effect.flow
+        self._out[flow.listener].append((effect.data, flow.host, flow.port))
+
+    def _flush(self) -> None:
+        for listener, out in enumerate(self._out):
+            if out:
+                sent = self._writers[listener].send(out)
+                self._count("DATAGRAMS_OUT", sent)
+                if sent < len(out):
+                    self._count("SEND_FAILED", len(out) - sent)
+                out.clear()
+
+    # --- effects --------------------------------------------------------------------------------------------------
+
+    def _drain_effects(self) -> None:
+        """Perform until the core asks for nothing more. What an effect causes is drained by the same loop."""
+        if self._performing:
+            return
+        self._performing = True
+        poll, perform = self.core.poll, self._perform
+        try:
+            while (effect := poll()) is not None:
+                try:
+                    perform[type(effect)](effect)
+                except Exception as error:  # the guard, as for messages
+                    self._count("CORE_ERRORS")
+                    self.log.exception("an effect could not be performed", error, effect=type(effect).__name__)
+        finally:
+            self._performing = False
+
+    def _after_input(self) -> None:
+        """Everything that ends a turn: effects, one write per socket, the timer."""
+        self._drain_effects()
+        self._flush()
+        self._rearm()
+
+    def _wake(self) -> None:
+        """Something outside a turn (a route that had waited) gave the core work: a turn soon, once."""
+        if not self._performing and not self._woken:
+            self._woken = True
+            self.loop.call_soon(self._woken_turn)
+
+    def _woken_turn(self) -> None:
+        self._woken = False
+        self._after_input()
+
+    def _rearm(self) -> None:
+        """Keep one timer at or before the core's next deadline; an early one costs only a look."""
+        at = self.core.next_timer()
+        if at is None or at >= self._timer_at:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = at
+        self._timer = self.loop.call_later(max(0.0, at - self._now()), self._fire)
+
+    def _fire(self) -> None:
+        self._timer, self._timer_at = None, float("inf")
+        try:
+            self.core.fire(self._now(), self._wall())
+        except Exception as error:  # the guard, as for messages
+            self._count("CORE_ERRORS")
+            self.log.exception("a timer met a fault of ours", error)
+        self._after_input()
+
+    def _media_done(self, request_id: int, reply: Reply) -> None:
+        self.core.media_done(request_id, reply, self._now())
+        self._wake()
+
+    def _media_notified(self, node: str, event: Notification) -> None:
+        """A media worker has something to tell: no media means the end of the call, unless a route says otherwise."""
+        call = self.core.calls.get(str(event.get("session", "")))
+        if call is None or event["event"] != "timeout":
+            return
+        self._count("MEDIA_SILENT")
+        if "media.timeout" in self._routes.events:
+            self.runner.media_timeout(call, str(event.get("leg", "")), float(event.get("silent_s", 0.0)))
+        else:
+            self.core.release(call, self._now(), reason="no media", cause=102)
+        self._wake()
+
+    def _save(self, effect: SaveCall) -> None:
+        self.journal.save(effect, partial(self._saved, effect) if effect.wait else None)
+
+    def _saved(self, effect: SaveCall, stored: bool) -> None:
+        self.core.saved(effect.key, effect.version, stored, self._now())
+        self._wake()
+
+    def _republish(self) -> None:
+        self.journal.republish(self.core.records())
+
+    def _counted(self, effect: Count) -> None:
+        self._count(effect.counter, effect.amount)
+
+    def _noted(self, effect: Note) -> None:
+        if effect.call_key:
+            self.log.write(effect.level, effect.event, call=effect.call_key, **effect.fields)
+        else:
+            self.log.write(effect.level, effect.event, **effect.fields)
+
+    # --- questions of the control worker ---------------------------------------------------------------------------
+
+    def _list_calls(self, params: rpc.Params) -> dict[str, Any]:  # Any: JSON values
+        calls, offset = self.core.calls, int(params.get("offset", 0))
+        chosen = islice(calls.values(), offset, offset + int(params.get("limit", 1000)))
+        return {"total": len(calls), "calls": [call.describe() for call in chosen]}
+
+    def _one_call(self, params: rpc.Params) -> dict[str, Any] | None:  # Any: JSON values
+        call = self.core.calls.get(params["key"])
+        return None if call is None else call.describe()
+
+    def _hang_up(self, params: rpc.Params) -> bool:
+        call = self.core.calls.get(params["key"])
+        if call is None:
+            return False
+        self.core.release(call, self._now(), reason=str(params.get("reason", "ended by the operator")))
+        self._wake()
+        return True
+
+    def _rpc_fault(self, method: str, error: Exception) -> None:
+        self.log.exception("a question of the control worker met a fault", error, method=method)
+
+    def _log_cdr(self, cdr: dict[str, Any]) -> None:  # Any: JSON values
+        self.log.info("call ended", **cdr)
+
+
+def run(slot: SipSlot) -> int:
+    """Serve until SIGTERM has drained the worker; returns the exit code. Called in a fresh child of the supervisor."""
+    loop = uvloop.new_event_loop()
+    try:
+        worker = SipWorker(slot, loop)
+        loop.run_until_complete(worker.serve())
+    finally:
+        loop.close()
+    return 0
