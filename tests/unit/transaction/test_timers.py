@@ -21,8 +21,11 @@ STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("start"), DELAYS),
         st.tuples(st.just("cancel"), st.integers(0, 10_000)),
+        st.tuples(st.just("advance"), st.sampled_from([0.0, 0.1, 0.4, 3.0])),
         st.tuples(st.just("advance"), st.floats(0, 50, allow_nan=False)),
+        st.tuples(st.just("ask"), st.just(0.0)),  # not after each step: it puts the queue in order
     ),
+    min_size=20,
     max_size=300,
 )
 
@@ -64,8 +67,25 @@ def test_fires_what_a_heap_fires(steps: list[tuple[str, float]]) -> None:
             assert sorted(fired) == sorted(expected)
         while heap and heap[0][1] not in alive:
             heapq.heappop(heap)
-        assert queue.next_deadline() == (heap[0][0] if heap else None)
+        if step == "ask":
+            assert queue.next_deadline() == (heap[0][0] if heap else None)
         assert len(queue) == len(alive)
+
+
+def test_a_cancelled_head_does_not_make_the_next_fire_early() -> None:
+    for asks in (False, True):
+        queue = TimerQueue()
+        seen: list[float] = []
+        queue.start(5.0, seen.append, 0.0).cancel()
+        first = queue.start(5.0, seen.append, 1.0)
+        queue.start(5.0, seen.append, 3.0)
+        first.cancel()
+        if asks:
+            assert queue.next_deadline() == 8.0
+        queue.fire(7.0)
+        assert seen == []
+        queue.fire(8.0)
+        assert seen == [8.0]
 
 
 def test_nothing_fires_early_and_rounding_goes_up() -> None:
