@@ -91,6 +91,7 @@ class Counter(IntEnum):
     RETRANSMISSION_OUT = "Requests and responses that we sent again."
     TIMER_B = "INVITE client transactions without any response (Timer B)."
     TIMER_C = "INVITE client transactions without a final response (Timer C)."
+    TIMER_CANCEL = "INVITE client transactions without a final response 64*T1 after their CANCEL (RFC 3261 §9.1)."
     TIMER_F = "Non-INVITE client transactions without a final response (Timer F)."
     TIMER_H = "INVITE server transactions without an ACK (Timer H)."
     TIMER_L = "INVITE server transactions that left Accepted (Timer L)."
@@ -131,6 +132,8 @@ class Counter(IntEnum):
     CDR_FAILED = "Attempts to write CDRs that failed and will be repeated."
     CDR_WAITING = "CDRs on the outbox stream that are not yet written."
     # process
+    CORE_ERRORS = "Effects of the core that could not be performed."
+    CORE_FAULTS = "Messages and timers that met a fault of ours in the core."
     RELOADS = "Configurations taken over."
     RELOADS_REFUSED = "Configurations refused for a fault; the old one serves on."
     LOG_LINES_LOST = "Log lines lost because the log could not take them."

@@ -15,6 +15,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, MutableMapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -114,7 +115,7 @@ class Sink:
         self._poll.register(fd, select.POLLOUT)
 
     def msg(self, line: bytes) -> None:
-        """Write one line. The name is what structlog expects of a logger."""
+        """Write one line."""
         try:
             # POLLOUT on a pipe means that PIPE_BUF octets fit, so a usual line does not block.
             if not self._poll.poll(0):
@@ -128,8 +129,6 @@ class Sink:
             if self.on_lost is not None:
                 self.on_lost()
 
-    debug = info = warning = error = msg
-
 
 class Logger(structlog.BoundLoggerBase):
     """A logger with bound fields. The level is looked at when a line is written, so a reload changes it everywhere."""
@@ -140,31 +139,37 @@ class Logger(structlog.BoundLoggerBase):
         assert isinstance(bound, Logger)
         return bound
 
-    def debug(self, event: str, **fields: Any) -> None:  # Any: log fields are free
+    def debug(self, event: str, /, **fields: Any) -> None:  # Any: log fields are free
         if _State.threshold <= 10:
-            self._proxy_to_logger("debug", event, **fields)
+            self._emit("debug", event, fields)
 
-    def info(self, event: str, **fields: Any) -> None:  # Any: log fields are free
+    def info(self, event: str, /, **fields: Any) -> None:  # Any: log fields are free
         if _State.threshold <= 20:
-            self._proxy_to_logger("info", event, **fields)
+            self._emit("info", event, fields)
 
-    def warning(self, event: str, **fields: Any) -> None:  # Any: log fields are free
+    def warning(self, event: str, /, **fields: Any) -> None:  # Any: log fields are free
         if _State.threshold <= 30:
-            self._proxy_to_logger("warning", event, **fields)
+            self._emit("warning", event, fields)
 
-    def error(self, event: str, **fields: Any) -> None:  # Any: log fields are free
-        self._proxy_to_logger("error", event, **fields)
+    def error(self, event: str, /, **fields: Any) -> None:  # Any: log fields are free
+        self._emit("error", event, fields)
 
-    def exception(self, event: str, error: BaseException | None = None, **fields: Any) -> None:  # Any: as above
+    def exception(self, event: str, error: BaseException | None = None, /, **fields: Any) -> None:  # Any: as above
         """An error with the traceback of ``error``, by default of the exception that is being handled."""
         error = error or sys.exception() or RuntimeError("no exception is being handled")
         rows = "".join(traceback.format_exception(error)).splitlines()
-        self._proxy_to_logger("error", event, error=str(error), traceback=rows, **fields)
+        self._emit("error", event, {**fields, "error": str(error), "traceback": rows})
 
-    def write(self, level: str, event: str, **fields: Any) -> None:  # Any: log fields are free
+    def write(self, level: str, event: str, /, **fields: Any) -> None:  # Any: log fields are free
         """A line whose level is data; an unknown level is taken as ``error``."""
         if _State.threshold <= LEVELS.get(level, 40):
-            self._proxy_to_logger(level if level in LEVELS else "error", event, **fields)
+            self._emit(level if level in LEVELS else "error", event, fields)
+
+    def _emit(self, level: str, event: str, fields: dict[str, Any]) -> None:  # Any: log fields are free
+        """Never raises, whatever the fields are called or hold: a log line is no reason to lose a call."""
+        with suppress(structlog.DropEvent):
+            args, _ = self._process_event(level, event, fields)
+            _sink.msg(*args)
 
 
 _limit = RateLimit(LIMIT_PER_S)
@@ -187,7 +192,7 @@ def _to_json(_: object, level: str, fields: EventDict) -> bytes:
         "event": escape(str(fields.pop("event"))),
     }
     for name, value in fields.items():
-        line[name] = _plain(value)  # type: ignore[assignment]  # JSON values of any kind follow the four texts
+        line[f"{name}_" if name in line else name] = _plain(value)  # type: ignore[assignment]  # JSON values of any kind follow the four texts
     return orjson.dumps(line)
 
 

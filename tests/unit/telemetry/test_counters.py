@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
+from pathlib import Path
 
 from sbc.telemetry.counters import FIRST, GAUGES, MAGIC, WORDS, Counter, Kind, Page
 
@@ -14,6 +16,19 @@ def test_every_counter_has_a_word_of_its_own_and_a_sentence() -> None:
     assert words[-1] < WORDS
     for counter in Counter:
         assert re.fullmatch(r"[A-Z0-9].*\.", counter.text), counter.name
+
+
+def test_every_name_that_the_code_counts_exists() -> None:
+    """A name that does not would be counted as OTHER, and nobody would see what was dropped."""
+    used = {}
+    for path in sorted((Path(__file__).parents[3] / "sbc").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+                called = ast.unparse(node.func).rpartition(".")[2].lstrip("_").lower()
+                if called == "count" and isinstance(node.args[0].value, str) and node.args[0].value.isupper():
+                    used[node.args[0].value] = f"{path.name}:{node.lineno}"
+    assert {name: place for name, place in used.items() if name not in Counter.__members__} == {}
+    assert len(used) > 20
 
 
 def test_counts_and_gauges() -> None:

@@ -102,6 +102,14 @@ def test_the_level_may_be_data(lines: Lines) -> None:
     ]
 
 
+def test_a_field_may_have_any_name_and_cannot_pose_as_another(lines: Lines) -> None:
+    names = ("event", "level", "time", "process", "error", "self", "method_name", "fields")
+    log.get().warning("real", **dict.fromkeys(names, "forged"))
+    row = json.loads(lines()[0])
+    assert (row["event"], row["level"], row["process"]) == ("real", "warning", "sip 0")
+    assert (row["level_"], row["process_"], row["self"]) == ("forged", "forged", "forged")
+
+
 def test_an_error_has_its_traceback(lines: Lines) -> None:
     try:
         _ = 1 // 0
