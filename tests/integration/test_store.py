@@ -1,0 +1,299 @@
+"""The journal against a real store: normal work, a killed, stopped, emptied or full store, and hostile values."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+import redis
+
+from sbc.b2bua.effects import FinishCall, SaveCall
+from sbc.store.breaker import State
+from sbc.store.journal import Journal, StoredCall
+from sbc.store.keys import Keys
+from tests.support.store import StoreServer
+
+NODE = "test-node"
+KEYS = Keys(NODE)
+COMMIT_S = 0.05
+LATE_S = 0.02  # what a busy machine may add
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[StoreServer]:
+    server = StoreServer(tmp_path)
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def look(store: StoreServer) -> redis.Redis:
+    """A plain client to see what the store holds."""
+    return redis.Redis(unix_socket_path=store.path, socket_timeout=5)
+
+
+class Recorder:
+    """A journal and everything that it told us."""
+
+    def __init__(self, store: StoreServer, **options: Any) -> None:  # Any: the journal's own keyword arguments
+        self.counts: dict[str, int] = {}
+        self.notes: list[str] = []
+        self.restored = 0
+        options.setdefault("on_restored", self._restored)
+        options.setdefault("commit_timeout_s", COMMIT_S)
+        self.journal = Journal(
+            store.address, NODE, asyncio.get_running_loop(), count=self._count, note=self._note, **options
+        )
+
+    def _count(self, name: str, amount: int) -> None:
+        self.counts[name] = self.counts.get(name, 0) + amount
+
+    def _note(self, _level: str, event: str, _fields: dict[str, Any]) -> None:  # Any: log fields
+        self.notes.append(event)
+
+    def _restored(self) -> None:
+        self.restored += 1
+
+    async def save(self, effect: SaveCall) -> tuple[bool, float]:
+        """(stored, seconds until we heard)."""
+        loop = asyncio.get_running_loop()
+        heard: asyncio.Future[bool] = loop.create_future()
+        start = time.perf_counter()
+        self.journal.save(effect, heard.set_result)
+        return await asyncio.wait_for(heard, 5), time.perf_counter() - start
+
+
+@pytest.fixture
+async def recorder(store: StoreServer) -> AsyncIterator[Recorder]:
+    made = Recorder(store)
+    made.journal.start()
+    assert await made.journal.ready(5)
+    yield made
+    await made.journal.close(0)
+
+
+def record(number: int, version: int = 1, text: bytes = b"record") -> SaveCall:
+    return SaveCall(f"call{number}", number % 1024, version, b"%b %d v%d" % (text, number, version), wait=True)
+
+
+def finished(number: int, *, saved: bool = True) -> FinishCall:
+    return FinishCall(f"call{number}", number % 1024, {"id": f"call{number}-1", "node": NODE}, saved)
+
+
+async def loaded(journal: Journal) -> list[StoredCall]:
+    return [stored async for stored in journal.load(range(1024))]
+
+
+async def until(condition: Callable[[], bool], limit_s: float = 5.0) -> None:
+    deadline = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to that"
+        await asyncio.sleep(0.005)
+
+
+async def test_a_saved_call_is_loaded_again_and_a_finished_one_leaves_only_its_cdr(
+    recorder: Recorder, look: redis.Redis
+) -> None:
+    for number in range(300):
+        recorder.journal.save(record(number))
+    assert (await recorder.save(record(7, 2)))[0]
+    found = {stored.key: stored for stored in await loaded(recorder.journal)}
+    assert len(found) == 300
+    assert found["call7"] == StoredCall("call7", 7, b"record 7 v2")
+    for number in range(300):
+        recorder.journal.finish(finished(number))
+    assert await recorder.journal.close() == 0
+    assert look.xlen(KEYS.cdr_stream) == 300
+    assert sorted(look.keys()) == [KEYS.cdr_stream.encode(), KEYS.marker.encode()]
+
+
+async def test_an_older_version_never_overwrites_a_newer_one(recorder: Recorder, look: redis.Redis) -> None:
+    assert (await recorder.save(record(1, 5)))[0]
+    assert (await recorder.save(record(1, 4)))[0], "something newer is stored: the call is safe"
+    assert look.get(KEYS.call("call1")) == b"1 0 5\nrecord 1 v5"
+
+
+async def test_a_later_owner_is_never_overwritten(store: StoreServer, recorder: Recorder, look: redis.Redis) -> None:
+    later = Recorder(store, epoch=2)
+    later.journal.start()
+    assert (await later.save(record(1, 1)))[0]
+    assert not (await recorder.save(record(1, 9)))[0]
+    assert look.get(KEYS.call("call1")) == b"1 2 1\nrecord 1 v1"
+    assert "a later owner holds this call" in recorder.notes
+    assert recorder.journal.waiting == 0
+    await later.journal.close(0)
+
+
+async def test_a_failed_call_writes_only_a_cdr(recorder: Recorder, look: redis.Redis) -> None:
+    recorder.journal.finish(finished(1, saved=False))
+    assert await recorder.journal.close() == 0
+    [(_, fields)] = look.xrange(KEYS.cdr_stream)
+    assert orjson.loads(fields[b"cdr"])["id"] == "call1-1"
+
+
+async def test_a_forgotten_script_is_sent_again(recorder: Recorder, look: redis.Redis) -> None:
+    look.script_flush()
+    recorder.journal.save(record(1))
+    await until(lambda: recorder.journal.waiting == 0)
+    look.script_flush()
+    recorder.journal.finish(finished(1))
+    await until(lambda: recorder.journal.waiting == 0)
+    assert look.xlen(KEYS.cdr_stream) == 1
+    assert not look.exists(KEYS.call("call1"))
+
+
+async def test_a_killed_store_holds_up_nobody_and_gets_everything_when_it_returns(
+    store: StoreServer, recorder: Recorder, look: redis.Redis
+) -> None:
+    live = {number: record(number) for number in range(500)}
+    recorder.journal.on_restored = lambda: recorder.journal.republish(list(live.values()))
+    for number in range(500):
+        recorder.journal.save(live[number])
+    assert (await recorder.save(live[0]))[0]
+    store.kill()
+    await until(lambda: recorder.journal.is_away)
+    answers: list[bool] = []
+    start = time.perf_counter()
+    for number in range(100, 200):
+        live[number] = record(number, 2)
+        recorder.journal.save(live[number], answers.append)
+    assert answers == [False] * 100, "with the circuit open the answer comes at once"
+    assert time.perf_counter() - start < 0.02
+    for number in range(50):
+        del live[number]
+        recorder.journal.finish(finished(number))
+    assert recorder.journal.waiting == 150
+
+    store.start()
+    look.connection_pool.disconnect()
+    await until(lambda: look.scard(KEYS.shard(499)) == 1 and recorder.journal.waiting == 0)
+    found = {stored.key: stored.record for stored in await loaded(recorder.journal)}
+    assert found == {effect.key: effect.record for effect in live.values()}
+    cdrs = [orjson.loads(fields[b"cdr"])["id"] for _, fields in look.xrange(KEYS.cdr_stream)]
+    assert cdrs == [f"call{number}-1" for number in range(50)], "in the order in which they ended"
+
+
+async def test_a_stopped_store_is_answered_for_in_time(store: StoreServer, recorder: Recorder) -> None:
+    store.pause()
+    try:
+        late: list[float] = []
+        for number in range(12):
+            stored, after_s = await recorder.save(record(number))
+            assert not stored
+            late.append(after_s)
+        assert max(late) < COMMIT_S + LATE_S
+        assert recorder.journal.is_away
+        assert late[-1] < 0.005, "by then the circuit is open"
+    finally:
+        store.resume()
+    await until(lambda: recorder.journal.waiting == 0)
+    assert {stored.key for stored in await loaded(recorder.journal)} == {f"call{number}" for number in range(12)}
+    assert recorder.restored == 0, "the same store, with all that it held"
+
+
+async def test_what_a_stopped_store_still_had_in_its_buffers_does_not_bring_a_finished_call_back(
+    store: StoreServer, recorder: Recorder, look: redis.Redis
+) -> None:
+    assert (await recorder.save(record(1)))[0]
+    store.pause()
+    for version in range(2, 400):
+        recorder.journal.save(record(1, version, b"x" * 400))
+    stored, _ = await recorder.save(record(1, 400))
+    assert not stored
+    recorder.journal.finish(finished(1))
+    store.resume()
+    await until(lambda: recorder.journal.waiting == 0)
+    await asyncio.sleep(0.1)
+    assert not look.exists(KEYS.call("call1"))
+    assert look.xlen(KEYS.cdr_stream) >= 1
+
+
+async def test_an_emptied_store_is_noticed_and_filled_again(recorder: Recorder, look: redis.Redis) -> None:
+    live = [record(number) for number in range(20)]
+    recorder.journal.on_restored = lambda: recorder.journal.republish(iter(live))
+    for effect in live:
+        recorder.journal.save(effect)
+    await until(lambda: recorder.journal.waiting == 0)
+    look.flushall()
+    await until(lambda: len(look.keys(KEYS.call("*"))) == 20, 3)
+    assert "the store lost what it held: all live calls are written again" in recorder.notes
+
+
+async def test_a_full_store_is_named_and_tried_again(recorder: Recorder, look: redis.Redis) -> None:
+    look.config_set("maxmemory", 1)
+    assert not (await recorder.save(record(1)))[0]
+    recorder.journal.finish(finished(2))
+    await until(lambda: "the store refused to write" in recorder.notes)
+    assert not recorder.journal.is_away, "it answers"
+    assert recorder.journal.waiting == 2
+    look.config_set("maxmemory", 0)
+    await until(lambda: recorder.journal.waiting == 0)
+    assert look.exists(KEYS.call("call1"))
+    assert look.xlen(KEYS.cdr_stream) == 1
+
+
+async def test_hostile_values_harm_nobody(recorder: Recorder, look: redis.Redis) -> None:
+    assert (await recorder.save(record(1)))[0]
+    look.set(KEYS.call("call2"), b"\xff\x00 not ours")
+    look.sadd(KEYS.shard(2), "call2", "../../x", b"\xff\xfe", "*", "gone")
+    look.hset(KEYS.call("call3"), "field", "value")
+    look.sadd(KEYS.shard(3), "call3")
+    look.set(KEYS.shard(4), "no set")
+    look.lpush(KEYS.cdr_stream, "no stream")
+    look.delete(KEYS.marker)
+    look.lpush(KEYS.marker, "no string")
+    found = {stored.key: stored.record for stored in await loaded(recorder.journal)}
+    assert found == {"call1": b"record 1 v1", "call2": b"\xff\x00 not ours"}
+    recorder.journal.quarantine("call2", 2)
+    assert (await recorder.save(record(3)))[0]
+    assert (await recorder.save(record(4)))[0]
+    recorder.journal.finish(finished(1))
+    await until(lambda: recorder.journal.waiting == 0)
+    found = {stored.key: stored.record for stored in await loaded(recorder.journal)}
+    assert found == {"call3": b"record 3 v1", "call4": b"record 4 v1"}
+    assert look.get(KEYS.bad("call2")) == b"\xff\x00 not ours"
+    assert 0 < int(look.ttl(KEYS.bad("call2"))) <= 86_400
+    assert look.xlen(KEYS.cdr_stream) == 1
+
+
+async def test_text_of_a_peer_never_stands_in_a_key(recorder: Recorder, look: redis.Redis) -> None:
+    hostile = "a b*{}\r\nFLUSHALL\udcff"
+    assert (await recorder.save(SaveCall(hostile, 5, 1, b"hostile", wait=True)))[0]
+    [key] = look.keys(KEYS.call("*"))
+    assert key.removeprefix(KEYS.call("").encode()).startswith(b"~")
+    [stored] = await loaded(recorder.journal)
+    assert stored.record == b"hostile"
+    recorder.journal.finish(FinishCall(hostile, 5, {"id": "h", "from_user": "bad \udcff octet"}, True))
+    await until(lambda: recorder.journal.waiting == 0)
+    assert not look.keys(KEYS.call("*"))
+    [(_, fields)] = look.xrange(KEYS.cdr_stream)
+    assert orjson.loads(fields[b"cdr"])["from_user"] == "bad \\xff octet"
+
+
+async def test_authentication_and_database_number(tmp_path: Path) -> None:
+    server = StoreServer(tmp_path)
+    server.start("--requirepass", "secret")
+    try:
+        from sbc.store.url import parse_store_url
+
+        server.address = parse_store_url(f"unix://:secret@{server.path}?db=3", "")
+        right = Recorder(server)
+        right.journal.start()
+        assert (await right.save(record(1)))[0]
+        assert redis.Redis(unix_socket_path=server.path, password="secret", db=3).exists(KEYS.call("call1"))
+        await right.journal.close()
+        server.address = parse_store_url(f"unix://:wrong@{server.path}", "")
+        wrong = Recorder(server)
+        wrong.journal.start()
+        assert not (await wrong.save(record(1)))[0]
+        await until(lambda: wrong.journal.is_away)
+        assert wrong.journal._pipe.state in (State.OPEN, State.RETRYING)
+        await wrong.journal.close(0)
+    finally:
+        server.kill()
