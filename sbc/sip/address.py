@@ -45,7 +45,7 @@ class NameAddr(NamedTuple):
 
 def quote_display(display: str) -> str:
     """A display name as it is written: bare where it consists of tokens, quoted and escaped otherwise."""
-    if _TOKEN_OR_BLANK.issuperset(display):
+    if _TOKEN_OR_BLANK.issuperset(display) and display[:1] != " " != display[-1:]:
         return display
     return '"' + display.replace("\\", "\\\\").replace('"', '\\"') + '"'
 

@@ -328,7 +328,7 @@ cdef class Message:
                 if text:
                     values.append(text)
                 start = p + 1
-            elif p[0] == 92:
+            elif p[0] == 92 and p + 1 < end and (p[1] == 34 or p[1] == 92):
                 p += 1
             elif p[0] == 34 and not angle:
                 q = _quoted(p + 1, end)

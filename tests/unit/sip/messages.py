@@ -14,6 +14,15 @@ LINES = {
 }
 
 
+def compose(
+    start: str, changed: dict[str, str], extra: tuple[str, ...], without: tuple[str, ...], body: bytes
+) -> bytes:
+    """A message of LINES, less ``without``, changed by name, plus ``extra`` lines."""
+    lines = {**LINES, **changed}
+    wanted = [line for name, line in lines.items() if name not in without]
+    return "\r\n".join([start, *wanted, *extra, "", ""]).encode("utf-8", "surrogateescape") + body
+
+
 def request(
     *extra: str,
     start: str = "INVITE sip:bob@example.com SIP/2.0",
@@ -21,13 +30,15 @@ def request(
     without: tuple[str, ...] = (),
     **changed: str,
 ) -> bytes:
-    """A request whose header lines are LINES, less ``without``, changed by name (``Call_ID`` for Call-ID), plus
-    ``extra`` lines; no Content-Length of its own."""
-    lines = {**LINES, **{name.replace("_", "-"): line for name, line in changed.items()}}
-    wanted = [line for name, line in lines.items() if name not in without]
-    return "\r\n".join([start, *wanted, *extra, "", ""]).encode("utf-8", "surrogateescape") + body
+    """A request with lines changed by name (``Call_ID`` for Call-ID); no Content-Length of its own."""
+    return compose(start, {name.replace("_", "-"): line for name, line in changed.items()}, extra, without, body)
 
 
 def response(start: str = "SIP/2.0 200 OK", *extra: str, **changed: str) -> bytes:
     """The answer to ``request()``."""
-    return request(*extra, start=start, **changed)
+    return compose(start, changed, extra, (), b"")
+
+
+def request_with(name: str, line: str) -> bytes:
+    """``request()`` with one line changed."""
+    return compose("INVITE sip:bob@example.com SIP/2.0", {name: line}, (), (), b"")

@@ -19,6 +19,7 @@ from sbc.sip.via import Via, parse_via
         ('"Alice"<sip:a@b>;x', "Alice", "sip:a@b", {"x": None}, "Alice <sip:a@b>;x"),
         ('"a, \\"b\\" \\\\" <sip:a@b>', 'a, "b" \\', "sip:a@b", {}, '"a, \\"b\\" \\\\" <sip:a@b>'),
         ('\\"arik\\" <sip:a@b>', '"arik"', "sip:a@b", {}, '"\\"arik\\"" <sip:a@b>'),
+        ('" a"<sip:a@b>', " a", "sip:a@b", {}, '" a" <sip:a@b>'),
         ("Verkauf (Köln) <sip:a@b>", "Verkauf (Köln)", "sip:a@b", {}, '"Verkauf (Köln)" <sip:a@b>'),
         ("<tel:+1555;ext=2>;tag=q", "", "tel:+1555;ext=2", {"tag": "q"}, "<tel:+1555;ext=2>;tag=q"),
         ('sip:a@b;x="<;>"', "", "sip:a@b", {"x": '"<;>"'}, '<sip:a@b>;x="<;>"'),

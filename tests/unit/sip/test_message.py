@@ -7,7 +7,7 @@ import pytest
 from sbc.errors import SipSyntaxError
 from sbc.sip.build import reply_to
 from sbc.sip.message import Message
-from tests.unit.sip.messages import LINES, VIA, request, response
+from tests.unit.sip.messages import LINES, VIA, request, request_with, response
 
 
 def refused(data: bytes, *, stream: bool = False) -> SipSyntaxError:
@@ -93,6 +93,12 @@ def test_lists_are_split_outside_quotes_and_brackets() -> None:
     assert message.get("Date") == "Sat, 13 Nov 2010 23:29:00 GMT"
     assert message.get("Supported") == ""
     assert message.get_all("Supported") == []
+
+
+def test_a_backslash_outside_quotes_is_only_itself() -> None:
+    message = Message.parse(request("Route: \\, <sip:x>;p=\\", Via=VIA + ";x=\\"))
+    assert message.get_all("Route") == ["\\", "<sip:x>;p=\\"]
+    assert message.top_via.params["x"] == "\\"
 
 
 def test_folds_become_one_blank() -> None:
@@ -185,11 +191,11 @@ def test_broken_lines(line: str) -> None:
         ("CSeq", "CSeq: 1"),
         ("CSeq", "CSeq: 1INVITE"),
         ("CSeq", "CSeq: 1 invite"),
-        ("Max_Forwards", "Max-Forwards: 256"),
-        ("Max_Forwards", "Max-Forwards: x"),
-        ("Call_ID", "Call-ID: a b"),
-        ("Call_ID", "Call-ID:"),
-        ("Call_ID", "Call-ID: a\x7f"),
+        ("Max-Forwards", "Max-Forwards: 256"),
+        ("Max-Forwards", "Max-Forwards: x"),
+        ("Call-ID", "Call-ID: a b"),
+        ("Call-ID", "Call-ID:"),
+        ("Call-ID", "Call-ID: a\x7f"),
         ("To", 'To: "Bob <sip:bob@example.com>'),
         ("To", "To: Bob, B <sip:bob@example.com>"),
         ("To", "To: <sip:bob@example.com"),
@@ -208,7 +214,7 @@ def test_broken_lines(line: str) -> None:
     ],
 )
 def test_broken_fields_deserve_400(name: str, line: str) -> None:
-    error = refused(request(**{name: line}))
+    error = refused(request_with(name, line))
     assert error.status == 400
     assert not error.droppable
 
@@ -308,6 +314,13 @@ def test_nul_may_stand_in_a_quoted_pair_only() -> None:
     assert refused(request("Subject: \\\x00")).status == 400
     assert refused(request(start="INVITE sip:b\x00b@example.com SIP/2.0")).status == 400
     assert Message.parse(request(body=b"a\0b")).body == b"a\0b"
+
+
+def test_lenient_reading_survives_a_fold_with_a_lone_return() -> None:
+    message = Message.parse_lenient(request("Subject: a\r\n b\rc", "Priority: urgent"))
+    assert message is not None
+    assert message.get("Subject") is None
+    assert message.get("Priority") == "urgent"
 
 
 def test_lenient_reading_serves_the_answer() -> None:
