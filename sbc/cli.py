@@ -136,10 +136,18 @@ def _show(result: Any, as_json: bool, title: str, empty: str) -> None:  # Any: J
     console = Console(soft_wrap=False)
     for table in _tables(found, title):
         console.print(table)
+    if isinstance(result, dict):
+        if isinstance(found, list) and result.get("total", 0) > len(found):
+            print(f"{result['total'] - len(found)} more; sbc {title} --json shows up to 10,000")
+        for silent in result.get("no_answer", []):
+            print(f"sbc: no answer from {silent}", file=sys.stderr)
 
 
-# The columns of a call that fit a terminal of 80 characters; --json has them all.
-CALL_COLUMNS = ("state", "since", "a_peer", "b_peer", "from", "to")
+# The columns that fit a terminal of 80 characters; --json has them all.
+COLUMNS = {
+    "calls": ("state", "since", "a_peer", "b_peer", "from", "to"),
+    "processes": ("name", "pid", "state", "uptime_s", "restarts", "cpu_s", "memory_bytes"),
+}
 
 
 def _tables(found: Any, title: str) -> list[Table]:  # Any: JSON values
@@ -148,10 +156,10 @@ def _tables(found: Any, title: str) -> list[Table]:  # Any: JSON values
 
     if isinstance(found, list):
         rows = [row if isinstance(row, dict) else {title: row} for row in found]
-        columns = [c for c in CALL_COLUMNS if c in rows[0]] if title == "calls" else list(rows[0])
+        columns = [column for column in COLUMNS.get(title, rows[0]) if column in rows[0]]
         table = Table(title=f"{len(rows)} {title}", title_justify="left", box=None, header_style="bold")
         for column in columns:
-            table.add_column(column)
+            table.add_column(column.removesuffix("_bytes"))
         for row in rows:
             table.add_row(*(_cell(row.get(column), column) for column in columns))
         return [table]
@@ -177,6 +185,8 @@ def _cell(value: Any, name: str) -> Text:  # Any: a JSON value
         return Text("-", style="dim")
     if name in ("since", "answered", "started") and isinstance(value, int | float) and value > 1e9:
         return Text(time.strftime("%H:%M:%S", time.localtime(value)))
+    if name.endswith("_bytes") and isinstance(value, int):
+        return Text(f"{value / 2**20:.1f} MiB")
     if isinstance(value, list | dict):
         return Text(escape(json.dumps(value)))
     return Text(escape(f"{value:.1f}" if isinstance(value, float) else str(value)))

@@ -1,8 +1,8 @@
 """Routes for a bridge between two peers: what comes from the one is called at the other.
 
-To use this file, name it in sbc.yaml:
+To use this file, name it in sbc.yaml, relative to that file:
 
-    routes: conf/routes/bridge.py
+    routes: routes/bridge.py
 
 and say which peer calls which, there as well:
 

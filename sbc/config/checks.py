@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from sbc.config.models import Config
 from sbc.config.source import Path, Source, dotted
 
-STORE_SCHEMES = ("redis", "rediss", "unix", "sentinel")
+STORE_SCHEMES = ("redis", "rediss", "unix")
 # Linux: struct sockaddr_un holds 108 octets with the final 0.
 UNIX_PATH_MAX = 107
 LONGEST_SOCKET_NAME = "/control.sock.0"
@@ -148,8 +148,13 @@ def _routes(path: str, read: Source) -> None:
 
 
 def _store(config: Config, read: Source) -> None:
-    scheme = config.store.partition("://")[0]
-    if config.store != "embedded" and (scheme not in STORE_SCHEMES or "://" not in config.store):
-        read.fault(("store",), f"'{config.store}' is neither 'embedded' nor a URL: {', '.join(STORE_SCHEMES)}://…")
+    scheme, colon, _ = config.store.partition("://")
+    if scheme == "sentinel":
+        read.fault(("store",), "sentinel:// is not supported yet; name the server itself with redis:// or rediss://")
+    elif config.store not in ("embedded", "none") and not (colon and scheme in STORE_SCHEMES):
+        known = ", ".join(f"{name}://…" for name in STORE_SCHEMES)
+        read.fault(
+            ("store",), f"'{scheme if colon else config.store}' is neither 'embedded', 'none' nor one of {known}"
+        )
     if ":" not in config.database:
         read.fault(("database",), f"'{config.database}' is not a database URL, for example sqlite:///sbc.db")

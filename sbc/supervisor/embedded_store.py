@@ -73,6 +73,12 @@ def answers(config: Config) -> bool:
             return False
 
 
+def clear(config: Config) -> None:
+    """Remove what an earlier server left, perhaps as another user."""
+    for path in (socket_path(config), log_path(config)):
+        Path(path).unlink(missing_ok=True)
+
+
 def wait_until_it_answers(config: Config, pid: int) -> None:
     """Wait until the child ``pid`` serves; raises ConfigError with its last words when it does not."""
     deadline = time.monotonic() + START_LIMIT_S

@@ -35,13 +35,19 @@ def bind_all(config: Config, slots: int) -> list[SlotSockets]:
             for row in bound:
                 row.append(_udp(listen, free))
         except OSError as error:
-            faults.append(f"realms.{realm}.listen: {listen.transport}:{listen.host}:{listen.port}: {_reason(error)}")
+            faults.append(f"realms.{realm}.listen: {text(listen)}: {_reason(error)}")
     if faults:
         for row in bound:
             for sock in row:
                 sock.close()
         raise ConfigError(faults)
     return [SlotSockets(row, *_pair()) for row in bound]
+
+
+def text(listen: Listen) -> str:
+    """As it is written in the configuration."""
+    host = f"[{listen.host}]" if ":" in listen.host else listen.host
+    return f"{listen.transport}:{host}:{listen.port}"
 
 
 def _reason(error: OSError) -> str:

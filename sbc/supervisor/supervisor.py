@@ -12,7 +12,7 @@ from typing import NoReturn
 from sbc.config import loader
 from sbc.config.models import Config
 from sbc.errors import ConfigError
-from sbc.supervisor import embedded_store, folders, process
+from sbc.supervisor import embedded_store, folders, process, sockets
 from sbc.supervisor.child import BEAT_LIMIT_S, Event, Group, Order, Shutdown, State
 from sbc.supervisor.members import KINDS, Entries, Estate, Member, real_entries
 from sbc.supervisor.notify import Notify
@@ -38,6 +38,7 @@ def run(config_path: str, config: Config, entries: Entries | None = None) -> int
     process.oom_score(OOM_SCORE)
     if config.store == "embedded":
         embedded_store.find_server()
+        embedded_store.clear(config)
     estate = Estate(config, config_path, folders.shard_key(config), entries or real_entries())
     supervisor = Supervisor(estate, lock)
     try:
@@ -170,7 +171,8 @@ class Supervisor:
 
     def _serving(self) -> None:
         config = self.estate.config
-        listeners = [f"{listen.transport}:{listen.host}:{listen.port}" for _, listen in config.listeners]
+        listeners = [sockets.text(listen) for _, listen in config.listeners]
+        self.estate.page.ready()
         self._log.info("serving", listeners=listeners, sip=self.estate.sip_count, media=self.estate.media_count)
         self._notify.ready(f"serving on {', '.join(listeners)}")
 

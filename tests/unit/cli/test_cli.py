@@ -119,6 +119,15 @@ def test_calls_are_a_table(config: Path) -> None:
     assert "\\x1b[2J" in out
 
 
+def test_calls_that_are_not_shown_are_told(config: Path) -> None:
+    result = {"calls": [{"state": "answered", "from": "sip:a@b"}], "total": 3, "no_answer": ["sip 1: timed out"]}
+    with answering(config, json.dumps({"jsonrpc": "2.0", "id": 1, "result": result}).encode() + b"\n"):
+        code, out, err = sbc("calls", "-c", config)
+    assert code == 0
+    assert out.endswith("\n2 more; sbc calls --json shows up to 10,000\n")
+    assert err == "sbc: no answer from sip 1: timed out\n"
+
+
 def test_no_calls_says_what_to_look_at_next(config: Path) -> None:
     with answering(config, b'{"jsonrpc":"2.0","id":1,"result":[]}\n'):
         assert sbc("calls", "-c", config) == (0, "no calls now; sbc status shows the counters\n", "")
@@ -131,11 +140,15 @@ def test_json_is_what_the_sbc_said(config: Path) -> None:
 
 
 def test_status_shows_values_and_tables(config: Path) -> None:
-    result = {"node": "n1", "workers": [{"name": "sip 0", "pid": 7}, {"name": "sip 1", "pid": 8}]}
+    result = {
+        "node": "n1",
+        "processes": [{"name": "sip 0", "pid": 7, "memory_bytes": 3 << 20}, {"name": "sip 1", "pid": 8}],
+        "calls": {"active": 3},
+    }
     with answering(config, json.dumps({"jsonrpc": "2.0", "id": 1, "result": result}).encode() + b"\n"):
         code, out, _ = sbc("status", "-c", config)
     assert code == 0
-    assert [word for word in ("node", "n1", "sip 0", "sip 1", "pid") if word not in out] == []
+    assert [word for word in ("node", "n1", "sip 0", "sip 1", "pid", "3.0 MiB", "active") if word not in out] == []
 
 
 @pytest.mark.parametrize(

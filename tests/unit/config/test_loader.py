@@ -163,7 +163,12 @@ peers:
         (
             "realms:",
             "store: redsi://x\nrealms:",
-            "2:8: store: 'redsi://x' is neither 'embedded' nor a URL: redis, rediss, unix, sentinel://…",
+            "2:8: store: 'redsi' is neither 'embedded', 'none' nor one of redis://…, rediss://…, unix://…",
+        ),
+        (
+            "realms:",
+            "store: sentinel://a:1/m\nrealms:",
+            "2:8: store: sentinel:// is not supported yet; name the server itself with redis:// or rediss://",
         ),
         (
             "realms:",
