@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sbc.b2bua.tables import CallState
 from sbc.sip.flow import Flow
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 # Failures of one target that another target may well not share (RFC 3261 §21: 408, 5xx that are not about the request).
 # 486, 600 and 603 are answers of the called user: nobody is asked again.
 FAIL_OVER_STATUSES = frozenset({408, 480, 500, 502, 503, 504})
+
+
+Headers = list[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,20 @@ class Attempt:
         return self.status in FAIL_OVER_STATUSES
 
 
+class Outcome(NamedTuple):
+    """How a call ends: the final status for A, who ended it (``a``, ``b`` or ``sbc``), its Q.850 cause (0: by status).
+
+    ``reason`` is a phrase for the status line, ``note`` a sentence for the CDR.
+    """
+
+    status: int
+    by: str
+    cause: int = 0
+    reason: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+    note: str = ""
+
+
 class Call:
     """One call. Routes read it, and set ``media_profile``, ``media_set``, ``variables``, ``flags`` and ``lifetime_s``.
 
@@ -69,6 +86,7 @@ class Call:
         "answered_at",
         "attempts",
         "b",
+        "best_reply",
         "body",
         "branches",
         "cause",
@@ -78,9 +96,11 @@ class Call:
         "from_uri",
         "has_media",
         "hung_up_by",
+        "key",
         "lifetime_s",
         "lifetime_timer",
         "media_node",
+        "media_pending",
         "media_profile",
         "media_set",
         "next_target",
@@ -133,6 +153,7 @@ class Call:
         self.pending_route: RunRoute | None = None
         # media
         self.media_node = ""
+        self.media_pending = 0  # requests to the media plane under way
         self.has_media = False  # a session was opened, so it must be deleted
         self.offer_from: Leg | None = None  # who made the offer that nobody has answered yet (RFC 3264 §4)
         # life
@@ -146,6 +167,7 @@ class Call:
         self.resumed = False
         # outcome
         self.attempts: list[Attempt] = []
+        self.best_reply: tuple[int, Headers] = (0, [])  # status and headers of the best failure so far
         self.status = 0
         self.status_text = ""
         self.hung_up_by = ""

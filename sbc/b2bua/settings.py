@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from media.protocol import Stream
 from sbc.b2bua.effects import RouteKind
 
 # Headers of a request or response that cross to the other leg as they are. Everything that is not here and that we do
@@ -35,6 +36,13 @@ class AdmissionPolicy(Protocol):
 
     def close_call(self, peer: str) -> None:
         """A call that was counted has ended."""
+
+
+class MediaTargetPolicy(Protocol):
+    """Where a peer may have us send media (``sbc.policy.media_targets.MediaTargets``)."""
+
+    def check(self, streams: Iterable[Stream]) -> None:
+        """Raises SdpError for a stream that must not be served."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +77,7 @@ class CoreSettings:
 
     ``routes`` names the kinds for which the routes module has a registered route, so that no effect is made where
     nobody listens (REQUEST is always asked for). ``t1_s`` .. ``timer_c_s`` as in RFC 3261 table 4.
+    ``media_targets`` by realm; a realm without one may have media sent anywhere.
     ``shard_key`` is the node's secret for :func:`sbc.sip.shard.shard_of`.
     """
 
@@ -85,4 +94,5 @@ class CoreSettings:
     timer_c_s: float = 180.0
     dialog_lifetime_s: float = 43_200.0
     drain_retry_after_s: int = 10
-    pass_headers: frozenset[str] = field(default=PASS_HEADERS)
+    pass_headers: frozenset[str] = PASS_HEADERS
+    media_targets: Mapping[str, MediaTargetPolicy] = field(default_factory=dict)  # by realm

@@ -99,7 +99,8 @@ class LegEvent(IntEnum):
     SEND = auto()
     PROVISIONAL = auto()
     SUCCESS = auto()  # a 2xx, new or repeated
-    FAILURE = auto()  # a final answer of 300 and above, a timeout, a dead transport
+    FAILURE = auto()  # a final answer of 300 and above, or a transaction that died without one
+    TIMEOUT = auto()  # it rings for too long: the transaction lives and wants CANCEL
     ACK = auto()  # the answer is complete: let B know
     END = auto()  # we end this leg
     BYE = auto()  # B ended it
@@ -128,10 +129,12 @@ B_LEG: dict[tuple[LegState, LegEvent], tuple[LegState, tuple[LegAction, ...]]] =
     (LS.CALLING, LE.PROVISIONAL): (LS.EARLY, (LA.RELAY,)),
     (LS.CALLING, LE.SUCCESS): (LS.ANSWERED, (LA.ANSWER,)),
     (LS.CALLING, LE.FAILURE): (LS.ENDED, (LA.FAIL, LA.FORGET)),
+    (LS.CALLING, LE.TIMEOUT): (LS.CANCELLED, (LA.CANCEL, LA.FAIL)),
     (LS.CALLING, LE.END): (LS.CANCELLED, (LA.CANCEL,)),  # the layer holds it until a provisional came (§9.1)
     (LS.EARLY, LE.PROVISIONAL): (LS.EARLY, (LA.RELAY,)),
     (LS.EARLY, LE.SUCCESS): (LS.ANSWERED, (LA.ANSWER,)),
     (LS.EARLY, LE.FAILURE): (LS.ENDED, (LA.FAIL, LA.FORGET)),
+    (LS.EARLY, LE.TIMEOUT): (LS.CANCELLED, (LA.CANCEL, LA.FAIL)),
     (LS.EARLY, LE.END): (LS.CANCELLED, (LA.CANCEL,)),
     (LS.EARLY, LE.BYE): (LS.CANCELLED, (LA.CANCEL,)),  # §15: not allowed of a callee; believe it all the same
     (LS.CANCELLED, LE.SUCCESS): (LS.ENDED, (LA.ACK, LA.BYE)),  # the 200 crossed our CANCEL

@@ -1,0 +1,326 @@
+"""From B's replies to A's: ringing, the answer, the journal before the 200, and the ACKs that complete both sides."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from sbc.b2bua import exchange, shape
+from sbc.b2bua.call import Call, Outcome
+from sbc.b2bua.effects import RouteKind, RunRoute
+from sbc.b2bua.subjects import ReplyEvent
+from sbc.b2bua.tables import CallEvent, CallState, LegEvent, LegState
+from sbc.dialog.dialog import Dialog
+from sbc.sip.build import build_request
+from sbc.sip.flow import Flow
+from sbc.sip.message import Message
+
+if TYPE_CHECKING:
+    from sbc.b2bua.core import Core
+    from sbc.b2bua.leg import Leg
+    from sbc.transaction.client import ClientTransaction
+    from sbc.transaction.timers import Timer
+
+_OPEN = (LegState.CALLING, LegState.EARLY)
+
+
+class InviteUser:
+    """Takes the replies to the INVITE of a branch, in order: one that needs media or a route holds up the next."""
+
+    __slots__ = ("core", "leg")
+
+    def __init__(self, core: Core, leg: Leg) -> None:
+        self.core = core
+        self.leg = leg
+
+    def on_response(self, tx: ClientTransaction, msg: Message, now: float) -> None:
+        """Every reply above 100; 100 has no meaning beyond the transaction."""
+        if msg.status == 100:
+            return
+        if self.leg.busy:
+            self.core.wait(self.leg, partial(_reply, self.core, self.leg, msg))
+        else:
+            _reply(self.core, self.leg, msg, now)
+
+    def on_timeout(self, tx: ClientTransaction, now: float) -> None:
+        """Timers B and C, and a peer that answers CANCEL but never the INVITE."""
+        self.core.count("LEG_TIMEOUTS")
+        self.core.step_leg(self.leg, LegEvent.FAILURE if tx.terminated else LegEvent.TIMEOUT, now, 408)
+
+    def on_transport_error(self, tx: ClientTransaction, now: float) -> None:
+        """RFC 3261 §8.1.3.1: as if 503 had come."""
+        self.core.step_leg(self.leg, LegEvent.FAILURE, now, 503)
+
+
+def _reply(core: Core, leg: Leg, msg: Message, now: float) -> None:
+    status = msg.status
+    attempt = leg.attempt
+    if attempt is not None and attempt.pdd_ms < 0:
+        attempt.pdd_ms = int((now - attempt.started) * 1000)
+    if status >= 200:
+        leg.modifying = False
+        if leg.timer is not None:
+            leg.timer.cancel()
+            leg.timer = None
+    if 200 <= status < 300 and leg.state not in _OPEN:
+        _late_success(core, leg, msg, now)
+        return
+    call = leg.call
+    event = ReplyEvent(call, leg, msg, shape.pass_headers(core, msg, call.a), msg.body, "")
+    if (call.on_reply is not None or RouteKind.REPLY in core.settings.routes) and leg.state in _OPEN:
+        leg.busy = True
+        core.run_route(call, RunRoute(RouteKind.REPLY, event, call.on_reply))
+    else:
+        replied(core, event, now)
+
+
+def replied(core: Core, event: ReplyEvent, now: float) -> None:
+    """A reply as the routes leave it."""
+    if event.dropped:
+        return
+    status = event.received.status
+    if status < 200:
+        core.step_leg(event.leg, LegEvent.PROVISIONAL, now, event)
+    elif status < 300:
+        core.step_leg(event.leg, LegEvent.SUCCESS, now, event)
+    else:
+        core.step_leg(event.leg, LegEvent.FAILURE, now, event)
+
+
+def _late_success(core: Core, leg: Leg, msg: Message, now: float) -> None:
+    """A 2xx to a leg that is no longer ringing: repeated, crossed with our CANCEL, or of another fork downstream."""
+    if leg.state is LegState.CANCELLED:
+        core.count("CANCEL_CROSSED")
+        leg.dialog.establish(msg)
+        leg.forget_path()
+        leg.unacked = True
+    elif msg.to_tag != leg.dialog.remote_tag:
+        _end_fork(core, leg, msg, now)
+        return
+    core.step_leg(leg, LegEvent.SUCCESS, now, b"")
+
+
+def _end_fork(core: Core, leg: Leg, msg: Message, now: float) -> None:
+    """Somebody downstream forked and two answered: the second gets its ACK, then BYE (RFC 3261 §13.2.2.4)."""
+    former = leg.dialog
+    dialog = Dialog(former.call_id, former.local, former.local_tag, former.remote, former.contact)
+    dialog.local_cseq = leg.invite_cseq
+    dialog.establish(msg)
+    for method in ("ACK", "BYE"):
+        cseq = leg.invite_cseq if method == "ACK" else dialog.next_cseq()
+        branch = core.ids.branch()
+        uri, headers = dialog.headers(method, cseq, core.via(leg.flow.listener, branch))
+        data = build_request(method, uri, headers)
+        if method == "ACK":
+            core.transmit(leg.flow, data)
+        else:
+            core.layer.send(method, branch, data, leg.flow, core.nobody, now)
+
+
+def relay(core: Core, leg: Leg, now: float, event: object) -> None:
+    """LegAction.RELAY: a provisional reply to A; its description is the answer, or a preview of it."""
+    assert isinstance(event, ReplyEvent)
+    call, msg = leg.call, event.received
+    if call.state is not CallState.RINGING:
+        return
+    if msg.to_tag and msg.to_tag != leg.dialog.remote_tag:
+        leg.dialog.establish(msg)
+        leg.forget_path()
+    call.b = leg
+    if event.body and call.body and shape.is_sdp(msg):
+        core.hold(leg)
+        exchange.answer(core, call, leg, call.a, event.body, partial(_relay_described, core, leg, event), now)
+    else:
+        _relay(core, leg, event, b"", now)
+
+
+def _relay_described(core: Core, leg: Leg, event: ReplyEvent, body: bytes, status: int, now: float) -> None:
+    # The offer stays open: an unreliable provisional answers nothing yet (RFC 3261 §13.2.1).
+    if leg.call.offer_from is None:
+        leg.call.offer_from = leg.call.a
+    # Without media there is no early media either; the 200 will show whether it was only a moment.
+    _relay(core, leg, event, b"" if status else body, now)
+    core.free(leg, now)
+
+
+def _relay(core: Core, leg: Leg, event: ReplyEvent, body: bytes, now: float) -> None:
+    call = leg.call
+    tx = call.a.invite
+    if call.state is CallState.RINGING and tx is not None:
+        core.respond(
+            tx, event.status, now, _dialog_headers(call, event, body), body, call.a.dialog.local_tag, event.reason
+        )
+
+
+def _dialog_headers(call: Call, event: ReplyEvent, body: bytes) -> list[tuple[str, str]]:
+    """What a reply that makes a dialog carries (RFC 3261 §12.1.1)."""
+    dialog = call.a.dialog
+    headers = [("Record-Route", route) for route in dialog.route_set]
+    headers += (("Contact", dialog.contact), shape.ALLOWED_HEADER)
+    headers += shape.without_content(event.headers)
+    if body:
+        headers.append(shape.SDP_TYPE)
+    return headers
+
+
+def answer(core: Core, leg: Leg, now: float, event: object) -> None:
+    """LegAction.ANSWER: the first 2xx. The other branches lose; A's 200 waits for media, then for the journal."""
+    assert isinstance(event, ReplyEvent)
+    call, msg = leg.call, event.received
+    leg.dialog.establish(msg)
+    leg.forget_path()
+    leg.unacked = True
+    assert leg.attempt is not None
+    leg.attempt.status = msg.status
+    if not core.step(call, CallEvent.B_ANSWERED, now):
+        core.step_leg(leg, LegEvent.END, now)
+        return
+    call.b = leg
+    for other in call.branches:
+        if other is not leg:
+            core.step_leg(other, LegEvent.END, now)
+    core.hold(leg)
+    then = partial(_described, core, leg, event)
+    described = bool(event.body) and shape.is_sdp(msg)
+    if not call.body:
+        if described:
+            exchange.offer(core, call, leg, call.a, event.body, then, now)
+        else:
+            then(b"", 0, now)
+    elif described:
+        exchange.answer(core, call, leg, call.a, event.body, then, now)
+    elif leg.sdp_in:  # the 18x brought it
+        call.offer_from = None
+        then(call.a.sdp_out, 0, now)
+    else:
+        core.note("warning", "answer without description", call, leg=leg.name)
+        then(b"", 502, now)
+
+
+def _described(core: Core, leg: Leg, event: ReplyEvent, body: bytes, status: int, now: float) -> None:
+    """The description for A is there: journal first, so that a call that A believes answered can be resumed."""
+    call, a = leg.call, leg.call.a
+    if call.state is not CallState.ANSWERING:
+        return
+    if status:
+        core.step(call, CallEvent.REFUSE, now, Outcome(status, "sbc", note="media refused the answer"))
+        return
+    tx = a.invite
+    assert tx is not None
+    data = core.response(tx, event.status, _dialog_headers(call, event, body), body, a.dialog.local_tag, event.reason)
+    a.accepted = Accepted(core, a, tx.flow, data, tx.request.cseq_number)
+    call.answered_at, call.answer_wall = now, core.wall(now)
+    call.status = event.status
+    core.commit(call, now)
+
+
+def accept(core: Core, call: Call, now: float) -> None:
+    """CallAction.ACCEPT_A: the 200 leaves, and leaves again until A's ACK."""
+    a, b = call.a, call.b
+    tx, accepted = a.invite, a.accepted
+    assert tx is not None
+    assert accepted is not None
+    assert b is not None
+    a.uas = None
+    tx.respond(call.status, accepted.data, now)
+    accepted.start(now)
+    core.count("CALLS_ANSWERED")
+    core.start_lifetime(call, call.lifetime_s or core.settings.dialog_lifetime_s, now)
+    core.free(b, now)
+
+
+class Accepted:
+    """Our 2xx to an INVITE, repeated from T1 up to T2 until its ACK, given up after 64*T1 (RFC 3261 §13.3.1.4)."""
+
+    __slots__ = ("core", "cseq", "data", "deadline", "flow", "interval_s", "leg", "timer")
+
+    def __init__(self, core: Core, leg: Leg, flow: Flow, data: bytes, cseq: int) -> None:
+        self.core = core
+        self.leg = leg
+        self.flow = flow
+        self.data = data
+        self.cseq = cseq
+        self.interval_s = core.settings.t1_s
+        self.deadline = 0.0
+        self.timer: Timer | None = None
+
+    def start(self, now: float) -> None:
+        """It has just been sent."""
+        self.deadline = now + 64 * self.core.settings.t1_s
+        self.timer = self.core.timers.start(self.interval_s, self._tick, now)
+
+    def stop(self) -> None:
+        """The ACK came, or nobody waits any more."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
+    def _tick(self, now: float) -> None:
+        core = self.core
+        if now >= self.deadline:
+            self.timer = None
+            self.leg.accepted = None
+            core.ack_missing(self.leg, now)
+            return
+        core.count("RETRANSMISSION_OUT")
+        core.transmit(self.flow, self.data)
+        self.interval_s = min(2 * self.interval_s, core.settings.t2_s)
+        self.timer = core.timers.start(min(self.interval_s, self.deadline - now), self._tick, now)
+
+
+def acked(core: Core, leg: Leg, msg: Message, now: float) -> None:
+    """The ACK to a 2xx of ours: the other side's 2xx gets its own, with the answer if this one brought it."""
+    accepted, call = leg.accepted, leg.call
+    if accepted is None or accepted.cseq != msg.cseq_number:
+        return  # again, or of an older INVITE
+    accepted.stop()
+    leg.accepted = None
+    if leg.bye_wanted:
+        core.send_bye(leg, now)
+        return
+    other = call.other(leg)
+    if other is None or call.state not in (CallState.ANSWERED, CallState.UP):
+        return
+    if other.unacked:
+        if call.offer_from is other and shape.is_sdp(msg):
+            exchange.answer(core, call, leg, other, msg.body, partial(_ack_described, core, other), now)
+        else:
+            exchange.withdraw(call)
+            complete(core, other, b"", now)
+    if leg is call.a:
+        core.step(call, CallEvent.ACKED, now)
+    core.touch(call)
+
+
+def _ack_described(core: Core, leg: Leg, body: bytes, status: int, now: float) -> None:
+    """A delayed offer has its answer (RFC 3261 §13.2.1)."""
+    complete(core, leg, body, now)
+    if status:
+        core.step(leg.call, CallEvent.RELEASE, now, Outcome(status, "sbc", note="media refused the answer in ACK"))
+
+
+def complete(core: Core, leg: Leg, body: bytes, now: float) -> None:
+    """The 2xx of this leg may be acknowledged, once."""
+    if leg.state is LegState.ANSWERED:
+        core.step_leg(leg, LegEvent.ACK, now, body)
+    elif leg.unacked:
+        send_ack(core, leg, now, body)
+
+
+def send_ack(core: Core, leg: Leg, now: float, body: object = b"") -> None:
+    """LegAction.ACK: a transaction of its own, sent once and again for each 2xx that comes again (§13.2.2.4)."""
+    flow = leg.out(core.settings.realms[leg.realm])
+    uri, headers = leg.dialog.headers("ACK", leg.invite_cseq, core.via(flow.listener, core.ids.branch()))
+    description = body if isinstance(body, bytes) else b""
+    if description:
+        headers.append(shape.SDP_TYPE)
+    data = build_request("ACK", uri, headers, description)
+    leg.unacked = False
+    leg.ack = (flow, data)
+    core.transmit(flow, data)
+
+
+def ack_again(core: Core, leg: Leg, now: float, _: object = None) -> None:
+    """LegAction.ACK_AGAIN."""
+    if leg.ack is not None:
+        core.transmit(*leg.ack)

@@ -1,0 +1,154 @@
+"""The call detail record: its fields are a promise to billing, so they are only ever added to, never changed.
+
+Version 1, JSON values:
+
+``v``            1
+``id``           the call's key: unique, the same in the journal and as media session
+``node``         the node that ended the call
+``start``        wall-clock seconds (float) of A's INVITE
+``answer``       of our 200 to A; null: never answered
+``end``          of the BYE, CANCEL or final answer
+``duration_s``   from answer to end by the monotonic clock, 0 without answer
+``setup_s``      from INVITE to answer, or to the end without one
+``from`` ``to`` ``ruri``   URIs as A sent them
+``a_peer`` ``b_peer``      configured peers, '' for none
+``a_realm`` ``b_realm``    realms, b '' when nothing was dialled
+``direction``    of A's peer
+``a_call_id`` ``b_call_id``  the two legs' Call-IDs
+``status``       the final status that A got
+``answered``     whether that was a 2xx
+``hangup``       who ended it: a, b or sbc
+``cause``        Q.850 cause
+``note``         a sentence where we ended it ourselves
+``attempts``     list of {gateway, uri, leg, status, pdd_ms}, in order; pdd_ms -1: no reply above 100
+``media``        by leg (a, b): {packets, packets_out, lost, jitter_ms, mos}, of what that leg sent to us; mos of its worst
+                 stream, 0 without packets; absent without media of ours
+``media_node``   the media worker, '' without
+``resumed``      the call was taken up from the journal at least once
+``variables``    what routes stored in ``call.variables``
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from media.protocol import StreamStats
+
+if TYPE_CHECKING:
+    from sbc.b2bua.call import Call
+
+VERSION = 1
+NORMAL_CLEARING = 16
+
+# Q.850 cause of a SIP status: RFC 3398 §8.2.6.1, and 31 (normal, unspecified) or 127 (interworking) otherwise.
+CAUSES: dict[int, int] = {
+    400: 41,
+    401: 21,
+    402: 21,
+    403: 21,
+    404: 1,
+    405: 63,
+    406: 79,
+    407: 21,
+    408: 102,
+    410: 22,
+    413: 127,
+    414: 127,
+    415: 79,
+    416: 127,
+    420: 127,
+    480: 18,
+    481: 41,
+    482: 25,
+    483: 25,
+    484: 28,
+    485: 1,
+    486: 17,
+    487: 16,
+    488: 65,
+    500: 41,
+    501: 79,
+    502: 38,
+    503: 41,
+    504: 102,
+    505: 127,
+    513: 127,
+    600: 17,
+    603: 21,
+    604: 1,
+    606: 65,
+}
+
+
+def cause_of(status: int) -> int:
+    """The Q.850 cause that stands for a SIP status."""
+    if status < 300:
+        return NORMAL_CLEARING
+    return CAUSES.get(status, 127 if status >= 500 else 31)
+
+
+def record(
+    node: str, call: Call, stats: Mapping[str, Sequence[StreamStats]], end_wall: float
+) -> dict[str, Any]:  # Any: JSON values, see above
+    """The CDR of a call that has ended."""
+    a, b = call.a, call.b
+    answered = call.answered_at != 0.0
+    duration = call.ended_at - call.answered_at if answered else 0.0
+    fields: dict[str, Any] = {  # Any: JSON values
+        "v": VERSION,
+        "id": call.key,
+        "node": node,
+        "start": round(call.start_wall, 3),
+        "answer": round(call.answer_wall, 3) if answered else None,
+        "end": round(end_wall, 3),
+        "duration_s": round(duration, 3),
+        "setup_s": round((call.answered_at if answered else call.ended_at) - call.started_at, 3),
+        "from": call.from_uri,
+        "to": call.to_uri,
+        "ruri": call.ruri,
+        "a_peer": a.peer,
+        "b_peer": b.peer if b is not None else "",
+        "a_realm": a.realm,
+        "b_realm": b.realm if b is not None else "",
+        "direction": call.direction,
+        "a_call_id": a.dialog.call_id,
+        "b_call_id": b.dialog.call_id if b is not None else "",
+        "status": call.status,
+        "answered": answered,
+        "hangup": call.hung_up_by,
+        "cause": call.cause,
+        "note": call.status_text,
+        "attempts": [
+            {
+                "gateway": attempt.gateway,
+                "uri": attempt.uri,
+                "leg": attempt.leg,
+                "status": attempt.status,
+                "pdd_ms": attempt.pdd_ms,
+            }
+            for attempt in call.attempts
+        ],
+        "media_node": call.media_node,
+        "resumed": call.resumed,
+        "variables": call.variables,
+    }
+    if stats:
+        fields["media"] = {
+            side: quality(stats[leg.name])
+            for side, leg in (("a", a), ("b", b))
+            if leg is not None and leg.name in stats
+        }
+    return fields
+
+
+def quality(streams: Sequence[StreamStats]) -> dict[str, float]:
+    """The streams of one leg in a line: counts add up, jitter is that of the worst, MOS that of the worst heard."""
+    heard = [stream.mos for stream in streams if stream.packets_in]
+    return {
+        "packets": sum(stream.packets_in for stream in streams),
+        "packets_out": sum(stream.packets_out for stream in streams),
+        "lost": sum(stream.lost for stream in streams),
+        "jitter_ms": round(max((stream.jitter_ms for stream in streams), default=0.0), 2),
+        "mos": round(min(heard, default=0.0), 2),
+    }

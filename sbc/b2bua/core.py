@@ -1,0 +1,664 @@
+"""The front door of the B2BUA: octets and completions in, effects out. Sans-IO: time and identifiers are arguments.
+
+A map for those who are new here, in the order of a call:
+
+- :mod:`~sbc.b2bua.settings`, :mod:`~sbc.b2bua.effects`, :mod:`~sbc.b2bua.subjects`: what we are told, what we ask of the
+  shell, what routes act on.
+- :mod:`~sbc.b2bua.refuse`: strangers, broken messages, methods that are not for us.
+- :mod:`~sbc.b2bua.tables`: the two state machines, call and B leg, as data. Everything that may cross is a row there.
+- :mod:`~sbc.b2bua.call`, :mod:`~sbc.b2bua.leg`: what the machines are about.
+- :mod:`~sbc.b2bua.connect`: A's INVITE, the route, one branch after the other.
+- :mod:`~sbc.b2bua.accept`: B's replies, the 200 to A, the ACKs.
+- :mod:`~sbc.b2bua.modify`: re-INVITE and UPDATE. :mod:`~sbc.b2bua.relay`: INFO and its kin.
+- :mod:`~sbc.b2bua.end`: CANCEL, BYE, failure, release; media, CDR and journal at the end.
+- :mod:`~sbc.b2bua.exchange`: every offer and answer passes the media plane here.
+- :mod:`~sbc.b2bua.shape`: what the other side gets to see.
+- :mod:`~sbc.b2bua.snapshot`, :mod:`~sbc.b2bua.cdr`: what is kept of a call while it lives, and after.
+
+This module owns the registries (calls by key, legs by our tag), dispatches, and runs the tables. The modules above call
+back into :class:`Core` for whatever touches those.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from media.protocol import Reply
+from media.protocol import Request as MediaRequest
+from sbc.b2bua import accept, cdr, connect, end, exchange, modify, refuse, relay, shape, snapshot
+from sbc.b2bua.call import Call, Outcome, Target
+from sbc.b2bua.effects import Count, Effect, MediaCommand, Note, RouteKind, RunRoute, SaveCall, Transmit
+from sbc.b2bua.leg import Leg
+from sbc.b2bua.settings import CoreSettings, Source
+from sbc.b2bua.subjects import BadMessage, Branch, LocalRequest, ReplyEvent
+from sbc.b2bua.tables import B_LEG, CALL, CallAction, CallEvent, CallState, LegAction, LegEvent
+from sbc.dialog.dialog import Sequence as CSeqOrder
+from sbc.errors import SipSyntaxError
+from sbc.sip.build import reply_to
+from sbc.sip.flow import Flow
+from sbc.sip.ids import Ids
+from sbc.sip.message import Message
+from sbc.transaction.client import NOBODY
+from sbc.transaction.layer import TransactionLayer
+from sbc.transaction.server import ServerTransaction
+from sbc.transaction.timers import Settings as TimerSettings
+from sbc.transaction.timers import TimerQueue
+
+# Any: what an action gets depends on its event: an Outcome, a Reply, a Branch, a ReplyEvent or the body of an ACK
+CALL_ACTIONS: dict[CallAction, Callable[[Core, Call, float, Any], None]] = {
+    CallAction.ACCEPT_A: lambda core, call, now, _: accept.accept(core, call, now),
+    CallAction.REFUSE_A: end.refuse_a,
+    CallAction.END_A: end.end_a,
+    CallAction.END_B: end.end_b,
+    CallAction.CLOSE: end.close,
+    CallAction.FINISH: end.finish,
+}
+LEG_ACTIONS: dict[LegAction, Callable[[Core, Leg, float, Any], None]] = {
+    LegAction.SEND_INVITE: connect.send_invite,
+    LegAction.RELAY: accept.relay,
+    LegAction.ANSWER: accept.answer,
+    LegAction.FAIL: end.fail,
+    LegAction.CANCEL: end.cancel_leg,
+    LegAction.ACK: accept.send_ack,
+    LegAction.ACK_AGAIN: accept.ack_again,
+    LegAction.BYE: end.send_bye,
+    LegAction.FORGET: end.forget_leg,
+}
+_STRIDE = 16  # more than there are events
+_CALL_ROWS = {
+    state * _STRIDE + event: (target, tuple(CALL_ACTIONS[action] for action in actions))
+    for (state, event), (target, actions) in CALL.items()
+}
+_LEG_ROWS = {
+    state * _STRIDE + event: (target, tuple(LEG_ACTIONS[action] for action in actions))
+    for (state, event), (target, actions) in B_LEG.items()
+}
+
+
+class Core:
+    """All calls of one SIP worker. After every method that takes ``now``, drain :meth:`poll` and look at
+    :meth:`next_timer`."""
+
+    modification = modify.Modification
+    nobody = NOBODY
+
+    def __init__(self, settings: CoreSettings, ids: Ids) -> None:
+        self.ids = ids
+        self.timers = TimerQueue()
+        self.draining = False
+        self.legs: dict[str, Leg] = {}  # by our tag in their dialog
+        self._calls: dict[str, Call] = {}
+        self.calls: Mapping[str, Call] = MappingProxyType(self._calls)
+        self._effects: deque[Effect] = deque()
+        self._media: dict[int, tuple[Call, Callable[[Reply, float], None]]] = {}
+        # Media workers cache replies by request id, so a respawned worker must not begin where its former self began.
+        self._media_id = int.from_bytes(ids.token()[:7].encode(), "big") << 7
+        self._dirty: dict[str, Call] = {}
+        self._wall_offset = 0.0
+        self.stateless_tag = ids.tag()  # RFC 3261 §8.2.7: the same for every stateless answer
+        self.reconfigure(settings)
+        timers = TimerSettings(settings.t1_s, settings.t2_s, settings.t4_s, settings.timer_c_s)
+        self.layer = TransactionLayer(self.timers, timers, self.transmit, self.count)
+
+    def reconfigure(self, settings: CoreSettings) -> None:
+        """Serve by new settings from now on. Listeners keep their order; timers of transactions stay as they were."""
+        self.settings = settings
+        self.pass_headers = frozenset(name.lower() for name in settings.pass_headers)
+        self.hosts = [_host(listener.advertised_host) for listener in settings.listeners]
+        self._vias = [
+            f"SIP/2.0/{listener.transport.upper()} {host}:{listener.advertised_port};rport;branch="
+            for listener, host in zip(settings.listeners, self.hosts, strict=True)
+        ]
+        self._contacts = [
+            f"@{host}:{listener.advertised_port}>"
+            for listener, host in zip(settings.listeners, self.hosts, strict=True)
+        ]
+        self._realm_listener: dict[str, int] = {}
+        for index, listener in enumerate(settings.listeners):
+            self._realm_listener.setdefault(listener.realm, index)
+
+    # Input
+
+    def receive(self, data: bytes, flow: Flow, now: float, wall: float) -> None:
+        """One datagram, or one message of a stream. Nothing that it holds can make this raise."""
+        self._wall_offset = wall - now
+        source = self.settings.admission.admit(flow.listener, flow.host)
+        if source is None:
+            refuse.stranger(self, data, flow)
+            return
+        try:
+            msg = Message.parse(data)
+        except SipSyntaxError as error:
+            refuse.malformed(self, data, flow, source, error, now)
+            return
+        try:
+            if msg.is_request:
+                self._request(msg, flow, source, now)
+            elif not self.layer.receive_response(msg, flow, now):
+                self._stray(msg, now)
+        except Exception as error:  # a fault of ours costs this message, never the worker
+            self._fault(error, msg, now)
+        self._flush(now)
+
+    def poll(self) -> Effect | None:
+        """The next thing to do, in order; None: nothing."""
+        return self._effects.popleft() if self._effects else None
+
+    def next_timer(self) -> float | None:
+        """When :meth:`fire` is wanted, monotonic seconds."""
+        return self.timers.next_deadline()
+
+    def fire(self, now: float, wall: float) -> None:
+        """Run what is due."""
+        self._wall_offset = wall - now
+        try:
+            self.timers.fire(now)
+        except Exception as error:  # as in receive
+            self._fault(error, None, now)
+        self._flush(now)
+
+    # Completions
+
+    def route_done(self, effect: RunRoute, error: BaseException | None, now: float) -> None:
+        """A route has ended; ``error`` is what it raised."""
+        try:
+            self._route_done(effect, error, now)
+        except Exception as fault:  # as in receive
+            self._fault(fault, None, now)
+        self._flush(now)
+
+    def _route_done(self, effect: RunRoute, error: BaseException | None, now: float) -> None:
+        subject = effect.subject
+        call = subject if isinstance(subject, Call) else getattr(subject, "call", None)
+        if isinstance(call, Call) and call.pending_route is effect:
+            call.pending_route = None
+        if error is not None:
+            self.count("ROUTE_ERRORS")
+            self.note("error", "route raised", call, route=effect.kind.value, error=repr(error))
+        if isinstance(subject, ReplyEvent):
+            subject.leg.busy = False
+            accept.replied(self, subject, now)
+            self.free(subject.leg, now)
+        elif isinstance(subject, Branch):
+            if error is not None:
+                subject.dropped = True
+            connect.send(self, subject, now)
+        elif isinstance(subject, LocalRequest):
+            end.transmit_bye(self, subject.leg, subject.headers, subject.body, now)
+        elif isinstance(subject, BadMessage):
+            if error is not None:
+                self.reply_bad(subject, subject.error.status, now)
+        elif isinstance(call, Call) and call.state in (CallState.SETUP, CallState.RINGING):
+            if effect.kind is RouteKind.REQUEST:
+                if error is not None or not call.decided:
+                    if error is None:
+                        self.count("ROUTE_UNDECIDED")
+                        self.note("error", "route ended without a decision", call)
+                    self.step(call, CallEvent.REFUSE, now, Outcome(500, "sbc", note="route failed or did not decide"))
+                else:
+                    end.branch_failed(self, call, now)
+            elif effect.kind is RouteKind.FAILURE:
+                if not call.decided:
+                    end.give_up(self, call, now)
+                else:
+                    end.branch_failed(self, call, now)
+
+    def media_done(self, request_id: int, reply: Reply, now: float) -> None:
+        """A media worker has answered, or the client gave it up; a second answer is ignored."""
+        entry = self._media.pop(request_id, None)
+        if entry is None:
+            self.count("MEDIA_LATE")
+            return
+        call, then = entry
+        call.media_pending -= 1
+        if reply.ok and reply.worker:
+            call.media_node = reply.worker
+        elif not reply.ok:
+            self.count("MEDIA_TIMEOUTS" if reply.code == "timeout" else "MEDIA_REFUSED")
+        try:
+            then(reply, now)
+            if call.state is CallState.ENDING and not call.media_pending:
+                if call.has_media:
+                    end.delete_media(self, call, now)
+                else:
+                    self.step(call, CallEvent.FINISHED, now)
+        except Exception as error:  # as in receive
+            self._fault(error, None, now, call)
+        self._flush(now)
+
+    def saved(self, key: str, version: int, ok: bool, now: float) -> None:
+        """The journal has a record, has refused it, or ``commit_timeout`` has passed: either way the call goes on."""
+        call = self._calls.get(key)
+        if call is not None and call.state is CallState.ANSWERING and version == call.version:
+            try:
+                self.step(call, CallEvent.COMMITTED, now)
+            except Exception as error:  # as in receive
+                self._fault(error, None, now, call)
+        self._flush(now)
+
+    def transport_failed(self, flow: Flow, now: float) -> None:
+        """Nothing can be sent along this flow."""
+        try:
+            self.layer.transport_failed(flow, now)
+        except Exception as error:  # as in receive
+            self._fault(error, None, now)
+        self._flush(now)
+
+    # Decisions of routes
+
+    def reject(
+        self, call: Call, status: int, now: float, *, reason: str = "", headers: Sequence[tuple[str, str]] = ()
+    ) -> None:
+        """Refuse A's INVITE (300..699; ValueError otherwise). Without effect once the call is answered or over."""
+        if not 300 <= status <= 699:
+            raise ValueError(f"{status} is no refusal")
+        call.decided = True
+        self.step(call, CallEvent.REFUSE, now, Outcome(status, "sbc", 0, reason, tuple(headers)))
+        self._flush(now)
+
+    def dial(
+        self,
+        call: Call,
+        targets: Sequence[Target],
+        now: float,
+        *,
+        on_branch: Any = None,  # Any: route functions that the core only carries
+        on_reply: Any = None,
+        on_failure: Any = None,
+    ) -> None:
+        """Try ``targets``: the first now, the others by :meth:`dial_next`. Without effect once the call is answered
+        or over (A may have given up meanwhile). ValueError without a target."""
+        if not targets:
+            raise ValueError("dial needs a target")
+        call.decided = True
+        if not self.step(call, CallEvent.DIAL, now):
+            return
+        call.targets = tuple(targets)
+        call.next_target = 0
+        call.on_branch, call.on_reply, call.on_failure = on_branch, on_reply, on_failure
+        connect.next_branch(self, call, now)
+        self._flush(now)
+
+    def dial_next(self, call: Call, now: float, *, on_failure: Any = None) -> bool:  # Any: see dial
+        """Try the next target; False: there is none, or the call is past that. ``on_failure`` arms the failure route
+        for this attempt; None arms the one that has just run."""
+        if not call.has_next or not self.step(call, CallEvent.DIAL, now):
+            return False
+        call.decided = True
+        route = call.pending_route
+        if on_failure is not None:
+            call.on_failure = on_failure
+        elif call.on_failure is None and route is not None and route.kind is RouteKind.FAILURE:
+            call.on_failure = route.hook
+        connect.next_branch(self, call, now)
+        self._flush(now)
+        return True
+
+    def release(self, call: Call, now: float, *, reason: str, cause: int = 16, status: int = 500) -> None:
+        """End a call on both sides: BYE, or CANCEL and ``status`` before it is answered."""
+        call.decided = True
+        if self.step(call, CallEvent.RELEASE, now, Outcome(status, "sbc", cause, note=reason)):
+            self.count("CALLS_RELEASED")
+        self._flush(now)
+
+    def reply_bad(self, bad: BadMessage, status: int, now: float, *, reason: str | None = None) -> None:
+        """Answer what did not parse; once, and only where ``bad.answerable``."""
+        refuse.reply_bad(self, bad, status, reason)
+
+    # Life
+
+    def resume(self, record: bytes, now: float, wall: float) -> Call | None:
+        """Take up a call from its journal record. None: hostile, truncated, too new, or already here."""
+        self._wall_offset = wall - now
+        try:
+            call = snapshot.decode(self, record, now, wall)
+        except snapshot.BadRecord as error:
+            self.count("RESUME_REFUSED")
+            self.note("error", "journal record refused", None, reason=str(error))
+            return None
+        self.count("CALLS_RESUMED")
+        self.count("CALLS_ACTIVE")
+        self._flush(now)
+        return call
+
+    def set_draining(self, on: bool) -> None:
+        """Refuse new calls (503 with Retry-After), serve the others to their end."""
+        self.draining = on
+
+    # Dispatch
+
+    def _request(self, msg: Message, flow: Flow, source: Source, now: float) -> None:
+        method = msg.method
+        layer = self.layer
+        if method == "ACK":
+            if not layer.match_ack(msg, now):
+                self._ack(msg, source, now)
+            return
+        tx = layer.receive_request(msg, flow, now)
+        if tx is None:
+            return
+        if method == "CANCEL":
+            end.cancel(self, msg, tx, source.peer, now)
+        elif msg.to_tag:
+            self._in_dialog(msg, tx, source, now)
+        elif refuse.unacceptable(self, msg, tx, now):
+            return
+        elif method == "INVITE":
+            connect.invite(self, msg, tx, source, now)
+        else:
+            refuse.out_of_dialog(self, msg, tx, now)
+
+    def _ack(self, msg: Message, source: Source, now: float) -> None:
+        """The ACK to a 2xx; one that belongs nowhere is dropped (RFC 3261 §17: it has no answer)."""
+        leg = self.legs.get(msg.to_tag)
+        if leg is None or not leg.dialog.matches(msg):
+            self.count("STRAY_ACK")
+        elif not self._from_peer(leg, source):
+            self.count("WRONG_SOURCE_REFUSED")
+        else:
+            accept.acked(self, leg, msg, now)
+
+    def _in_dialog(self, msg: Message, tx: ServerTransaction, source: Source, now: float) -> None:
+        leg = self.legs.get(msg.to_tag)
+        if leg is None or not leg.dialog.matches(msg):
+            self.count("DIALOG_UNKNOWN")
+            self.refuse(tx, 481, now, established=True)
+            return
+        if not self._from_peer(leg, source):
+            self.count("WRONG_SOURCE_REFUSED")
+            self.refuse(tx, 481, now, established=True)  # as if there were none: no oracle for guessed tags
+            return
+        if msg.max_forwards == 0:
+            self.count("MAX_FORWARDS_REFUSED")
+            self.refuse(tx, 483, now, established=True)
+            return
+        if leg.dialog.check_sequence(msg.cseq_number) is CSeqOrder.OLD:
+            self.count("CSEQ_REFUSED")
+            self.refuse(tx, 500, now, established=True)
+            return
+        leg.flow = tx.flow
+        method = msg.method
+        if method == "BYE":
+            end.bye(self, leg, msg, tx, now)
+        elif leg.busy:
+            self.wait(leg, lambda later: self._serve(leg, msg, tx, later))
+        else:
+            self._serve(leg, msg, tx, now)
+
+    def _serve(self, leg: Leg, msg: Message, tx: ServerTransaction, now: float) -> None:
+        method = msg.method
+        required = msg.get_all("Require")
+        if leg.call.state >= CallState.ENDING:
+            self.refuse(tx, 481, now, established=True)
+        elif required:
+            self.count("EXTENSION_REFUSED")
+            self.refuse(tx, 420, now, [("Unsupported", ", ".join(required))], established=True)
+        elif modify.is_modification(msg):
+            modify.receive(self, leg, msg, tx, now)
+        elif method in shape.RELAYED_METHODS or method == "UPDATE":
+            relay.receive(self, leg, msg, tx, now)
+        else:
+            self.count("METHOD_REFUSED")
+            status = 405 if method in refuse.KNOWN_METHODS else 501
+            self.refuse(tx, status, now, [shape.ALLOWED_HEADER], established=True)
+
+    def _from_peer(self, leg: Leg, source: Source) -> bool:
+        """A message inside a dialog must come from the dialog's peer, wherever in its addresses that is."""
+        if leg.peer:
+            return source.peer == leg.peer
+        return source.realm == leg.realm
+
+    def _stray(self, msg: Message, now: float) -> None:
+        """A response without a transaction. A 2xx to INVITE that comes again after a resume still wants its ACK."""
+        if msg.cseq_method == "INVITE" and 200 <= msg.status < 300:
+            leg = self.legs.get(msg.from_tag)
+            if leg is not None and leg.dialog.call_id == msg.call_id and leg.dialog.remote_tag == msg.to_tag:
+                if not leg.unacked and leg.ack is None and msg.cseq_number == leg.invite_cseq:
+                    accept.send_ack(self, leg, now)
+                elif not leg.unacked:
+                    accept.ack_again(self, leg, now)
+
+    # The machines
+
+    def step(self, call: Call, event: CallEvent, now: float, context: Any = None) -> bool:  # Any: see CALL_ACTIONS
+        """Run a row of CALL; False: this event means nothing in this state."""
+        row = _CALL_ROWS.get(call.state * _STRIDE + event)
+        if row is None:
+            return False
+        state, actions = row
+        if state is CallState.ENDING and isinstance(context, Outcome):
+            call.hung_up_by = context.by
+            call.cause = context.cause or cdr.cause_of(context.status)
+            call.status_text = context.note
+        call.state = state
+        for action in actions:
+            action(self, call, now, context)
+        return True
+
+    def step_leg(self, leg: Leg, event: LegEvent, now: float, context: Any = None) -> None:  # Any: see LEG_ACTIONS
+        """Run a row of B_LEG, if there is one."""
+        row = _LEG_ROWS.get(leg.state * _STRIDE + event)
+        if row is None:
+            return
+        leg.state, actions = row
+        for action in actions:
+            action(self, leg, now, context)
+
+    def fail_leg(self, leg: Leg, status: int, now: float) -> None:
+        """A branch fails without ever having been sent."""
+        self.step_leg(leg, LegEvent.FAILURE, now, status)
+
+    def branch_failed(self, call: Call, now: float) -> None:
+        """See :func:`sbc.b2bua.end.branch_failed`."""
+        end.branch_failed(self, call, now)
+
+    def send_bye(self, leg: Leg, now: float) -> None:
+        """See :func:`sbc.b2bua.end.send_bye`."""
+        end.send_bye(self, leg, now)
+
+    def send_ack(self, leg: Leg, now: float) -> None:
+        """See :func:`sbc.b2bua.accept.send_ack`."""
+        accept.send_ack(self, leg, now)
+
+    def drop_branch(self, leg: Leg, now: float) -> None:
+        """See :func:`sbc.b2bua.exchange.drop_branch`."""
+        exchange.drop_branch(self, leg.call, leg, now)
+
+    def ack_missing(self, leg: Leg, now: float) -> None:
+        """64*T1 without an ACK to our 2xx (RFC 3261 §13.3.1.4)."""
+        self.count("ACK_MISSING")
+        if leg.bye_wanted:
+            end.send_bye(self, leg, now)
+        else:
+            self.step(leg.call, CallEvent.RELEASE, now, Outcome(408, "sbc", 102, note="no ACK"))
+
+    def start_lifetime(self, call: Call, lifetime_s: float, now: float) -> None:
+        """End the call when it has lived that long."""
+
+        def expire(now: float) -> None:
+            self.count("DIALOG_EXPIRED")
+            self.step(call, CallEvent.RELEASE, now, Outcome(408, "sbc", 102, note="lifetime"))
+
+        call.lifetime_s = lifetime_s
+        call.lifetime_timer = self.timers.start(lifetime_s, expire, now)
+
+    # Order within a leg
+
+    def hold(self, leg: Leg) -> None:
+        """An operation for this leg begins: what comes from it waits until :meth:`free`."""
+        leg.busy = True
+
+    def wait(self, leg: Leg, work: Callable[[float], None]) -> None:
+        """Do this when the leg is free."""
+        if leg.waiting is None:
+            leg.waiting = deque()
+        leg.waiting.append(work)
+
+    def free(self, leg: Leg, now: float) -> None:
+        """The operation is over: what has waited goes on, in order, until something holds the leg again."""
+        leg.busy = False
+        while leg.waiting and not leg.busy:
+            leg.waiting.popleft()(now)
+
+    # Registries
+
+    def add(self, call: Call) -> None:
+        """A new call, with the legs that it has."""
+        self._calls[call.key] = call
+        for leg in call.legs():
+            self.legs[leg.dialog.local_tag] = leg
+
+    def remove(self, call: Call) -> None:
+        """The call is over."""
+        self._calls.pop(call.key, None)
+        self._dirty.pop(call.key, None)
+
+    def forget(self, leg: Leg) -> None:
+        """No message will find this leg any more."""
+        self.legs.pop(leg.dialog.local_tag, None)
+
+    def listener_of(self, realm: str) -> int:
+        """The listener by which requests leave into a realm; KeyError for an unknown one."""
+        return self._realm_listener[realm]
+
+    # Journal
+
+    def commit(self, call: Call, now: float) -> None:
+        """Write the record of an answered call and wait for it: :meth:`saved` goes on."""
+        self._save(call, True, now)
+
+    def touch(self, call: Call) -> None:
+        """Something changed that a resumed call must know: written once this input is done, however often called."""
+        self._dirty[call.key] = call
+
+    def _flush(self, now: float) -> None:
+        if self._dirty:
+            for call in self._dirty.values():
+                if call.state in (CallState.ANSWERED, CallState.UP):
+                    self._save(call, False, now)
+            self._dirty.clear()
+
+    def _save(self, call: Call, wait: bool, now: float) -> None:
+        call.version += 1
+        call.saved = True
+        self.emit(SaveCall(call.key, call.shard, call.version, snapshot.encode(self, call, now), wait))
+
+    # Output
+
+    def emit(self, effect: Effect) -> None:
+        """Ask the shell."""
+        self._effects.append(effect)
+
+    def transmit(self, flow: Flow, data: bytes) -> None:
+        """Send octets."""
+        self._effects.append(Transmit(flow, data))
+
+    def count(self, counter: str, amount: int = 1) -> None:
+        """Count an event."""
+        self._effects.append(Count(counter, amount))
+
+    def note(self, level: str, event: str, call: Call | None, **fields: Any) -> None:  # Any: JSON values
+        """Say something worth a line in the log."""
+        self._effects.append(Note(level, event, call.key if call is not None else "", fields))
+
+    def run_route(self, call: Call, effect: RunRoute) -> None:
+        """Ask for a route; one that decides about the whole call holds up what would end it."""
+        if effect.subject is call:
+            call.pending_route = effect
+        self._effects.append(effect)
+
+    def ask(self, call: Call, request: MediaRequest, then: Callable[[Reply, float], None], now: float) -> None:
+        """Ask a media worker; ``then`` gets its reply, always."""
+        self._media_id += 1
+        self._media[self._media_id] = (call, then)
+        call.media_pending += 1
+        self._effects.append(MediaCommand(self._media_id, request, call.media_node, call.media_set))
+
+    def response(
+        self,
+        tx: ServerTransaction,
+        status: int,
+        headers: Iterable[tuple[str, str]] = (),
+        body: bytes = b"",
+        to_tag: str = "",
+        reason: str = "",
+    ) -> bytes:
+        """A response to the request of ``tx``; ``reason`` '' is the standard phrase."""
+        flow = tx.flow
+        return reply_to(
+            tx.request,
+            status,
+            reason=reason or None,
+            to_tag=to_tag,
+            received=(flow.host, flow.port),
+            headers=headers,
+            body=body,
+        )
+
+    def respond(
+        self,
+        tx: ServerTransaction,
+        status: int,
+        now: float,
+        headers: Iterable[tuple[str, str]] = (),
+        body: bytes = b"",
+        to_tag: str = "",
+        reason: str = "",
+    ) -> None:
+        """Build that response and send it through its transaction."""
+        tx.respond(status, self.response(tx, status, headers, body, to_tag, reason), now)
+
+    def refuse(
+        self,
+        tx: ServerTransaction,
+        status: int,
+        now: float,
+        headers: Iterable[tuple[str, str]] = (),
+        *,
+        established: bool = False,
+    ) -> None:
+        """Refuse a request; ``established``: its To has a tag already."""
+        self.respond(tx, status, now, headers, to_tag="" if established else self.ids.tag())
+
+    def via(self, listener: int, branch: str) -> str:
+        """Our Via towards the network of a listener."""
+        return self._vias[listener] + branch
+
+    def contact(self, listener: int, token: str) -> str:
+        """Our Contact there; ``token`` names the dialog."""
+        return f"<sip:{token}{self._contacts[listener]}"
+
+    def wall(self, now: float) -> float:
+        """Wall-clock seconds of a monotonic time."""
+        return now + self._wall_offset
+
+    def session_id(self) -> int:
+        """An o= session id."""
+        return int.from_bytes(self.ids.token()[:7].encode(), "big")
+
+    # Faults of ours
+
+    def _fault(self, error: Exception, msg: Message | None, now: float, call: Call | None = None) -> None:
+        """An exception where none should be: note it, and let one call pay at most."""
+        self.count("CORE_FAULTS")
+        if call is None and msg is not None:
+            leg = self.legs.get(msg.to_tag) if msg.is_request else self.legs.get(msg.from_tag)
+            call = leg.call if leg is not None else None
+        self.note("error", "fault in the core", call, error=repr(error), method=msg.method if msg is not None else "")
+        if call is not None and call.state < CallState.ENDING:
+            try:
+                self.step(call, CallEvent.RELEASE, now, Outcome(500, "sbc", 41, note="fault in the core"))
+            except Exception as second:  # the call is lost; say so and keep the others
+                self.note("error", "fault while ending a call", call, error=repr(second))
+        elif msg is not None and msg.is_request:
+            tx = self.layer.invite_for_cancel(msg) if msg.method == "INVITE" else None
+            if tx is not None and tx.last_status < 200:
+                self.refuse(tx, 500, now)
+
+
+def _host(address: str) -> str:
+    """A host as it stands in a URI or a Via (RFC 3261 §25.1: IPv6 in brackets)."""
+    return f"[{address}]" if ":" in address else address

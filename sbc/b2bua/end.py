@@ -1,0 +1,242 @@
+"""How a call ends: CANCEL, BYE, failure of every branch, release by us; then media, CDR and journal, once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from media.protocol import Delete, Reply
+from sbc.b2bua import cdr, shape
+from sbc.b2bua.call import Call, Outcome
+from sbc.b2bua.effects import FinishCall, RouteKind, RunRoute
+from sbc.b2bua.subjects import LocalRequest, ReplyEvent
+from sbc.b2bua.tables import CallEvent, CallState, LegEvent, LegState
+from sbc.sip.build import build_request
+from sbc.sip.message import Message
+from sbc.transaction.server import ServerTransaction
+
+if TYPE_CHECKING:
+    from sbc.b2bua.core import Core
+    from sbc.b2bua.leg import Leg
+    from sbc.transaction.client import ClientTransaction
+
+
+def cancel(core: Core, msg: Message, tx: ServerTransaction, peer: str, now: float) -> None:
+    """CANCEL (RFC 3261 §9.2): 200 to itself always, 487 to an INVITE without final answer."""
+    target = core.layer.invite_for_cancel(msg)
+    if target is None:
+        core.count("STRAY_CANCEL")
+        core.refuse(tx, 481, now)
+        return
+    user = target.user
+    if isinstance(user, Call):
+        if user.a.peer != peer:  # a guessed branch from somewhere else
+            core.count("WRONG_SOURCE_REFUSED")
+            core.refuse(tx, 481, now)
+            return
+        core.respond(tx, 200, now, to_tag=user.a.dialog.local_tag)
+        if target.last_status < 200:
+            core.count("CALLS_CANCELLED")
+            core.step(user, CallEvent.CANCEL, now, Outcome(487, "a"))
+    else:
+        core.respond(tx, 200, now, to_tag=core.ids.tag())
+        if target.last_status < 200 and isinstance(user, core.modification):
+            user.cancel(now)
+
+
+def bye(core: Core, leg: Leg, msg: Message, tx: ServerTransaction, now: float) -> None:
+    """BYE from one side: answered at once, the other side is told (§15.1.2)."""
+    core.respond(tx, 200, now)
+    call = leg.call
+    side = "a" if leg is call.a else "b"
+    reason = shape.q850_reason(msg)
+    cause = int(reason[0][1].rpartition("=")[2]) if reason else cdr.NORMAL_CLEARING
+    if leg is call.a:
+        leg.state = LegState.ENDED
+        if leg.accepted is not None:
+            leg.accepted.stop()
+            leg.accepted = None
+        core.forget(leg)
+        core.step(call, CallEvent.A_BYE, now, Outcome(487, side, cause))
+    else:
+        core.step_leg(leg, LegEvent.BYE, now)
+        if leg is call.b:
+            core.step(call, CallEvent.B_BYE, now, Outcome(480, side, cause))
+
+
+def branch_failed(core: Core, call: Call, now: float) -> None:
+    """A branch has failed: when it was the last one out, the failure route decides, or the best answer goes to A."""
+    if call.state is not CallState.RINGING or call.pending_route is not None:
+        return
+    if any(leg.state in (LegState.IDLE, LegState.CALLING, LegState.EARLY) for leg in call.branches):
+        return
+    if call.on_failure is not None or RouteKind.FAILURE in core.settings.routes:
+        hook, call.on_failure = call.on_failure, None  # consumed: armed again by the next dial
+        call.decided = False
+        core.run_route(call, RunRoute(RouteKind.FAILURE, call, hook))
+    else:
+        give_up(core, call, now)
+
+
+def give_up(core: Core, call: Call, now: float) -> None:
+    """Relay the best failure (§16.7 step 6) to A, without what would show B."""
+    status = call.best_status or 480
+    best, headers = call.best_reply
+    kept = tuple(headers) if best == status else ()
+    core.step(call, CallEvent.REFUSE, now, Outcome(shape.relayed_status(status), "b", headers=kept))
+
+
+def fail(core: Core, leg: Leg, now: float, event: object) -> None:
+    """LegAction.FAIL: note what became of the branch. ``event``: its reply, or the status that stands for none."""
+    call, attempt = leg.call, leg.attempt
+    assert attempt is not None
+    if isinstance(event, ReplyEvent):
+        attempt.status = event.status
+        headers = shape.q850_reason(event.received)
+        retry_after = event.received.get("Retry-After")
+        if retry_after is not None and retry_after.partition(";")[0].partition("(")[0].strip().isdigit():
+            headers.append(("Retry-After", retry_after.partition(";")[0].partition("(")[0].strip()))
+        headers += shape.without_content(event.headers)
+    else:
+        attempt.status = event if isinstance(event, int) else 500
+        headers = []
+    if call.best_status == attempt.status:
+        call.best_reply = (attempt.status, headers)
+    branch_failed(core, call, now)
+
+
+def cancel_leg(core: Core, leg: Leg, now: float, _: object = None) -> None:
+    """LegAction.CANCEL."""
+    if leg.timer is not None:
+        leg.timer.cancel()
+        leg.timer = None
+    if leg.uac is not None:
+        leg.uac.cancel(None, now)
+
+
+def forget_leg(core: Core, leg: Leg, now: float, _: object = None) -> None:
+    """LegAction.FORGET: no request inside its dialog will be expected any more."""
+    if leg.timer is not None:
+        leg.timer.cancel()
+        leg.timer = None
+    core.forget(leg)
+    if leg.call.state is CallState.RINGING and leg.call.has_media:
+        core.drop_branch(leg, now)
+
+
+def refuse_a(core: Core, call: Call, now: float, outcome: Outcome) -> None:
+    """CallAction.REFUSE_A: the final answer to A's INVITE."""
+    a = call.a
+    tx = a.invite
+    if a.accepted is not None:  # was prepared, never sent
+        a.accepted = None
+        call.answered_at = call.answer_wall = 0.0
+    a.uas = None
+    a.state = LegState.ENDED
+    call.status = outcome.status
+    core.forget(a)
+    if tx is not None:
+        core.respond(tx, outcome.status, now, outcome.headers, b"", a.dialog.local_tag, outcome.reason)
+
+
+def end_a(core: Core, call: Call, now: float, outcome: Outcome) -> None:
+    """CallAction.END_A: BYE, once A has acknowledged our 2xx or never will (§15: a callee waits for the ACK)."""
+    if call.a.state is LegState.ENDED:
+        return
+    if call.a.accepted is not None:
+        call.a.bye_wanted = True
+    else:
+        send_bye(core, call.a, now)
+
+
+def end_b(core: Core, call: Call, now: float, outcome: Outcome) -> None:
+    """CallAction.END_B."""
+    for leg in call.branches:
+        core.step_leg(leg, LegEvent.END, now)
+
+
+class ByeUser:
+    """Waits for the answer to our BYE: until then a crossing BYE of the other side still finds its dialog."""
+
+    __slots__ = ("core", "leg")
+
+    def __init__(self, core: Core, leg: Leg) -> None:
+        self.core = core
+        self.leg = leg
+
+    def on_response(self, tx: ClientTransaction, msg: Message, now: float) -> None:
+        """Any final answer will do, a challenge included: there is nothing left to try."""
+        if msg.status >= 200:
+            self.core.forget(self.leg)
+
+    def on_timeout(self, tx: ClientTransaction, now: float) -> None:
+        """Gone."""
+        self.core.forget(self.leg)
+
+    def on_transport_error(self, tx: ClientTransaction, now: float) -> None:
+        """Gone."""
+        self.core.forget(self.leg)
+
+
+def send_bye(core: Core, leg: Leg, now: float, _: object = None) -> None:
+    """LegAction.BYE, after an ACK that is still owed."""
+    call = leg.call
+    leg.state = LegState.ENDED
+    leg.bye_wanted = False
+    if leg.unacked:
+        core.send_ack(leg, now)
+    headers = [("Reason", f"Q.850;cause={call.cause}")] if call.cause else []
+    agent = core.settings.realms[leg.realm].user_agent
+    if agent:
+        headers.append(("User-Agent", agent))
+    if call.hung_up_by == "sbc" and RouteKind.LOCAL in core.settings.routes:
+        core.run_route(call, RunRoute(RouteKind.LOCAL, LocalRequest(call, leg, "BYE", headers)))
+    else:
+        transmit_bye(core, leg, headers, b"", now)
+
+
+def transmit_bye(core: Core, leg: Leg, headers: list[tuple[str, str]], body: bytes, now: float) -> None:
+    """The BYE itself, as the local route leaves it."""
+    flow = leg.out(core.settings.realms[leg.realm])
+    branch = core.ids.branch()
+    uri, head = leg.dialog.headers("BYE", leg.dialog.next_cseq(), core.via(flow.listener, branch))
+    core.layer.send("BYE", branch, build_request("BYE", uri, head + headers, body), flow, ByeUser(core, leg), now)
+
+
+def close(core: Core, call: Call, now: float, outcome: Outcome) -> None:
+    """CallAction.CLOSE: nothing more is decided; media ends and tells how it was."""
+    call.ended_at = now
+    if call.lifetime_timer is not None:
+        call.lifetime_timer.cancel()
+        call.lifetime_timer = None
+    for leg in call.legs():  # INVITEs and UPDATEs inside the dialog that nobody will answer
+        tx, leg.uas = leg.uas, None
+        if tx is not None and tx.last_status < 200:
+            core.respond(tx, 487, now)
+        leg.waiting = None
+    if call.has_media:
+        delete_media(core, call, now)
+    elif not call.media_pending:
+        core.step(call, CallEvent.FINISHED, now)
+
+
+def delete_media(core: Core, call: Call, now: float) -> None:
+    """End the session, once the node that has it is known: an offer may still be on its way."""
+    if call.media_pending:
+        return
+    call.has_media = False
+
+    def deleted(reply: Reply, now: float) -> None:
+        core.step(call, CallEvent.FINISHED, now, reply)
+
+    core.ask(call, Delete(call.key), deleted, now)
+
+
+def finish(core: Core, call: Call, now: float, reply: object) -> None:
+    """CallAction.FINISH: the CDR goes out and the record goes, both or neither."""
+    stats = reply.stats if isinstance(reply, Reply) else {}
+    for peer in call.admitted_peers:
+        core.settings.admission.close_call(peer)
+    core.count("CALLS_ACTIVE", -1)
+    core.count("CALLS_ENDED" if call.answered_at else "CALLS_FAILED")
+    core.remove(call)
+    core.emit(FinishCall(call.key, call.shard, cdr.record(core.settings.node, call, stats, core.wall(now)), call.saved))

@@ -1,0 +1,133 @@
+"""Offer and answer through the media plane (RFC 3264): one side's description in, the other side's out.
+
+Both functions end in ``then(body, status, now)``: the description for the receiver and 0, or b"" and the SIP status that
+this failure maps to. Without a media profile the description passes octet for octet, at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from media.protocol import Answer, Delete, Offer, Reply
+from sbc.b2bua.tables import CallState
+from sbc.errors import SdpError
+from sbc.sdp.description import SessionDescription
+from sbc.sdp.rewrite import Origin, anchored, assemble, streams_of
+
+if TYPE_CHECKING:
+    from sbc.b2bua.call import Call
+    from sbc.b2bua.core import Core
+    from sbc.b2bua.leg import Leg
+
+Then = Callable[[bytes, int, float], None]
+
+_NOT_ACCEPTABLE = frozenset({"unsupported", "malformed"})  # refusals that are about the offer itself
+
+
+def offer(core: Core, call: Call, sender: Leg, receiver: Leg, body: bytes, then: Then, now: float) -> None:
+    """``sender`` offers; nobody else may until ``answer`` or :func:`withdraw` (RFC 3264 §4)."""
+    call.offer_from = sender
+    _cross(core, call, sender, receiver, body, True, then, now)
+
+
+def answer(core: Core, call: Call, sender: Leg, receiver: Leg, body: bytes, then: Then, now: float) -> None:
+    """``sender`` answers the offer of ``receiver``; the answer that the 18x had already needs no media worker again."""
+    call.offer_from = None
+    if call.state is CallState.ANSWERING and body == sender.sdp_in and receiver.sdp_out:
+        then(receiver.sdp_out, 0, now)
+        return
+    _cross(core, call, sender, receiver, body, False, then, now)
+
+
+def withdraw(call: Call) -> None:
+    """The open offer was refused: the description in force stays what it was."""
+    call.offer_from = None
+
+
+def drop_branch(core: Core, call: Call, leg: Leg, now: float) -> None:
+    """A losing branch gives its endpoints back."""
+    if call.has_media:
+        core.ask(call, Delete(call.key, leg.name), _ignore, now)
+
+
+def _ignore(reply: Reply, now: float) -> None:
+    """Nobody waits for this reply."""
+
+
+def _cross(
+    core: Core, call: Call, sender: Leg, receiver: Leg, body: bytes, offering: bool, then: Then, now: float
+) -> None:
+    if call.media_profile is None:
+        sender.sdp_in = receiver.sdp_out = body
+        then(body, 0, now)
+        return
+    try:
+        sdp = SessionDescription.parse(body)
+        streams = streams_of(sdp)
+        targets = core.settings.media_targets.get(sender.realm)
+        if targets is not None:
+            targets.check(streams)
+    except SdpError as error:
+        core.count("SDP_REFUSED")
+        core.note("info", "sdp refused", call, leg=sender.name, reason=str(error))
+        then(b"", error.status, now)
+        return
+    seen_at = sender.flow.host
+    request: Offer | Answer
+    if offering:
+        request = Offer(
+            call.key,
+            sender.name,
+            receiver.name,
+            sender.realm,
+            receiver.realm,
+            streams,
+            call.media_profile,
+            seen_at,
+        )
+    else:
+        request = Answer(call.key, sender.name, receiver.name, streams, seen_at)
+    call.has_media = True
+    core.ask(call, request, partial(_endpoints, core, call, sender, receiver, body, sdp, then), now)
+
+
+def _endpoints(
+    core: Core,
+    call: Call,
+    sender: Leg,
+    receiver: Leg,
+    body: bytes,
+    sdp: SessionDescription,
+    then: Then,
+    reply: Reply,
+    now: float,
+) -> None:
+    if not reply.ok:
+        core.note("warning", "media refused", call, leg=sender.name, code=reply.code, reason=reply.reason)
+        then(b"", 488 if reply.code in _NOT_ACCEPTABLE else 503, now)
+        return
+    try:
+        data = _describe(core, receiver, sdp, reply)
+    except SdpError as error:
+        core.note("error", "media answered nonsense", call, leg=sender.name, reason=str(error))
+        then(b"", 503, now)
+        return
+    sender.sdp_in = body
+    then(data, 0, now)
+
+
+def _describe(core: Core, receiver: Leg, sdp: SessionDescription, reply: Reply) -> bytes:
+    """The description for ``receiver``; the version of its o= rises only when something changes (RFC 3264 §8)."""
+    address = next((e.address for e in reply.endpoints if e.port), "")
+    if not address:  # every stream is rejected: any address of ours does
+        address = core.settings.listeners[receiver.flow.listener].advertised_host
+    text = anchored(sdp, reply.endpoints, address)
+    if not receiver.session_id:
+        receiver.session_id = core.session_id()
+    if text != receiver.sdp_text:
+        receiver.sdp_text = text
+        receiver.sdp_version += 1
+        receiver.sdp_out = assemble(Origin("-", receiver.session_id, receiver.sdp_version), address, text)
+    return receiver.sdp_out

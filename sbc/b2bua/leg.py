@@ -1,0 +1,136 @@
+"""One side of a call: its dialog, its path, what it was told and what it still waits for."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from sbc.b2bua.tables import LegState
+from sbc.dialog.dialog import DEFAULT_PORTS, Dialog
+from sbc.errors import SipSyntaxError
+from sbc.sip.flow import Flow
+from sbc.sip.message import Message
+
+if TYPE_CHECKING:
+    from sbc.b2bua.accept import Accepted
+    from sbc.b2bua.call import Attempt, Call, Target
+    from sbc.b2bua.settings import RealmSettings
+    from sbc.transaction.client import ClientTransaction
+    from sbc.transaction.server import ServerTransaction
+    from sbc.transaction.timers import Timer
+
+
+class Leg:
+    """The A leg (``a``) or one branch (``b1``, ``b2`` ...) of a call.
+
+    ``state`` runs through B_LEG for branches; the A leg stays CONFIRMED or goes to ENDED, since its INVITE is the
+    call's own state. ``flow`` is where the other side was last seen, or where the target says.
+    """
+
+    __slots__ = (
+        "_out",
+        "accepted",
+        "ack",
+        "attempt",
+        "busy",
+        "bye_wanted",
+        "call",
+        "dialog",
+        "direction",
+        "flow",
+        "invite",
+        "invite_cseq",
+        "modifying",
+        "name",
+        "peer",
+        "realm",
+        "sdp_in",
+        "sdp_out",
+        "sdp_text",
+        "sdp_version",
+        "session_id",
+        "state",
+        "target",
+        "timer",
+        "uac",
+        "uas",
+        "unacked",
+        "waiting",
+    )
+
+    call: Call  # set by the call that it joins
+
+    def __init__(self, name: str, dialog: Dialog, flow: Flow, realm: str, peer: str, direction: str = "") -> None:
+        self.name = name
+        self.dialog = dialog
+        self.flow = flow
+        self.realm = realm
+        self.peer = peer
+        self.direction = direction
+        self.state = LegState.IDLE
+        self._out: Flow | None = None
+        # the INVITE that made this leg
+        self.invite: ServerTransaction | None = None  # A leg
+        self.uac: ClientTransaction | None = None  # B leg, and any INVITE that we sent on a leg later
+        self.invite_cseq = 0  # of the last INVITE that we sent
+        self.target: Target | None = None
+        self.attempt: Attempt | None = None
+        self.timer: Timer | None = None  # no final answer in time
+        # offers and INVITEs inside the dialog
+        self.uas: ServerTransaction | None = None  # its INVITE or UPDATE that we have not finally answered
+        self.modifying = False  # ours to it is not finally answered
+        self.accepted: Accepted | None = None  # our 2xx to its INVITE, until the ACK
+        self.unacked = False  # its 2xx to our INVITE still wants an ACK
+        self.ack: tuple[Flow, bytes] | None = None  # the last ACK, for a 2xx that comes again
+        self.bye_wanted = False  # BYE once its ACK has come (RFC 3261 §15)
+        # order: while an operation for this leg is under way, what comes from it waits here
+        self.busy = False
+        self.waiting: deque[Callable[[float], None]] | None = None
+        # descriptions
+        self.session_id = 0
+        self.sdp_version = 0
+        self.sdp_text = ""  # what we last sent, from s= on: the version of o= rises when it differs
+        self.sdp_out = b""  # what we last sent
+        self.sdp_in = b""  # what it last sent and the media plane took
+
+    def __repr__(self) -> str:
+        return f"<Leg {self.name} {self.state.name} {self.dialog.call_id}>"
+
+    def refresh_target(self, message: Message) -> None:
+        """A new Contact changes where requests of this leg go."""
+        if self.dialog.refresh_target(message):
+            self._out = None
+
+    def forget_path(self) -> None:
+        """Route set or target were replaced: work the path out anew."""
+        self._out = None
+
+    def out(self, realm: RealmSettings) -> Flow:
+        """Where a request inside the dialog goes: the next hop's address as its URI gives it (RFC 3261 §12.2.1.1),
+        or where the other side was seen when the URI has a host name, or an address that cannot be right behind NAT."""
+        if self._out is None:
+            self._out = self._resolve(realm)
+        return self._out
+
+    def _resolve(self, realm: RealmSettings) -> Flow:
+        flow = self.flow
+        if realm.nat == "always":
+            return flow
+        try:
+            hop = self.dialog.next_hop
+        except SipSyntaxError:
+            return flow
+        if hop.address == flow.host:
+            address = flow.host
+        else:
+            try:
+                literal = ipaddress.ip_address(hop.address)
+            except ValueError:
+                return flow
+            if realm.nat == "auto" and literal.is_private:
+                return flow
+            address = str(literal)
+        port = hop.port or DEFAULT_PORTS.get(flow.transport, 5060)
+        return flow if (address, port) == (flow.host, flow.port) else flow._replace(host=address, port=port)

@@ -1,0 +1,102 @@
+"""Requests inside a dialog that change no session: INFO, OPTIONS, MESSAGE, NOTIFY, and UPDATE without an offer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sbc.b2bua import shape
+from sbc.b2bua.call import Headers, Outcome
+from sbc.b2bua.tables import CallEvent, CallState
+from sbc.sip.build import build_request
+from sbc.sip.message import Message
+from sbc.transaction.server import ServerTransaction
+
+if TYPE_CHECKING:
+    from sbc.b2bua.core import Core
+    from sbc.b2bua.leg import Leg
+    from sbc.transaction.client import ClientTransaction
+
+# Answers to a request inside a dialog after which there is no dialog (RFC 3261 §12.2.1.2, RFC 5057 §5.1)
+DIALOG_GONE = frozenset({408, 481})
+
+
+def receive(core: Core, leg: Leg, msg: Message, tx: ServerTransaction, now: float) -> None:
+    """Pass a request to the other leg, under its own CSeq; its answer comes back the same way."""
+    other = leg.call.other(leg)
+    if other is None or not other.dialog.remote_tag or leg.call.state >= CallState.ENDING:
+        # nobody there yet: an early dialog on one side only
+        core.refuse(tx, 480 if other is None or not other.dialog.remote_tag else 481, now, established=True)
+        return
+    method = msg.method
+    flow = other.out(core.settings.realms[other.realm])
+    branch = core.ids.branch()
+    forwards = msg.max_forwards
+    uri, headers = other.dialog.headers(
+        method, other.dialog.next_cseq(), core.via(flow.listener, branch), 70 if forwards is None else forwards - 1
+    )
+    if method in ("UPDATE", "NOTIFY"):
+        headers.append(("Contact", other.dialog.contact))
+    headers += shape.pass_headers(core, msg, other, also=shape.METHOD_HEADERS.get(method, ()))
+    data = build_request(method, uri, headers, msg.body)
+    core.layer.send(method, branch, data, flow, Relayed(core, leg, other, tx), now)
+    core.touch(leg.call)
+
+
+def relayed_failure(msg: Message) -> tuple[int, Headers]:
+    """Status and headers by which a failure crosses."""
+    retry_after = msg.get("Retry-After") or ""
+    seconds = retry_after.partition(";")[0].partition("(")[0].strip()
+    headers = [("Retry-After", seconds)] if seconds.isdigit() and len(seconds) < 10 else []
+    return shape.relayed_status(msg.status), headers + shape.q850_reason(msg)
+
+
+class Relayed:
+    """One such request on its way."""
+
+    __slots__ = ("core", "leg", "other", "tx")
+
+    def __init__(self, core: Core, leg: Leg, other: Leg, tx: ServerTransaction) -> None:
+        self.core = core
+        self.leg = leg
+        self.other = other
+        self.tx = tx
+
+    def on_response(self, tx: ClientTransaction, msg: Message, now: float) -> None:
+        """The final answer crosses."""
+        status = msg.status
+        if status < 200:
+            return
+        core = self.core
+        if status >= 300:
+            status, headers = relayed_failure(msg)
+            core.respond(self.tx, status, now, headers)
+            if msg.status in DIALOG_GONE:
+                self._gone(msg.status, now)
+            return
+        headers = shape.pass_headers(core, msg, self.leg)
+        if self.tx.method == "UPDATE":  # a target refresh request (RFC 3311 §5.2)
+            self.other.refresh_target(msg)
+            self.leg.refresh_target(self.tx.request)
+            headers.append(("Contact", self.leg.dialog.contact))
+            core.touch(self.leg.call)
+        if self.tx.method in ("UPDATE", "OPTIONS"):
+            headers.append(shape.ALLOWED_HEADER)
+        core.respond(self.tx, status, now, headers, msg.body)
+
+    def on_timeout(self, tx: ClientTransaction, now: float) -> None:
+        """Nobody is there any more."""
+        self.core.respond(self.tx, 408, now)
+        self._gone(408, now)
+
+    def on_transport_error(self, tx: ClientTransaction, now: float) -> None:
+        """As a timeout, without the wait."""
+        self.core.respond(self.tx, 503, now)
+        self._gone(408, now)
+
+    def _gone(self, status: int, now: float) -> None:
+        self.core.step(
+            self.leg.call,
+            CallEvent.RELEASE,
+            now,
+            Outcome(status, "sbc", note=f"{status} to {self.tx.method} in dialog"),
+        )

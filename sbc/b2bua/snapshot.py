@@ -1,0 +1,319 @@
+"""An answered call as a versioned record, and back: all that a worker needs to go on after another one's death.
+
+The record is compact JSON. Times are wall-clock seconds, since monotonic ones mean nothing to another process. What a
+record says is not believed before it is checked: it comes from a store that others can write to.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from sbc.b2bua.accept import Accepted
+from sbc.b2bua.call import Attempt, Call
+from sbc.b2bua.leg import Leg
+from sbc.b2bua.tables import CallState, LegState
+from sbc.dialog.dialog import MAX_CSEQ, RESUME_CSEQ_MARGIN, Dialog
+from sbc.sip.flow import Flow
+from sbc.sip.ids import ALPHABET, CALL_ID_LENGTH, SHARDS
+
+if TYPE_CHECKING:
+    from sbc.b2bua.core import Core
+
+VERSION = 1
+MAX_RECORD_BYTES = 262_144
+
+Json = dict[str, Any]  # Any: JSON values, each checked when it is read
+
+
+class BadRecord(ValueError):
+    """A record that cannot be resumed; the message says why."""
+
+
+def encode(core: Core, call: Call, now: float) -> bytes:
+    """The record of an answered call."""
+    assert call.b is not None
+    timer = call.lifetime_timer
+    lifetime_s = call.lifetime_s or core.settings.dialog_lifetime_s
+    record: Json = {
+        "v": VERSION,
+        "key": call.key,
+        "shard": call.shard,
+        "ver": call.version,
+        "up": call.state is CallState.UP,
+        "start": call.start_wall,
+        "setup": call.answered_at - call.started_at,
+        "answer": call.answer_wall,
+        "expires": core.wall(timer.deadline if timer is not None else now + lifetime_s),
+        "from": call.from_uri,
+        "to": call.to_uri,
+        "ruri": call.ruri,
+        "status": call.status,
+        "peers": call.admitted_peers,
+        "profile": call.media_profile,
+        "set": call.media_set,
+        "node": call.media_node,
+        "media": call.has_media,
+        "offer": call.offer_from.name if call.offer_from is not None else "",
+        "vars": call.variables,
+        "flags": sorted(call.flags),
+        "tries": [(t.gateway, t.uri, t.leg, t.status, t.pdd_ms) for t in call.attempts],
+        "a": _leg_record(call.a),
+        "b": _leg_record(call.b),
+    }
+    try:
+        return orjson.dumps(record)
+    except TypeError:  # text that came as something else than UTF-8 has no place in JSON as it is
+        return orjson.dumps({"octets": _octets(record)})
+
+
+def _leg_record(leg: Leg) -> Json:
+    dialog = leg.dialog
+    accepted, ack = leg.accepted, leg.ack
+    return {
+        "name": leg.name,
+        "cid": dialog.call_id,
+        "local": dialog.local,
+        "ltag": dialog.local_tag,
+        "remote": dialog.remote,
+        "rtag": dialog.remote_tag,
+        "contact": dialog.contact,
+        "lseq": dialog.local_cseq,
+        "rseq": dialog.remote_cseq,
+        "target": dialog.remote_target,
+        "routes": dialog.route_set,
+        "flow": leg.flow,
+        "realm": leg.realm,
+        "peer": leg.peer,
+        "dir": leg.direction,
+        "iseq": leg.invite_cseq,
+        "sid": leg.session_id,
+        "sver": leg.sdp_version,
+        "sdp": leg.sdp_out.decode("latin-1"),
+        "unacked": leg.unacked,
+        "accepted": None if accepted is None else (accepted.flow, accepted.data.decode("latin-1"), accepted.cseq),
+        "ack": None if ack is None else (ack[0], ack[1].decode("latin-1")),
+    }
+
+
+def decode(core: Core, data: bytes, now: float, wall: float) -> Call:
+    """Rebuild the call of a record in ``core``, with its timers. Raises BadRecord, and then nothing has changed."""
+    if len(data) > MAX_RECORD_BYTES:
+        raise BadRecord("too long")
+    try:
+        raw = orjson.loads(data)
+    except ValueError as error:
+        raise BadRecord("no JSON") from error
+    if isinstance(raw, dict) and raw.keys() == {"octets"}:
+        raw = _text(raw["octets"])
+    try:
+        call = _call(core, _Fields(raw), now, wall)
+    except (RecursionError, OverflowError) as error:
+        raise BadRecord(str(error)) from error
+    core.add(call)
+    admission = core.settings.admission
+    call.admitted_peers = tuple(peer for peer in call.admitted_peers if admission.open_call(peer, now) is None)
+    for leg in call.legs():
+        if leg.accepted is not None:
+            core.transmit(leg.accepted.flow, leg.accepted.data)
+            leg.accepted.start(now)
+    return call
+
+
+class _Fields:
+    """A JSON object whose values are checked as they are taken."""
+
+    __slots__ = ("raw",)
+
+    def __init__(self, raw: Any) -> None:  # Any: parsed JSON
+        if not isinstance(raw, dict):
+            raise BadRecord("not an object")
+        self.raw: Json = raw
+
+    def text(self, name: str, limit: int = 4096) -> str:
+        """A string without control characters, so that it can stand in a header."""
+        value = self.raw.get(name)
+        if not isinstance(value, str) or len(value) > limit:
+            raise BadRecord(f"{name}: no text, or too long")
+        if any(c in value for c in "\r\n\0"):
+            raise BadRecord(f"{name}: control characters")
+        return value
+
+    def octets(self, name: str) -> bytes:
+        """A string that stands for octets."""
+        return _octets_of(self.raw.get(name), name)
+
+    def integer(self, name: str, low: int, high: int) -> int:
+        value = self.raw.get(name)
+        if type(value) is not int or not low <= value <= high:
+            raise BadRecord(f"{name}: no number from {low} to {high}")
+        return value
+
+    def seconds(self, name: str) -> float:
+        value = self.raw.get(name)
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 1e11:
+            raise BadRecord(f"{name}: no time")
+        return float(value)
+
+    def flag(self, name: str) -> bool:
+        value = self.raw.get(name)
+        if type(value) is not bool:
+            raise BadRecord(f"{name}: neither true nor false")
+        return value
+
+    def texts(self, name: str, limit: int = 64) -> tuple[str, ...]:
+        value = self.raw.get(name)
+        if not isinstance(value, list) or len(value) > limit:
+            raise BadRecord(f"{name}: no list, or too long")
+        for item in value:
+            if not isinstance(item, str) or len(item) > 4096 or any(c in item for c in "\r\n\0"):
+                raise BadRecord(f"{name}: an element is no text")
+        return tuple(value)
+
+
+def _call(core: Core, fields: _Fields, now: float, wall: float) -> Call:
+    version = fields.integer("v", 1, 1_000_000)
+    if version > VERSION:
+        raise BadRecord(f"version {version} is newer than {VERSION}")
+    key = fields.text("key", 64)
+    if len(key) != CALL_ID_LENGTH or not set(key) <= set(ALPHABET):
+        raise BadRecord("key: not one of ours")
+    if key in core.calls:
+        raise BadRecord("the call is here already")
+    a = _leg(core, _Fields(fields.raw.get("a")))
+    b = _leg(core, _Fields(fields.raw.get("b")))
+    if a.name != "a" or a.dialog.local_tag == b.dialog.local_tag:
+        raise BadRecord("the legs are not two sides of a call")
+    for leg in (a, b):
+        if leg.dialog.local_tag in core.legs:
+            raise BadRecord("a dialog is here already")
+    call = Call(key, fields.integer("shard", 0, SHARDS - 1), a, now, fields.seconds("start"))
+    call.branches.append(b)
+    call.b = b
+    a.call = b.call = call
+    a.state = LegState.CONFIRMED
+    b.state = LegState.ANSWERED if b.unacked and not fields.flag("up") else LegState.CONFIRMED
+    call.state = CallState.UP if fields.flag("up") or a.accepted is None else CallState.ANSWERED
+    call.version = fields.integer("ver", 0, 2**53)
+    call.answer_wall = fields.seconds("answer")
+    # Durations are of the monotonic clock; over a restart only the wall clock has gone on.
+    call.answered_at = now - max(0.0, wall - call.answer_wall)
+    call.started_at = call.answered_at - min(fields.seconds("setup"), 86_400.0)
+    call.from_uri, call.to_uri, call.ruri = (fields.text(name) for name in ("from", "to", "ruri"))
+    call.status = fields.integer("status", 200, 299)
+    call.admitted_peers = fields.texts("peers", 8)
+    call.media_profile = None if fields.raw.get("profile") is None else fields.text("profile", 256)
+    call.media_set = fields.text("set", 256)
+    call.media_node = fields.text("node", 256)
+    call.has_media = fields.flag("media")
+    call.offer_from = {"": None, a.name: a, b.name: b}.get(fields.text("offer", 16))
+    variables = fields.raw.get("vars")
+    if not isinstance(variables, dict):
+        raise BadRecord("vars: no object")
+    call.variables = variables
+    call.flags = set(fields.texts("flags", 1024))
+    call.attempts = _attempts(fields.raw.get("tries"))
+    call.decided = call.saved = call.resumed = True
+    for leg in (a, b):
+        accepted = _list(fields.raw["a" if leg is a else "b"].get("accepted"), 3)
+        if accepted is not None:
+            cseq = accepted[2]
+            if type(cseq) is not int or not 0 <= cseq <= MAX_CSEQ:
+                raise BadRecord("accepted: no CSeq")
+            leg.accepted = Accepted(core, leg, _flow(core, accepted[0]), _octets_of(accepted[1], "accepted"), cseq)
+    if a.accepted is not None and not fields.flag("up"):
+        call.state = CallState.ANSWERED
+    core.start_lifetime(call, min(max(fields.seconds("expires") - wall, 1.0), 10 * 86_400.0), now)
+    return call
+
+
+def _leg(core: Core, fields: _Fields) -> Leg:
+    dialog = Dialog(
+        fields.text("cid", 1024),
+        fields.text("local"),
+        fields.text("ltag", 256),
+        fields.text("remote"),
+        fields.text("contact", 512),
+    )
+    dialog.remote_tag = fields.text("rtag", 1024)
+    dialog.local_cseq = fields.integer("lseq", 0, MAX_CSEQ - RESUME_CSEQ_MARGIN) + RESUME_CSEQ_MARGIN
+    dialog.remote_cseq = fields.integer("rseq", -1, 2**32)
+    dialog.remote_target = fields.text("target")
+    dialog.route_set = fields.texts("routes")
+    realm = fields.text("realm", 256)
+    if realm not in core.settings.realms:
+        raise BadRecord(f"realm {realm} is not configured")
+    flow = _flow(core, fields.raw.get("flow"))
+    leg = Leg(fields.text("name", 16), dialog, flow, realm, fields.text("peer", 256), fields.text("dir", 256))
+    leg.invite_cseq = fields.integer("iseq", 0, MAX_CSEQ)
+    leg.session_id = fields.integer("sid", 0, 2**63 - 1)
+    leg.sdp_version = fields.integer("sver", 0, 2**53)
+    leg.sdp_out = fields.octets("sdp")
+    _, _, leg.sdp_text = leg.sdp_out.partition(b"\r\no=")[2].decode("utf-8", "surrogateescape").partition("\r\n")
+    leg.unacked = fields.flag("unacked")
+    ack = _list(fields.raw.get("ack"), 2)
+    if ack is not None:
+        leg.ack = (_flow(core, ack[0]), _octets_of(ack[1], "ack"))
+    return leg
+
+
+def _flow(core: Core, raw: Any) -> Flow:  # Any: parsed JSON
+    parts = _list(raw, 5)
+    if parts is None or [type(part) for part in parts] != [int, str, str, int, int]:
+        raise BadRecord("flow: not one")
+    flow = Flow(*parts)
+    if not 0 <= flow.listener < len(core.settings.listeners) or not 0 < flow.port < 65536:
+        raise BadRecord("flow: no such listener or port")
+    return flow
+
+
+def _list(raw: Any, length: int) -> list[Any] | None:  # Any: parsed JSON
+    if raw is None:
+        return None
+    if not isinstance(raw, list) or len(raw) != length:
+        raise BadRecord("a list of the wrong length")
+    return raw
+
+
+def _attempts(raw: Any) -> list[Attempt]:  # Any: parsed JSON
+    if not isinstance(raw, list) or len(raw) > 256:
+        raise BadRecord("tries: no list, or too long")
+    attempts = []
+    for item in raw:
+        parts = _list(item, 5)
+        if parts is None or [type(part) for part in parts] != [str, str, str, int, int]:
+            raise BadRecord("tries: an element is none")
+        attempts.append(Attempt(*parts))
+    return attempts
+
+
+def _octets_of(raw: Any, name: str) -> bytes:  # Any: parsed JSON
+    if not isinstance(raw, str) or len(raw) > 65_536:
+        raise BadRecord(f"{name}: no octets, or too many")
+    try:
+        return raw.encode("latin-1")
+    except UnicodeEncodeError as error:
+        raise BadRecord(f"{name}: no octets") from error
+
+
+def _octets(value: Any) -> Any:  # Any: JSON values in, JSON values out
+    """Every string as its octets, written as Latin-1."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogateescape").decode("latin-1")
+    if isinstance(value, dict):
+        return {_octets(name): _octets(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_octets(item) for item in value]
+    return value
+
+
+def _text(value: Any) -> Any:  # Any: JSON values in, JSON values out
+    """The reverse of :func:`_octets`."""
+    if isinstance(value, str):
+        return _octets_of(value, "text").decode("utf-8", "surrogateescape")
+    if isinstance(value, dict):
+        return {_text(name): _text(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_text(item) for item in value]
+    return value
