@@ -15,7 +15,7 @@ from bench.figures import Figure, NotMeasuredError, Samples, table
 from bench.plan import Plan
 
 # Each has measure(plan) -> list[Samples]; the order of the report.
-FAMILIES = ("calls",)
+FAMILIES = ("calls", "relay", "control", "memory")
 OUT = Path(__file__).parent / "out"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from bench import sipp
-from bench.figures import NotMeasuredError, Samples
+from bench.figures import NotMeasuredError, Samples, SpoiledError
 from bench.machine import Cores
 from bench.own import Sbc
 from bench.peers.kamailio import Kamailio
@@ -83,12 +83,12 @@ def _offer(plan: Plan, job: Job, load: sipp.Offered, verified: set[Job], warm_s:
 
 
 def _cpu(plan: Plan, job: Job, samples: Samples, verified: set[Job]) -> None:
-    faults = []
+    faults: list[str] = []
     for rate in (RATE, *LOWER_RATES):
         load = sipp.Offered(rate, 6 if plan.quick else 12)
         outcome = _offer(plan, job, load, verified, 2.0)
         if outcome.generator_limited:
-            raise NotMeasuredError(f"the generator was the bottleneck ({outcome.generator_share:.0%} busy)")
+            raise SpoiledError(f"the generator was the bottleneck ({outcome.generator_share:.0%} busy)")
         if outcome.clean:
             samples.add(outcome.cpu_s_per_call * 1000, disturbance(outcome.foreign_share))
             if faults:
@@ -97,7 +97,7 @@ def _cpu(plan: Plan, job: Job, samples: Samples, verified: set[Job]) -> None:
             plan.say(f"{samples.name}: {outcome.cpu_s_per_call * 1000:.3f} ms ({parts})")
             return
         faults.append(f"{rate:.0f}/s: {outcome.fault()}")
-    raise NotMeasuredError(f"no clean run: {'; '.join(faults)}")
+    raise SpoiledError(f"no clean run: {'; '.join(faults)}")
 
 
 def _highest(plan: Plan, job: Job, samples: Samples, verified: set[Job]) -> None:
@@ -123,7 +123,7 @@ def _highest(plan: Plan, job: Job, samples: Samples, verified: set[Job]) -> None
         else:
             unclean = rate
             if unclean < LOWEST_RATE:
-                raise NotMeasuredError(f"not clean at {unclean:.0f}/s: {outcome.fault()}")
+                raise SpoiledError(f"not clean at {unclean:.0f}/s: {outcome.fault()}")
         if clean >= HIGHEST_RATE:
             raise NotMeasuredError(f"still clean at {clean:.0f}/s, where the search ends")
         if clean and unclean:

@@ -12,6 +12,10 @@ class NotMeasuredError(Exception):
     """A figure that cannot be taken here and now; the text says why and is printed instead of a number."""
 
 
+class SpoiledError(NotMeasuredError):
+    """The measurement failed in a way that another try may cure: a disturbed machine, a generator that fell behind."""
+
+
 @dataclass(slots=True)
 class Samples:
     """Every value taken for one figure, and what has to be said about them."""
@@ -33,7 +37,7 @@ class Samples:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One line of the report. ``value`` is the median of ``runs`` values, ``spread`` the greatest minus the smallest."""
+    """One line of the report: ``value`` is the median of ``runs`` values, ``spread`` the greatest minus the least."""
 
     name: str
     value: float | None

@@ -24,7 +24,7 @@ class Cores:
 
 
 def pick_cores() -> Cores:
-    """The first two processors that we may use; NotMeasuredError with only one: the generator would steal from the system."""
+    """The first two processors that we may use; NotMeasuredError when there is but one to share."""
     available = sorted(os.sched_getaffinity(0))
     if len(available) < 2:
         raise NotMeasuredError("two processors are needed, one for the system and one for the load generator")

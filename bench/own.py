@@ -90,7 +90,7 @@ class Sbc:
             )
         )
         environment = {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-        command = [sys.executable, "-m", "sbc", "run", "-c", config]
+        command: list[str | Path] = [sys.executable, "-m", "sbc", "run", "-c", config]
         process = Process("sbc", command, self._cores.system, self._directory, environment)
         self._process = self._stack.enter_context(process)
         try:

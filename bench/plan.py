@@ -9,11 +9,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.figures import NotMeasuredError, Samples, selected
+from bench.figures import NotMeasuredError, Samples, SpoiledError, selected
 from bench.machine import Cores
 
 # A core that others used for more than this share of the time spoils a CPU figure enough to be said.
 DISTURBED = 0.05
+# How often a spoiled measurement is tried in all.
+TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +50,19 @@ def attempt(plan: Plan, samples: Sequence[Samples], measure: Callable[[], None])
     if all(sample.reason for sample in samples):
         return
     names = ", ".join(sample.name for sample in samples)
-    try:
-        measure()
-    except NotMeasuredError as error:
-        for sample in samples:
-            sample.reason = sample.reason or str(error)
-        plan.say(f"{names}: {error}")
-    else:
-        plan.say("; ".join(f"{s.name} {s.values[-1]:.4g} {s.unit}" for s in samples if s.values))
+    for left in reversed(range(TRIES)):
+        try:
+            measure()
+        except NotMeasuredError as error:
+            again = left and isinstance(error, SpoiledError)
+            plan.say(f"{names}: {error}{' (again)' if again else ''}")
+            if again:
+                continue
+            for sample in samples:
+                sample.reason = sample.reason or str(error)
+        else:
+            plan.say("; ".join(f"{s.name} {s.values[-1]:.4g} {s.unit}" for s in samples if s.values))
+        return
 
 
 def disturbance(foreign_share: float) -> str:

@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from bench.figures import NotMeasuredError
@@ -224,7 +225,7 @@ def _rows(path: Path, *, required: bool = True) -> list[dict[str, str]]:
 def _finished(rows: list[dict[str, str]], wall_s: float) -> float:
     """Calls that the caller had finished by ``wall_s``, interpolated between two rows."""
     points = [(float(row["CurrentTime"].split()[-1]), float(row["SuccessfulCall(C)"])) for row in rows]
-    for (earlier, before), (later, after) in zip(points, points[1:], strict=False):
+    for (earlier, before), (later, after) in pairwise(points):
         if earlier <= wall_s <= later and later > earlier:
             return before + (after - before) * (wall_s - earlier) / (later - earlier)
     return points[0][1] if wall_s < points[0][0] else points[-1][1]

@@ -69,7 +69,19 @@ class Kamailio:
             **values,
         )
         # -b: the receive buffer that it may ask for; -DD: stay in the foreground, with children
-        command = [program, "-DD", "-E", "-f", config, "-m", "512", "-M", "16", "-b", str(4 * 1024 * 1024)]
+        command: list[str | Path] = [
+            program,
+            "-DD",
+            "-E",
+            "-f",
+            config,
+            "-m",
+            "512",
+            "-M",
+            "16",
+            "-b",
+            str(4 * 1024 * 1024),
+        ]
         command += ["-Y", self._directory, "-P", self._directory / "kamailio.pid"]
         process = self._stack.enter_context(Process("kamailio", command, self._cores.system, self._directory))
         self._parts.append(process)

@@ -7,7 +7,7 @@ import itertools
 import socket
 import time
 from pathlib import Path
-from typing import Union
+from typing import Union, cast
 
 from bench.figures import NotMeasuredError
 from bench.machine import require_program
@@ -17,7 +17,7 @@ ADDRESS = "127.0.2.10"
 CONTROL = ("127.0.2.10", 2223)
 THREADS = 1
 
-Value = Union[str, int, list["Value"], dict[str, "Value"]]
+Value = Union[str, int, list["Value"], dict[str, "Value"]]  # noqa: UP007 - a string cannot be joined with |
 
 
 def start(core: int, directory: Path) -> Process:
@@ -127,8 +127,7 @@ class Client(asyncio.DatagramProtocol):
         return client
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._transport = transport
+        self._transport = cast(asyncio.DatagramTransport, transport)  # what create_datagram_endpoint gives
 
     def datagram_received(self, data: bytes, addr: object) -> None:
         future = self._waiting.pop(data.partition(b" ")[0], None)
@@ -139,7 +138,8 @@ class Client(asyncio.DatagramProtocol):
         """The reply; NotMeasuredError when it is an error or does not come within 5 s."""
         assert self._transport is not None
         cookie, data = _request(command)
-        future = self._waiting[cookie] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[dict[str, Value]] = asyncio.get_running_loop().create_future()
+        self._waiting[cookie] = future
         self._transport.sendto(data)
         try:
             reply = await asyncio.wait_for(future, 5)

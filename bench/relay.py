@@ -1,0 +1,110 @@
+"""Media: CPU per relayed packet at 500 and 2,000 calls, and the highest rate with under 0.1 % loss."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+from bench import rtp_load
+from bench.figures import NotMeasuredError, Samples, SpoiledError
+from bench.plan import Plan, attempt, disturbance, working_directory
+from bench.relays import RELAYS, Address, in_flight
+
+CALLS = (500, 2000)
+PPS = 50.0
+LOSS = 0.001
+# Rates are raised by sending more often on this many calls: the relay's work per packet stays the same.
+RATE_CALLS = 500
+FIRST_PPS, HIGHEST_PPS, LOWEST_PPS = 60_000.0, 600_000.0, 1_000.0
+RESOLUTION = 0.04
+# rtpengine settles on a stream's source only after three seconds; both relays get the same time.
+WARM_S = 4.0
+
+SRTP_REASONS = {
+    "relay": "SRTP is not built yet",
+    "rtpengine": "the generator does not speak SRTP yet",
+}
+
+
+def measure(plan: Plan) -> list[Samples]:
+    """All wanted figures of this family; the relays take turns within each run."""
+    cpu = {(who, calls): Samples(f"{who}.rtp.cpu_us.{calls}", "us/packet") for calls in CALLS for who in RELAYS}
+    highest = {who: Samples(f"{who}.rtp.max_pps", "packets/s") for who in RELAYS}
+    for _ in range(plan.runs):
+        for (who, calls), samples in cpu.items():
+            if plan.wants(samples.name):
+                attempt(plan, [samples], partial(_cpu, plan, who, samples, calls))
+        for who, samples in highest.items():
+            if plan.wants(samples.name):
+                attempt(plan, [samples], partial(_highest, plan, who, samples))
+    srtp = [Samples(f"{who}.srtp.cpu_us.500", "us/packet", reason=reason) for who, reason in SRTP_REASONS.items()]
+    return [samples for samples in (*cpu.values(), *highest.values(), *srtp) if plan.wants(samples.name)]
+
+
+def _relay(plan: Plan, who: str, calls: int, pps: float, steady_s: float) -> rtp_load.Relayed:
+    """One load on a relay that was just started: an overload before must not show."""
+
+    async def open_all(number: int) -> None:
+        sides = (rtp_load.CALLER, rtp_load.side_port(number)), (rtp_load.CALLEE, rtp_load.side_port(number))
+        opened[number] = await relay.open_call(number, *sides)
+
+    async def set_up() -> None:
+        await relay.connect()
+        try:
+            await in_flight(open_all, calls, 50)
+        finally:
+            relay.disconnect()
+
+    opened: dict[int, tuple[Address, Address]] = {}
+    with working_directory() as directory:
+        relay = RELAYS[who](plan.cores.system, directory)
+        with relay.process:
+            asyncio.run(set_up())
+            paths = [opened[number] for number in range(calls)]
+            outcome = rtp_load.relay(paths, pps, steady_s, relay.process.cpu_s, plan.cores, warm_s=WARM_S)
+            relay.process.require()
+            return outcome
+
+
+def _cpu(plan: Plan, who: str, samples: Samples, calls: int) -> None:
+    outcome = _relay(plan, who, calls, PPS, 3 if plan.quick else 8)
+    disturbed = f"; {note}" if (note := disturbance(outcome.foreign_share)) else ""
+    if fault := outcome.generator_fault():
+        raise SpoiledError(fault + disturbed)
+    if outcome.misrouted:
+        raise NotMeasuredError(f"{outcome.misrouted} packets came from a wrong port or changed")
+    if outcome.loss > LOSS:
+        raise SpoiledError(f"{outcome.loss:.2%} of {outcome.wanted_pps:,.0f} packets/s were lost{disturbed}")
+    samples.add(outcome.cpu_us_per_packet, disturbance(outcome.foreign_share))
+    plan.say(
+        f"{samples.name}: {outcome.cpu_us_per_packet:.2f} us (relay {outcome.relay_share:.0%}, generator"
+        f" {outcome.generator_share:.0%}, delay p50 {outcome.delay_p50_us:.0f} us, p99 {outcome.delay_p99_us:.0f} us)"
+    )
+
+
+def _highest(plan: Plan, who: str, samples: Samples) -> None:
+    """Bracket the highest rate with at most LOSS, then halve the bracket down to RESOLUTION of it."""
+    resolution = 2 * RESOLUTION if plan.quick else RESOLUTION
+    rate, growth = (max(samples.values), 1.1) if samples.values else (FIRST_PPS, 1.5)
+    good, bad = 0.0, 0.0
+    while not bad or bad - good > resolution * bad:
+        outcome = _relay(plan, who, RATE_CALLS, rate / (2 * RATE_CALLS), 3 if plan.quick else 5)
+        plan.say(
+            f"{samples.name}: {rate:,.0f}/s, {outcome.loss:.3%} lost (relay {outcome.relay_share:.0%},"
+            f" generator {outcome.generator_share:.0%})"
+        )
+        lossless = outcome.loss <= LOSS and not outcome.misrouted
+        # with loss it matters whose fault it was; without loss only whether the rate was really sent
+        if outcome.generator_fault() and (not lossless or outcome.sent_pps < 0.99 * rate):
+            raise NotMeasuredError(
+                f"{outcome.generator_fault()} at {rate:,.0f}/s, the relay {outcome.relay_share:.0%};"
+                f" {good:,.0f}/s passed without loss"
+            )
+        if lossless:
+            good = rate
+        else:
+            bad = rate
+        if good >= HIGHEST_PPS or (bad and bad < LOWEST_PPS):
+            raise NotMeasuredError(f"no limit between {LOWEST_PPS:,.0f} and {HIGHEST_PPS:,.0f}/s")
+        rate = (good + bad) / 2 if good and bad else min(good * growth, HIGHEST_PPS) if good else bad / growth
+    samples.add(good)

@@ -1,0 +1,182 @@
+"""The relays under test behind one interface: the SBC's media worker and rtpengine, each driven by its own protocol."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import re
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Protocol
+
+import zmq
+import zmq.asyncio
+
+from bench.figures import NotMeasuredError
+from bench.own import ROOT
+from bench.peers import rtpengine
+from bench.processes import Process, wait_until
+from media import protocol
+
+Address = tuple[str, int]
+
+NEAR, FAR = "127.0.2.11", "127.0.2.12"
+
+
+class Relay(Protocol):
+    """A relay process and how to set up calls on it. Usable inside one event loop after ``connect``."""
+
+    process: Process
+
+    async def connect(self) -> None: ...
+    def disconnect(self) -> None: ...
+
+    async def open_call(self, number: int, caller: Address, callee: Address) -> tuple[Address, Address]:
+        """Anchor the media of a call; returns the relay's addresses that face the caller and the callee."""
+        ...
+
+    async def close_call(self, number: int) -> None: ...
+
+
+class OwnRelay:
+    """The SBC's media worker: offer (which engages), answer, delete over ZeroMQ."""
+
+    def __init__(self, core: int, directory: Path) -> None:
+        self._path = directory / "media.sock"
+        self._endpoint = f"ipc://{self._path}"
+        self._ids = itertools.count(1)
+        self._waiting: dict[bytes, asyncio.Future[protocol.Reply]] = {}
+        self._socket: zmq.asyncio.Socket | None = None
+        self._reader: asyncio.Task[None] | None = None
+        environment = {"PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-m", "bench.media_node", self._endpoint, NEAR, FAR]
+        self.process = Process("media", command, core, directory, environment)
+        try:
+            wait_until(self._path.exists, self.process, "its control socket")
+        except BaseException:
+            self.process.stop()
+            raise
+
+    async def connect(self) -> None:
+        self._socket = zmq.asyncio.Context.instance().socket(zmq.DEALER)
+        self._socket.set_hwm(0)
+        self._socket.linger = 0
+        self._socket.connect(self._endpoint)
+        self._reader = asyncio.create_task(self._read(self._socket))
+
+    def disconnect(self) -> None:
+        if self._reader is not None:
+            self._reader.cancel()
+        if self._socket is not None:
+            self._socket.close()
+
+    async def _read(self, socket: zmq.asyncio.Socket) -> None:
+        while True:
+            _, number, body = await socket.recv_multipart()
+            future = self._waiting.pop(number, None)
+            if future is not None and not future.done():
+                future.set_result(protocol.decode_reply(body))
+
+    async def _ask(self, request: protocol.Request) -> protocol.Reply:
+        assert self._socket is not None
+        number = next(self._ids).to_bytes(8, "big")
+        future: asyncio.Future[protocol.Reply] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = future
+        await self._socket.send_multipart([protocol.VERSION, number, protocol.encode(request)])
+        try:
+            reply = await asyncio.wait_for(future, 5)
+        except TimeoutError:
+            raise NotMeasuredError(f"the media worker did not answer {request}: {self.process.tail()}") from None
+        if not reply.ok:
+            raise NotMeasuredError(f"the media worker refused: {reply.code} {reply.reason}")
+        return reply
+
+    async def open_call(self, number: int, caller: Address, callee: Address) -> tuple[Address, Address]:
+        session = f"bench-{number}"
+        offered = [protocol.Stream(*caller)]
+        to_callee = await self._ask(protocol.Offer(session, "a", "b1", "near", "far", offered))
+        to_caller = await self._ask(protocol.Answer(session, "b1", "a", [protocol.Stream(*callee)]))
+        near, far = to_caller.endpoints[0], to_callee.endpoints[0]
+        return (near.address, near.port), (far.address, far.port)
+
+    async def close_call(self, number: int) -> None:
+        await self._ask(protocol.Delete(f"bench-{number}"))
+
+
+class RtpengineRelay:
+    """rtpengine: offer, answer, delete over ng."""
+
+    def __init__(self, core: int, directory: Path) -> None:
+        self.process = rtpengine.start(core, directory)
+        self._client: rtpengine.Client | None = None
+
+    async def connect(self) -> None:
+        self._client = await rtpengine.Client.connect()
+
+    def disconnect(self) -> None:
+        if self._client is not None:
+            self._client.close()
+
+    async def open_call(self, number: int, caller: Address, callee: Address) -> tuple[Address, Address]:
+        to_callee = await self._media("offer", number, caller)
+        to_caller = await self._media("answer", number, callee)
+        return to_caller, to_callee
+
+    async def _media(self, command: str, number: int, side: Address) -> Address:
+        assert self._client is not None
+        request: dict[str, rtpengine.Value] = {
+            "command": command,
+            "call-id": f"bench-{number}",
+            "from-tag": "a",
+            "ICE": "remove",
+            "replace": ["origin", "session-connection"],
+            "sdp": description(side),
+        }
+        if command == "answer":
+            request["to-tag"] = "b"
+        reply = await self._client.ask(request)
+        return media_address(str(reply["sdp"]))
+
+    async def close_call(self, number: int) -> None:
+        assert self._client is not None
+        await self._client.ask({"command": "delete", "call-id": f"bench-{number}", "from-tag": "a", "delete-delay": 0})
+
+
+def description(side: Address) -> str:
+    """SDP of one G.711 audio stream."""
+    host, port = side
+    lines = ("v=0", f"o=bench 1 1 IN IP4 {host}", "s=-", f"c=IN IP4 {host}", "t=0 0")
+    audio = (f"m=audio {port} RTP/AVP 8", "a=rtpmap:8 PCMA/8000", "a=ptime:20", "a=sendrecv")
+    return "\r\n".join((*lines, *audio, ""))
+
+
+def media_address(sdp: str) -> Address:
+    """The c= address and the port of the first m= line; NotMeasuredError where there is none."""
+    address = re.search(r"^c=IN IP4 (\S+)", sdp, re.M)
+    port = re.search(r"^m=audio (\d+)", sdp, re.M)
+    if address is None or port is None:
+        raise NotMeasuredError(f"no media address in {sdp!r}")
+    return address[1], int(port[1])
+
+
+RELAYS: dict[str, Callable[[int, Path], Relay]] = {"relay": OwnRelay, "rtpengine": RtpengineRelay}
+
+
+async def in_flight(work: Callable[[int], Awaitable[None]], count: int, limit: int) -> None:
+    """``work(0)`` to ``work(count - 1)``, at most ``limit`` at a time; the first error ends it."""
+    numbers = iter(range(count))
+
+    async def one_after_another() -> None:
+        for number in numbers:
+            await work(number)
+
+    tasks = [asyncio.create_task(one_after_another()) for _ in range(min(limit, count))]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError, NotMeasuredError):
+            await asyncio.gather(*tasks, return_exceptions=True)
