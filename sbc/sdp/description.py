@@ -10,21 +10,19 @@ from typing import Final
 
 from media.protocol import Direction
 from sbc.errors import SdpError
-from sbc.sdp.address import ip_literal, is_host_name
+from sbc.sdp.address import holds_address, ip_literal, is_host_name
 
 MAX_BYTES = 65_536
 MAX_STREAMS = 16
 MAX_LINES = 160  # per section; Chrome's largest real m= section has 119 attributes
-MAX_ATTRIBUTES = 128
 MAX_KEYS = 16  # a=crypto lines per m= section (RFC 4568 leaves it open)
 
-# Whose a line is, decided once while parsing; sbc.sdp.rewrite acts on it.
+# Whose a line is, decided once while parsing.
 KEEP: Final = 0  # says nothing about addresses: passes octet for octet
 OWNED: Final = 1  # written anew by whoever anchors the media: c=, o=, a=rtcp, a=rtcp-mux
 PERSONAL: Final = 2  # about the user or the product: i=, u=, e=, p=, s=, a=tool
 TRANSPORT: Final = 3  # keys, candidates, bundles: true only between the two sockets that negotiated them
-UNKNOWN: Final = 4  # passes unless it holds an address
-DISCARD: Final = 5  # k= (RFC 8866 §5.12: obsolete, a key in clear), unknown types, values out of range
+DISCARD: Final = 4  # k= (RFC 8866 §5.12: obsolete, a key in clear), unknown types, values out of range, leaks
 
 _LINE_OWNERS: Final[dict[str, int]] = {
     "b=": KEEP,
@@ -41,7 +39,7 @@ _LINE_OWNERS: Final[dict[str, int]] = {
 
 # RFC 8866, 3388, 4574, 4585, 4796, 5939, 3362: attributes that cannot name a host
 _HARMLESS: Final = """
-    fmtp maxptime ptime framerate quality lang sdplang charset orient type mid rtcp-fb rtcp-rsize rtcp-xr extmap
+    fmtp framerate quality lang sdplang charset orient type mid rtcp-fb rtcp-rsize rtcp-xr extmap
     extmap-allow-mixed label content imageattr rid simulcast silenceSupp ssrc-group msid-semantic floorctrl confid
     userid floorid connection sctpmap sctp-port max-message-size T38FaxVersion T38MaxBitRate T38FaxFillBitRemoval
     T38FaxTranscodingMMR T38FaxTranscodingJBIG T38FaxRateManagement T38FaxMaxBuffer T38FaxMaxDatagram T38FaxMaxIFP
@@ -49,13 +47,14 @@ _HARMLESS: Final = """
 # RFC 8445, 8839, 4568, 8122, 4572, 4567, 6189, 9143, 4975, 4570, and the relay marker of rtpproxy and its kin
 _BETWEEN_SOCKETS: Final = """
     candidate remote-candidates end-of-candidates ice-ufrag ice-pwd ice-lite ice-options ice-mismatch ice-pacing ice2
-    fingerprint setup tls-id dtls-id identity crypto 3ge2ae key-mgmt zrtp-hash bundle-only group nortpproxy alt path
+    fingerprint setup tls-id dtls-id identity 3ge2ae key-mgmt zrtp-hash bundle-only group nortpproxy alt path
     source-filter"""
+_LOOK: Final = 9  # not an owner: the value matters, :func:`_attribute` decides
 # Attribute names are compared as sent (RFC 8866 §6 gives them in lower case); directions in any case.
 _ATTRIBUTE_OWNERS: Final[dict[str, int]] = {
     **dict.fromkeys(_HARMLESS.split(), KEEP),
     **dict.fromkeys(_BETWEEN_SOCKETS.split(), TRANSPORT),
-    **dict.fromkeys(("rtcp", "rtcp-mux", "rtcp-mux-only"), OWNED),
+    **dict.fromkeys(("rtpmap", "rtcp", "rtcp-mux", "rtcp-mux-only", "ptime", "maxptime", "crypto"), _LOOK),
     "tool": PERSONAL,
 }
 _DIRECTIONS: Final[dict[str, Direction]] = {
@@ -79,7 +78,7 @@ _TOKEN: Final = frozenset("!#$%&'*+-.0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ^_`abcd
 
 
 class MediaDescription:
-    """One m= section. ``lines`` starts with its m= line, ``owners`` runs beside it.
+    """One m= section. ``lines`` starts with its m= line; ``passing`` are those that any other leg may get as they are.
 
     ``address`` is '' when only the session's c= applies. ``direction`` is None when the section does not say.
     ``rtcp_port`` is 0 without a=rtcp.
@@ -90,10 +89,11 @@ class MediaDescription:
         "clock_rate_hz",
         "direction",
         "formats",
+        "is_rtp",
         "keys",
         "kind",
         "lines",
-        "owners",
+        "passing",
         "port",
         "protocol",
         "rtcp_mux",
@@ -114,9 +114,10 @@ class MediaDescription:
         self.kind = kind
         self.port = _port(port.partition("/")[0])
         self.protocol = protocol.upper()
+        self.is_rtp = "RTP/" in self.protocol  # every RTP profile: AVP, AVPF, SAVP, SAVPF, also over DTLS
         self.formats = formats
         # RFC 3551 §6: a payload type has seven bits
-        if "RTP/" in self.protocol and not _PAYLOAD_TYPES.issuperset(formats):
+        if self.is_rtp and not _PAYLOAD_TYPES.issuperset(formats):
             raise SdpError("m= line with a payload type outside 0-127")
         self.address = ""
         self.direction: Direction | None = None
@@ -125,12 +126,7 @@ class MediaDescription:
         self.clock_rate_hz = _STATIC_CLOCKS_HZ.get(formats[0], 8000)
         self.keys = 0
         self.lines = [line]
-        self.owners = [OWNED]
-
-    @property
-    def is_rtp(self) -> bool:
-        """True for every RTP profile: AVP, AVPF, SAVP, SAVPF, also over DTLS."""
-        return "RTP/" in self.protocol
+        self.passing: list[str] = []
 
     @property
     def secure(self) -> bool:
@@ -139,16 +135,16 @@ class MediaDescription:
 
 
 class SessionDescription:
-    """A parsed description: ``lines`` and ``owners`` of the session level, then ``streams``.
+    """A parsed description: ``lines`` and ``passing`` of the session level as of a section, then ``streams``.
 
     ``address`` is the session's c=, '' without one; ``origin`` the six fields of o= as sent.
     """
 
-    __slots__ = ("address", "direction", "lines", "origin", "owners", "streams")
+    __slots__ = ("address", "direction", "lines", "origin", "passing", "streams")
 
     def __init__(self) -> None:
         self.lines: list[str] = []
-        self.owners: list[int] = []
+        self.passing: list[str] = []
         self.address = ""
         self.direction: Direction = "sendrecv"
         self.origin: tuple[str, str, str, str, str, str] = ("", "", "", "", "", "")
@@ -159,56 +155,29 @@ class SessionDescription:
         """Read a description; raises SdpError when it breaks the grammar or a limit of this module."""
         sdp = SessionDescription()
         media: MediaDescription | None = None
-        lines, owners = sdp.lines, sdp.owners
+        section, passing = sdp.lines, sdp.passing
+        owner_of = _ATTRIBUTE_OWNERS.get
         for line in _lines_of(data):
             kind = line[:2]
             if kind == "a=":
                 name, _, value = line[2:].partition(":")
-                owner = _ATTRIBUTE_OWNERS.get(name)
-                if owner is None:
+                owner = owner_of(name, _LOOK)
+                if owner == _LOOK:
                     owner = _attribute(sdp, media, name, value)
-                elif owner == OWNED:
-                    if media is not None:
-                        _rtcp(media, name, value)
-                elif (name == "ptime" or name == "maxptime") and not _sane_time(value):
-                    owner = DISCARD
-                elif name == "crypto" and media is not None:
-                    media.keys += 1
-                    if media.keys > MAX_KEYS:
-                        raise SdpError(f"more than {MAX_KEYS} a=crypto lines in one m= section")
             elif kind == "m=":
-                if len(sdp.streams) == MAX_STREAMS:
-                    raise SdpError(f"more than {MAX_STREAMS} m= lines")
+                if len(section) > MAX_LINES or len(sdp.streams) == MAX_STREAMS:
+                    raise SdpError(f"more than {MAX_LINES} lines in a section, or than {MAX_STREAMS} m= lines")
                 media = MediaDescription(line)
                 sdp.streams.append(media)
-                lines, owners = media.lines, media.owners
+                section, passing = media.lines, media.passing
                 continue
-            elif kind == "c=":
-                address = _connection(line)
-                owner = OWNED
-                if media is None:
-                    sdp.address = sdp.address or address
-                else:
-                    media.address = media.address or address
-            elif kind == "o=":
-                if media is not None or sdp.origin[0]:
-                    raise SdpError("a second o= line")
-                sdp.origin = _origin(line)
-                owner = OWNED
-            elif kind == "v=":
-                if lines or media is not None or line != "v=0":
-                    raise SdpError("not one session description of version 0")
-                owner = OWNED
             else:
-                owner = _LINE_OWNERS.get(kind, DISCARD)
-                if kind[1:] != "=" or not "a" <= kind[0] <= "z":
-                    raise SdpError("a line that is not type=value")
-            if not lines and kind != "v=":
-                raise SdpError("does not begin with v=0")
-            lines.append(line)
-            owners.append(owner)
-            if len(lines) > MAX_LINES:
-                raise SdpError(f"more than {MAX_LINES} lines in one section")
+                owner = _session_line(sdp, media, kind, line)
+            section.append(line)
+            if owner == KEEP:
+                passing.append(line)
+        if len(section) > MAX_LINES:
+            raise SdpError(f"more than {MAX_LINES} lines in a section")
         if not sdp.origin[0]:
             raise SdpError("no o= line")
         return sdp
@@ -230,6 +199,13 @@ class SessionDescription:
         return media.direction or self.direction
 
 
+def concerns_user(line: str) -> bool:
+    """True for a line about the user or the product, or one with a key in clear: it never crosses."""
+    if line[:2] == "a=":
+        return _ATTRIBUTE_OWNERS.get(line[2:].partition(":")[0]) == PERSONAL
+    return line[:2] != "m=" and _LINE_OWNERS.get(line[:2], OWNED) in (PERSONAL, DISCARD)
+
+
 def _lines_of(data: bytes) -> list[str]:
     """Lines without their ends; CRLF and LF both end a line, a CR or NUL anywhere else is an attempt to hide one."""
     if len(data) > MAX_BYTES:
@@ -242,13 +218,41 @@ def _lines_of(data: bytes) -> list[str]:
         lines.pop()
     if not lines:
         raise SdpError("empty")
+    if lines[0] != "v=0":
+        raise SdpError("does not begin with v=0")
     if len(lines) > MAX_LINES * (MAX_STREAMS + 1):
         raise SdpError("too many lines")
     return lines
 
 
+def _session_line(sdp: SessionDescription, media: MediaDescription | None, kind: str, line: str) -> int:
+    """Whose a line is that is neither a= nor m=; c= and o= are read."""
+    if kind == "c=":
+        address = _connection(line)
+        if media is None:
+            sdp.address = sdp.address or address
+        else:
+            media.address = media.address or address
+        return OWNED
+    if kind == "o=":
+        if media is not None or sdp.origin[0]:
+            raise SdpError("a second o= line")
+        sdp.origin = _origin(line)
+        return OWNED
+    if kind == "v=":
+        if sdp.lines or line != "v=0":
+            raise SdpError("a second v= line")
+        return OWNED
+    owner = _LINE_OWNERS.get(kind)
+    if owner is None:
+        if kind[1:] != "=" or not "a" <= kind[0] <= "z":
+            raise SdpError("a line that is not type=value")
+        return DISCARD
+    return owner
+
+
 def _attribute(sdp: SessionDescription, media: MediaDescription | None, name: str, value: str) -> int:
-    """Whose an attribute is that the table does not settle: rtpmap, directions, and those that we do not know."""
+    """Whose an attribute is that its name does not settle; what a relay needs of it is noted."""
     if name == "rtpmap":
         if media is not None and media.is_rtp:
             payload_type, _, encoding = value.partition(" ")
@@ -260,13 +264,25 @@ def _attribute(sdp: SessionDescription, media: MediaDescription | None, name: st
                     media.clock_rate_hz = int(clock)
         return KEEP
     direction = _DIRECTIONS.get(name) or _DIRECTIONS.get(name.lower())
-    if direction is None or value:
-        return UNKNOWN
-    if media is None:
-        sdp.direction = direction
-    else:
-        media.direction = direction
-    return KEEP
+    if direction is not None and not value:
+        if media is None:
+            sdp.direction = direction
+        else:
+            media.direction = direction
+        return KEEP
+    if name == "ptime" or name == "maxptime":
+        return KEEP if _sane_time(value) else DISCARD
+    if name == "rtcp" or name == "rtcp-mux" or name == "rtcp-mux-only":
+        if media is not None:
+            _rtcp(media, name, value)
+        return OWNED
+    if name == "crypto":
+        if media is not None:
+            media.keys += 1
+            if media.keys > MAX_KEYS:
+                raise SdpError(f"more than {MAX_KEYS} a=crypto lines in one m= section")
+        return TRANSPORT
+    return DISCARD if holds_address(value) else KEEP
 
 
 def _rtcp(media: MediaDescription, name: str, value: str) -> None:

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from media.protocol import Endpoint, Stream
 from sbc.errors import Fault, SdpError
-from sbc.sdp.address import NULL_ADDRESSES, connection_data, holds_address, ip_literal
-from sbc.sdp.description import DISCARD, KEEP, PERSONAL, UNKNOWN, MediaDescription, SessionDescription
+from sbc.sdp.address import NULL_ADDRESSES, connection_data, ip_literal
+from sbc.sdp.description import MediaDescription, SessionDescription, concerns_user
 
 
 class EndpointMismatch(SdpError):
@@ -72,11 +72,8 @@ def rewrite(sdp: SessionDescription, endpoints: Sequence[Endpoint], *, origin: O
 def relabel(sdp: SessionDescription, *, origin: Origin, address: str) -> bytes:
     """The description for direct media: the peers' own addresses, keys and candidates stay, o= and s= are ours."""
     out = ["s=-"]
-    sections: list[SessionDescription | MediaDescription] = [sdp, *sdp.streams]
-    for section in sections:
-        for line, owner in zip(section.lines, section.owners, strict=True):
-            if owner not in (PERSONAL, DISCARD) and line[:2] not in ("v=", "o="):
-                out.append(line)
+    for lines in (sdp.lines, *(media.lines for media in sdp.streams)):
+        out += [line for line in lines if line[:2] not in ("v=", "o=") and not concerns_user(line)]
     out.append("")
     return assemble(origin, address, "\r\n".join(out))
 
@@ -93,7 +90,7 @@ def anchored(sdp: SessionDescription, endpoints: Sequence[Endpoint], address: st
     if len(endpoints) != len(streams):
         raise EndpointMismatch(f"{len(endpoints)} endpoints for {len(streams)} streams")
     names = _names(sdp)
-    passing = _passing(sdp.lines, sdp.owners, names)
+    passing = _without(sdp.passing, names)
     out = ["s=-", "c=" + connection_data(address), *passing]
     if not any(line.startswith("t=") for line in passing):
         out.insert(2, "t=0 0")  # RFC 8866 §5.9: mandatory; some phones forget it
@@ -106,7 +103,7 @@ def anchored(sdp: SessionDescription, endpoints: Sequence[Endpoint], address: st
                 out.append("c=" + connection_data("::" if ":" in address else "0.0.0.0"))
             elif endpoint.address != address:
                 out.append("c=" + connection_data(endpoint.address))
-        out += _passing(media.lines, media.owners, names)
+        out += _without(media.passing, names)
         if port:
             rtcp_port = endpoint.rtcp_port
             if rtcp_port == port:
@@ -117,21 +114,18 @@ def anchored(sdp: SessionDescription, endpoints: Sequence[Endpoint], address: st
     return "\r\n".join(out)
 
 
-def _passing(lines: list[str], owners: list[int], names: list[str]) -> list[str]:
-    """The lines of a section that go to the other side as they are: none of them holds one of ``names``."""
-    kept = [
-        line
-        for line, owner in zip(lines, owners, strict=True)
-        if owner == KEEP or (owner == UNKNOWN and not holds_address(line))
-    ]
-    text = "\n".join(kept)
+def _without(lines: list[str], names: list[str]) -> list[str]:
+    """The lines that hold none of ``names``: usually all of them."""
+    text = "\n".join(lines)
     for name in names:
         if name in text:
-            return [line for line in kept if not any(name in line for name in names)]
-    return kept
+            return [line for line in lines if not any(name in line for name in names)]
+    return lines
 
 
 def _names(sdp: SessionDescription) -> list[str]:
     """Every address and host name that the description calls its own; bare labels and null addresses tell nothing."""
-    found = {sdp.address, sdp.origin[5], *(media.address for media in sdp.streams)}
+    found = {sdp.address, sdp.origin[5]}
+    for media in sdp.streams:
+        found.add(media.address)
     return [name for name in found if ("." in name or ":" in name) and name not in NULL_ADDRESSES]
