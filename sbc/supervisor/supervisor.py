@@ -24,6 +24,8 @@ from sbc.telemetry.counters import WORD_PID, Counter, Kind
 LOOK_S = 0.5  # how often beats are looked at
 LOOK_STARTING_S = 0.01  # while a child is starting
 OOM_SCORE = -900
+# The node serves calls once these do; the control worker has a database library to load, and CDRs wait for it.
+SERVING = (Group.STORE, Group.MEDIA, Group.SIP)
 EXIT_BOOT_FAILED = 1
 EXIT_CRASHED = 70  # EX_SOFTWARE
 
@@ -165,7 +167,7 @@ class Supervisor:
         if self._shutdown is not None:
             alive = frozenset(m.group for m in self.members if m.child.state is not State.STOPPED)
             self._tell(self._shutdown.step(now, alive), now)
-        elif not self._booted and all(m.child.state is State.READY for m in self.members):
+        elif not self._booted and all(m.child.state is State.READY for m in self.members if m.group in SERVING):
             self._booted = True
             self._serving()
 

@@ -85,6 +85,7 @@ timers: {{ drain_timeout_s: 3 }}
     def up(self, **environment: str) -> None:
         self.start(**environment)
         self.said("serving")
+        self.said("fake control")
 
     def pids(self) -> dict[str, int]:
         """Process name to pid of the children, by their titles."""
