@@ -25,7 +25,7 @@ def decode_request(data: bytes) -> protocol.Request:
     raw = orjson.loads(data)
     if not isinstance(raw, dict):
         raise ValueError("a request is a JSON object")
-    kind = protocol.REQUESTS.get(raw.pop("do", None))
+    kind = protocol.REQUESTS.get(str(raw.pop("do", "")))
     if kind is None:
         raise ValueError("'do' names no request")
     try:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import ipaddress
 from dataclasses import dataclass
+from functools import lru_cache
 
 from media.config import RealmInterface
 from media.protocol import Stream
@@ -29,12 +31,16 @@ class Description:
     rtp: bytes
     rtcp: bytes
     signalling: bytes
-    behind_nat: bool
-    mux: bool
-    secure: bool
+    flags: int  # of RuleFlag: BEHIND_NAT, SECURE, MUX_WANTED
     clock_rate_hz: int
 
 
+_DESCRIBED_FLAGS = int(RuleFlag.BEHIND_NAT | RuleFlag.SECURE | RuleFlag.MUX_WANTED)
+_BEHIND_NAT, _SECURE, _MUX_WANTED = int(RuleFlag.BEHIND_NAT), int(RuleFlag.SECURE), int(RuleFlag.MUX_WANTED)
+_RTCP_MUX = int(RuleFlag.RTCP_MUX)
+
+
+@lru_cache(maxsize=4096)  # the same few hosts, call after call
 def parse_ip(text: str) -> IpAddress:
     """An IP literal, with IPv4-mapped IPv6 as the IPv4 address that it is; raises ValueError."""
     ip = ipaddress.ip_address(text.strip("[]"))
@@ -47,6 +53,7 @@ def relayable(stream: Stream) -> bool:
     return stream.port != 0 and "RTP/" in stream.protocol.upper()
 
 
+@lru_cache(maxsize=4096)
 def is_private(ip: IpAddress) -> bool:
     """Not reachable over the public Internet: what a phone behind NAT puts into its SDP."""
     return ip.is_private or (ip.version == 4 and ip in _SHARED)
@@ -71,20 +78,24 @@ def describe(stream: Stream, realm: RealmInterface, signalling: str, profile: st
     if ip.version != parse_ip(realm.address).version and not ip.is_unspecified:
         raise Unusable("unsupported", f"{ip} cannot be reached from {realm.address}")
     hidden = profile == NAT_PROFILE or (source is not None and source != ip and is_private(ip))
+    flags = _MUX_WANTED if stream.rtcp_mux else 0
+    if realm.nat == "always" or (realm.nat == "auto" and hidden):
+        flags |= _BEHIND_NAT
+    if "SAVP" in stream.protocol.upper():
+        flags |= _SECURE
     return Description(
         rtp=pack_address(ip, stream.port),
         rtcp=pack_address(ip, rtcp_port % 65536),
         signalling=pack_address(source, 1) if source else NO_ADDRESS,
-        behind_nat=realm.nat == "always" or (realm.nat == "auto" and hidden),
-        mux=stream.rtcp_mux,
-        secure="SAVP" in stream.protocol.upper(),
+        flags=flags,
         clock_rate_hz=stream.clock_rate_hz,
     )
 
 
-def _store(rule: Rule, field: str, packed: bytes) -> None:
-    address = type(rule.candidate).from_buffer_copy(packed)
-    setattr(rule, field, address)
+# Where the addresses lie in a rule: the described ones are written whole, RTP and RTCP at once.
+_REMOTE = Rule.rtp_remote.offset
+_SIGNALLED = Rule.rtp_signalled.offset
+_SIGNALLING = Rule.signalling.offset
 
 
 def apply(rule: Rule, described: Description, reopen: bool) -> None:
@@ -93,30 +104,22 @@ def apply(rule: Rule, described: Description, reopen: bool) -> None:
     An unchanged description keeps the address in use, learned or not; with ``reopen`` (a new offer or answer) the latch
     may move once more. A changed one starts from the described address.
     """
-    if bytes(rule.rtp_signalled) != described.rtp or bytes(rule.rtcp_signalled) != described.rtcp:
-        for field, packed in (("rtp_signalled", described.rtp), ("rtp_remote", described.rtp)):
-            _store(rule, field, packed)
-        for field, packed in (("rtcp_signalled", described.rtcp), ("rtcp_remote", described.rtcp)):
-            _store(rule, field, packed)
+    base = ctypes.addressof(rule)
+    both = described.rtp + described.rtcp
+    if ctypes.string_at(base + _SIGNALLED, len(both)) != both:
+        ctypes.memmove(base + _SIGNALLED, both, len(both))
+        ctypes.memmove(base + _REMOTE, both, len(both))
         reopen = True
     if reopen:
         rule.rtp_latched = rule.rtcp_latched = 0
-        rule.probation = rule.relayed_unlatched = 0
-        _store(rule, "candidate", NO_ADDRESS)
-    _store(rule, "signalling", described.signalling)
+        rule.probation = rule.relayed_unlatched = 0  # and so no candidate
+    ctypes.memmove(base + _SIGNALLING, described.signalling, len(described.signalling))
     rule.clock_rate_hz = described.clock_rate_hz
-    flags = RuleFlag(rule.flags) & ~(RuleFlag.BEHIND_NAT | RuleFlag.SECURE | RuleFlag.MUX_WANTED)
-    if described.behind_nat:
-        flags |= RuleFlag.BEHIND_NAT
-    if described.secure:
-        flags |= RuleFlag.SECURE
-    if described.mux:
-        flags |= RuleFlag.MUX_WANTED
-    rule.flags = int(flags)
+    rule.flags = rule.flags & ~_DESCRIBED_FLAGS | described.flags
 
 
 def negotiate_mux(one: Rule, other: Rule) -> None:
     """After an answer: RTP and RTCP share a port only where both sides said so (RFC 5761 §5.1.1)."""
-    both = one.flags & other.flags & RuleFlag.MUX_WANTED
+    both = one.flags & other.flags & _MUX_WANTED
     for rule in (one, other):
-        rule.flags = rule.flags | RuleFlag.RTCP_MUX if both else rule.flags & ~RuleFlag.RTCP_MUX
+        rule.flags = rule.flags | _RTCP_MUX if both else rule.flags & ~_RTCP_MUX

@@ -13,7 +13,7 @@ new, so an explicit ``engage`` is needed only to reserve a worker before any SDP
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import orjson
@@ -126,6 +126,7 @@ REQUESTS: dict[str, type] = {
     "drain": Drain,
 }
 NAMES = {cls: name for name, cls in REQUESTS.items()}
+_WIRE_NAMES = {cls: name.encode() for name, cls in REQUESTS.items()}
 
 
 @dataclass(slots=True)
@@ -190,7 +191,7 @@ REFUSALS: dict[str, bool] = {
 
 def encode(request: Request) -> bytes:
     """JSON of a request, with its name under ``do``."""
-    return orjson.dumps({"do": NAMES[type(request)], **asdict(request)})
+    return b'{"do":"%s",%s' % (_WIRE_NAMES[type(request)], orjson.dumps(request)[1:])
 
 
 def encode_reply(reply: Reply) -> bytes:

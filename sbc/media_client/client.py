@@ -132,7 +132,13 @@ class MediaPool:
         """
         request = effect.request
         new = not effect.node and isinstance(request, (protocol.Offer, protocol.Engage))
-        pending = _Pending(effect.request_id, request, protocol.encode(request), done, new)
+        try:
+            body = protocol.encode(request)
+        except TypeError as error:  # octets of a peer's SDP that are no text
+            reply = protocol.Reply(ok=False, code="malformed", reason=str(error), worker=effect.node)
+            self._loop.call_soon(done, effect.request_id, reply)
+            return
+        pending = _Pending(effect.request_id, request, body, done, new)
         node = self._nodes.get(effect.node) if effect.node else self._choose(request, None)
         if node is None:
             reply = protocol.Reply(

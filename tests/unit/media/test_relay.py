@@ -1,0 +1,330 @@
+"""Offer, answer and delete on a relay whose sockets are a fake: each test is an exchange of descriptions."""
+
+from __future__ import annotations
+
+import errno
+from random import Random
+
+import pytest
+
+from media import reference_datapath
+from media.config import RealmInterface
+from media.counters import MediaCounter, Reason
+from media.endpoint import parse_ip
+from media.protocol import Answer, Delete, Drain, Endpoint, Engage, ListSessions, Offer, Query, Reply, Stream
+from media.relay import Relay
+from media.rules import NO_RULE, RuleFlag, pack_address
+from media.state import Arena
+
+S = 10**9
+PHONE, GATEWAY, STRANGER = "192.0.2.10", "198.51.100.5", "203.0.113.99"
+
+
+class FakeSockets:
+    """Notes what is bound; ports in ``taken`` belong to another program."""
+
+    def __init__(self, arena: Arena) -> None:
+        self.arena = arena
+        self.bound: dict[int, int] = {}
+        self.taken: set[int] = set()
+
+    def bind(self, index: int, local: bytes, dscp: int = 0) -> int:
+        port = int.from_bytes(local[2:4], "big")
+        if port in self.taken or port in self.bound.values():
+            return errno.EADDRINUSE
+        self.bound[index] = port
+        rule = self.arena.rules[index]
+        rule.local_port = port
+        rule.flags |= RuleFlag.IN_USE
+        return 0
+
+    def unbind(self, index: int) -> None:
+        self.bound.pop(index, None)
+        self.arena.rules[index].flags &= ~RuleFlag.IN_USE
+
+
+class Bench:
+    """A relay of two realms with a virtual clock."""
+
+    def __init__(self, *, capacity: int = 8, nat: str = "auto", fd: int = -1, ports: int = 20) -> None:
+        self.arena = Arena(fd, capacity)
+        self.sockets = FakeSockets(self.arena)
+        self.counts: dict[MediaCounter, int] = {}
+        self.now_ns = 1000 * S
+        realms = {
+            "core": RealmInterface("10.0.0.1", "", (30000, 30000 + ports - 1)),
+            "outside": RealmInterface("10.1.0.1", "203.0.113.1", (40000, 40000 + ports - 1), nat),  # type: ignore[arg-type]  # a parametrised literal
+        }
+        self.relay = Relay(realms, self.arena, self.sockets, Random(1), self.count, worker="m0")
+
+    def count(self, counter: MediaCounter, amount: int) -> None:
+        self.counts[counter] = self.counts.get(counter, 0) + amount
+
+    def ask(self, request: object) -> Reply:
+        return self.relay.handle(request, b"sip-0", self.now_ns)  # type: ignore[arg-type]  # any request of the protocol
+
+    def offer(self, to: str = "b1", streams: list[Stream] | None = None, **more: str) -> Reply:
+        return self.ask(Offer("s", "a", to, "outside", "core", streams or [Stream(PHONE, 5000)], **more))
+
+    def answer(self, leg: str = "b1", streams: list[Stream] | None = None) -> Reply:
+        return self.ask(Answer("s", leg, "a", streams or [Stream(GATEWAY, 6000)]))
+
+    def rule(self, leg: str, stream: int = 0) -> int:
+        return self.relay.sessions["s"].legs[leg].rules[stream]
+
+    def packet(self, leg: str, host: str, port: int, sequence: int = 1, *, rtcp: bool = False) -> tuple[Reason, str]:
+        """One packet to the port that faces ``leg``; the verdict, and the address that it would be sent to."""
+        data = (
+            bytes.fromhex("80c90001aabbccdd") if rtcp else bytes([0x80, 8]) + sequence.to_bytes(2, "big") + bytes(168)
+        )
+        source = pack_address(parse_ip(host), port)
+        rules = self.arena.rules
+        self.now_ns += 20_000_000
+        verdict = reference_datapath.inspect(rules, self.rule(leg), rtcp, data, source, self.now_ns)
+        if verdict.reason is not Reason.FORWARD:
+            return verdict.reason, ""
+        target = rules[verdict.target]
+        return verdict.reason, str(target.rtcp_remote if rtcp else target.rtp_remote)
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+def test_offer_and_answer_give_advertised_endpoints_and_forward(bench: Bench) -> None:
+    offered, answered = bench.offer(), bench.answer()
+    facing_b, facing_a = offered.endpoints[0], answered.endpoints[0]
+    assert (facing_b.address, facing_a.address) == ("10.0.0.1", "203.0.113.1")
+    assert facing_b.port % 2 == facing_a.port % 2 == 0
+    assert facing_a.rtcp_port == facing_a.port + 1
+    assert offered.worker == "m0"
+    assert bench.packet("a", PHONE, 5000) == (Reason.FORWARD, f"{GATEWAY}:6000")
+    assert bench.packet("b1", GATEWAY, 6000) == (Reason.FORWARD, f"{PHONE}:5000")
+    assert bench.packet("a", PHONE, 5001, rtcp=True) == (Reason.FORWARD, f"{GATEWAY}:6001")
+
+
+def test_before_the_answer_nothing_is_forwarded(bench: Bench) -> None:
+    bench.offer()
+    assert bench.packet("a", PHONE, 5000)[0] is Reason.NO_PEER
+
+
+def test_another_port_of_the_signalled_host_is_learned_once(bench: Bench) -> None:
+    bench.offer()
+    bench.answer()
+    assert bench.packet("a", PHONE, 5555)[0] is Reason.FORWARD
+    assert bench.packet("b1", GATEWAY, 6000) == (Reason.FORWARD, f"{PHONE}:5555")
+    assert bench.packet("a", PHONE, 5000)[0] is Reason.WRONG_SOURCE
+    assert bench.packet("a", STRANGER, 5555)[0] is Reason.WRONG_SOURCE
+
+
+def test_a_stranger_is_never_learned_without_nat() -> None:
+    bench = Bench(nat="never")
+    bench.offer()
+    bench.answer()
+    for sequence in range(10):
+        assert bench.packet("a", STRANGER, 7000, sequence)[0] is Reason.WRONG_SOURCE
+    assert bench.packet("b1", GATEWAY, 6000) == (Reason.FORWARD, f"{PHONE}:5000")
+
+
+def test_behind_nat_a_foreign_source_is_learned_after_three_packets_in_sequence(bench: Bench) -> None:
+    bench.offer(streams=[Stream("192.168.1.20", 5000)], from_signalling="203.0.113.50")
+    bench.answer()
+    for sequence in (1, 2, 3):
+        assert bench.packet("a", STRANGER, 7000, sequence)[0] is Reason.FORWARD
+    assert not bench.arena.rules[bench.rule("a")].rtp_latched
+    assert bench.packet("b1", GATEWAY, 6000) == (Reason.FORWARD, "192.168.1.20:5000")
+    assert bench.packet("a", STRANGER, 7000, 4)[0] is Reason.FORWARD
+    assert bench.packet("b1", GATEWAY, 6000, 2) == (Reason.FORWARD, f"{STRANGER}:7000")
+
+
+def test_a_spray_before_the_latch_gets_three_packets_through_and_the_phone_still_latches(bench: Bench) -> None:
+    bench.offer(streams=[Stream("192.168.1.20", 5000)], from_signalling="203.0.113.50")
+    bench.answer()
+    got = [bench.packet("a", STRANGER, 7000 + n, n * 7)[0] for n in range(50)]
+    assert got.count(Reason.FORWARD) == 3
+    assert got.count(Reason.UNLATCHED_LIMIT) == 47
+    assert bench.packet("a", "203.0.113.50", 9000)[0] is Reason.FORWARD, "its signalling vouches for this host"
+    assert [bench.packet("a", STRANGER, 7000, n)[0] for n in range(5)] == [Reason.WRONG_SOURCE] * 5
+    assert bench.packet("b1", GATEWAY, 6000) == (Reason.FORWARD, "203.0.113.50:9000")
+
+
+def test_rtcp_must_come_from_the_host_that_rtp_was_latched_to(bench: Bench) -> None:
+    bench.offer()
+    bench.answer()
+    bench.packet("a", PHONE, 5000)
+    assert bench.packet("a", STRANGER, 5001, rtcp=True)[0] is Reason.WRONG_SOURCE
+    assert bench.packet("a", PHONE, 5009, rtcp=True)[0] is Reason.FORWARD
+    assert bench.packet("b1", GATEWAY, 6001, rtcp=True) == (Reason.FORWARD, f"{PHONE}:5009")
+    assert bench.packet("a", PHONE, 5001, rtcp=True)[0] is Reason.WRONG_SOURCE
+
+
+def test_a_repeated_answer_does_not_reopen_the_latch_but_a_new_offer_does(bench: Bench) -> None:
+    bench.offer()
+    bench.answer()
+    bench.packet("b1", GATEWAY, 6000)
+    bench.answer()  # 200 after 183, the same description
+    assert bench.packet("b1", GATEWAY, 6666)[0] is Reason.WRONG_SOURCE
+    before = {leg.name: list(leg.rules) for leg in bench.relay.sessions["s"].legs.values()}
+    again = bench.offer()
+    assert again.ok
+    assert {leg.name: list(leg.rules) for leg in bench.relay.sessions["s"].legs.values()} == before
+    assert bench.packet("a", PHONE, 5000)[0] is Reason.FORWARD, "audio goes on during a re-INVITE"
+    bench.answer()
+    assert bench.packet("b1", GATEWAY, 6666)[0] is Reason.FORWARD
+
+
+def test_a_moved_endpoint_is_sent_to_at_once(bench: Bench) -> None:
+    bench.offer()
+    bench.answer()
+    bench.packet("a", PHONE, 5000)
+    bench.offer(streams=[Stream("192.0.2.77", 5500)])
+    assert bench.packet("b1", GATEWAY, 6000) == (Reason.FORWARD, "192.0.2.77:5500")
+
+
+def test_the_b_side_may_offer(bench: Bench) -> None:
+    bench.offer()
+    bench.answer()
+    offered = bench.ask(Offer("s", "b1", "a", "core", "outside", [Stream(GATEWAY, 6100)]))
+    assert offered.endpoints[0].address == "203.0.113.1"
+    assert bench.ask(Answer("s", "a", "b1", [Stream(PHONE, 5000)])).ok
+    assert bench.packet("a", PHONE, 5000) == (Reason.FORWARD, f"{GATEWAY}:6100")
+
+
+def test_null_address_hold_sends_nothing(bench: Bench) -> None:
+    bench.offer()
+    bench.answer()
+    bench.offer(streams=[Stream("0.0.0.0", 5000)])
+    assert bench.packet("b1", GATEWAY, 6000)[0] is Reason.NO_REMOTE
+
+
+def test_rejected_streams_keep_their_index_and_free_their_ports(bench: Bench) -> None:
+    video = Stream(PHONE, 5004, kind="video", clock_rate_hz=90000)
+    offered = bench.offer(streams=[Stream(PHONE, 0), Stream(PHONE, 5002), video])
+    assert [endpoint.port > 0 for endpoint in offered.endpoints] == [False, True, True]
+    answered = bench.answer(streams=[Stream(GATEWAY, 0), Stream(GATEWAY, 6002), Stream(GATEWAY, 0)])
+    assert [endpoint.port > 0 for endpoint in answered.endpoints] == [False, True, False]
+    assert len(bench.sockets.bound) == 2
+    assert bench.answer(streams=[Stream(GATEWAY, 6002)]).code == "malformed"
+
+
+def test_forks_have_their_own_endpoints_and_the_last_answer_wins(bench: Bench) -> None:
+    first, second = bench.offer("b1"), bench.offer("b2")
+    assert first.endpoints[0].port != second.endpoints[0].port
+    shown = bench.answer("b1").endpoints  # early media
+    assert bench.packet("b1", GATEWAY, 6000)[0] is Reason.FORWARD
+    assert bench.answer("b2", [Stream("198.51.100.6", 6000)]).endpoints == shown
+    assert bench.packet("a", PHONE, 5000) == (Reason.FORWARD, "198.51.100.6:6000")
+    assert bench.packet("b1", GATEWAY, 6000, 2)[0] is Reason.NO_PEER
+    deleted = bench.ask(Delete("s", "b1"))
+    assert list(deleted.stats) == ["b1"]
+    assert deleted.stats["b1"][0].packets_in == 2
+    assert len(bench.sockets.bound) == 2
+    assert bench.packet("a", PHONE, 5000, 2)[0] is Reason.FORWARD
+    assert bench.answer("b1").code == "unknown_leg", "a late answer of a loser"
+
+
+def test_rtcp_mux_when_both_sides_said_so(bench: Bench) -> None:
+    bench.offer(streams=[Stream(PHONE, 5000, rtcp_mux=True)])
+    bench.answer(streams=[Stream(GATEWAY, 6000, rtcp_mux=True)])
+    rules = bench.arena.rules
+    assert rules[bench.rule("a")].flags & rules[bench.rule("b1")].flags & RuleFlag.RTCP_MUX
+    bench.offer(streams=[Stream(PHONE, 5000, rtcp_mux=True)])
+    bench.answer(streams=[Stream(GATEWAY, 6000)])
+    assert not rules[bench.rule("a")].flags & RuleFlag.RTCP_MUX
+
+
+@pytest.mark.parametrize(
+    ("request_", "code"),
+    [
+        (Answer("s", "b1", "a", []), "unknown_session"),
+        (Delete("s"), "unknown_session"),
+        (Query("s"), "unknown_session"),
+        (Offer("s", "a", "b1", "moon", "core", []), "unknown_realm"),
+        (Offer("s", "a", "a", "core", "core", []), "malformed"),
+        (Offer("", "a", "b", "core", "core", []), "malformed"),
+        (Offer("s", "a", "b1", "core", "core", [Stream("example.org", 4000)]), "malformed"),
+        (Offer("s", "a", "b1", "core", "core", [Stream(PHONE, 70000)]), "malformed"),
+        (Offer("s", "a", "b1", "core", "core", [Stream(PHONE, 4000)] * 17), "malformed"),
+        (Offer("s", "a", "b1", "core", "core", [Stream("224.0.0.1", 4000)]), "unsupported"),
+        (Offer("s", "a", "b1", "core", "core", [Stream("2001:db8::1", 4000)]), "unsupported"),
+        (Offer("s", "a", "b1", "core", "core", [Stream(PHONE, 4000, protocol="udptl")]), "unsupported"),
+    ],
+)
+def test_refusals_leave_nothing_behind(bench: Bench, request_: object, code: str) -> None:
+    reply = bench.ask(request_)
+    assert (reply.ok, reply.code) == (False, code)
+    assert reply.reason
+    assert not bench.relay.sessions
+    assert not bench.sockets.bound
+
+
+def test_no_ports_is_refused_whole_and_ports_come_back_after_quarantine() -> None:
+    bench = Bench(ports=4)  # two pairs on each side
+    for name in ("x", "y"):
+        assert bench.ask(Offer(name, "a", "b1", "outside", "core", [Stream(PHONE, 5000)])).ok
+    refused = bench.offer()
+    assert (refused.code, refused.elsewhere) == ("no_ports", True)
+    assert len(bench.sockets.bound) == 4
+    assert bench.ask(Delete("x")).ok
+    bench.now_ns += 1_900_000_000
+    assert bench.offer().code == "no_ports"
+    bench.now_ns += 200_000_000
+    assert bench.offer().ok
+
+
+def test_ports_of_other_programs_are_passed_over() -> None:
+    bench = Bench(ports=10)
+    bench.sockets.taken = {30000, 30002, 30004, 30006}
+    assert bench.offer().endpoints == [Endpoint("10.0.0.1", 30008, 30009)]
+
+
+def test_full_draining_and_engage(bench: Bench) -> None:
+    for n in range(8):
+        assert bench.ask(Engage(f"e{n}")).ok
+    assert bench.ask(Engage("e9")).code == "full"
+    assert bench.ask(Delete("e0")).ok
+    assert bench.ask(Drain()).total == 7
+    assert bench.ask(Engage("e9")).code == "draining"
+    assert bench.ask(Engage("e1")).ok, "one that is here already"
+    assert bench.ask(Drain(on=False)).ok
+    listed = bench.ask(ListSessions(offset=1, limit=2))
+    assert (listed.sessions, listed.total) == (["e2", "e3"], 7)
+
+
+def test_ten_thousand_calls_leak_nothing(bench: Bench) -> None:
+    free = len(bench.arena.free_rules), len(bench.arena.free_slots)
+    for _ in range(10_000):
+        assert bench.offer("b1").ok
+        assert bench.answer().ok
+        assert bench.ask(Delete("s")).ok
+        bench.now_ns += S
+    assert (len(bench.arena.free_rules), len(bench.arena.free_slots)) == free
+    assert not bench.sockets.bound
+    assert not bench.relay.by_slot
+
+
+def test_silence_is_named_once_per_time_out(bench: Bench) -> None:
+    bench.offer()
+    assert bench.relay.silent(bench.now_ns + 100 * S, 60 * S, 100) == [], "not answered yet: signalling ends it"
+    bench.now_ns += 101 * S
+    bench.answer()
+    start = bench.now_ns
+    assert bench.relay.silent(start + 59 * S, 60 * S, 100) == []
+    assert [s.id for s in bench.relay.silent(start + 70 * S, 60 * S, 100)] == ["s"]
+    assert bench.relay.silent(start + 80 * S, 60 * S, 100) == []
+    bench.now_ns = start + 90 * S
+    bench.packet("a", PHONE, 5000)
+    assert bench.relay.silent(start + 140 * S, 60 * S, 100) == []
+    assert [s.id for s in bench.relay.silent(start + 160 * S, 60 * S, 100)] == ["s"]
+
+
+def test_peers_are_mutual_after_every_answer(bench: Bench) -> None:
+    bench.offer("b1")
+    bench.offer("b2")
+    for leg in ("b1", "b2", "b1"):
+        bench.answer(leg)
+        rules = bench.arena.rules
+        used = bench.relay.sessions["s"].all_rules()
+        assert all(rules[rules[i].peer].peer == i for i in used if rules[i].peer != NO_RULE)
+        assert rules[bench.rule("a")].peer == bench.rule(leg)
