@@ -69,7 +69,8 @@ def show(outcome: Outcome, *, as_json: bool) -> None:
                 table.add_row(key, text)
         console.print(table)
     if outcome.error:
-        console.print(f"[bold red]The call failed.[/bold red] {outcome.error}", markup=True)
+        console.print("[bold red]The call failed.[/bold red]")
+        console.print(outcome.error, markup=False, soft_wrap=True)
     elif outcome.good:
         console.print("[bold green]The call went through: audio arrived unchanged both ways.[/bold green]")
     else:

@@ -204,7 +204,7 @@ class SipWorker:
 
     def _readable(self, listener: int) -> None:
         """A socket has something: one batch, each datagram to its owner, all effects, one write."""
-        slot, count, key = self.slot.slot, self.slot.count, self._key
+        slot, count, key = self.slot.slot, self.slot.count, self.slot.shard_key
         received = self._readers[listener].read()
         now, wall = self._now(), self._wall()
         transport = self._transports[listener]
@@ -328,7 +328,7 @@ class SipWorker:
         self._wake()
 
     def _republish(self) -> None:
-        self.journal.republish(self.core.records())
+        self.journal.republish(self.core.records(self._now()))
 
     def _counted(self, effect: Count) -> None:
         self._count(effect.counter, effect.amount)
