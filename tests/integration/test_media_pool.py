@@ -106,6 +106,11 @@ async def test_a_refusal_that_may_be_tried_elsewhere_is(asking: Asking) -> None:
     assert (await asking.ask(offer("t"))).code == "draining"
 
 
+async def test_a_description_that_is_no_text_is_refused(asking: Asking) -> None:
+    reply = await asking.ask(Offer("s", "a", "b1", "core", "core", [Stream("\udcff", 9)]))
+    assert (reply.ok, reply.code) == (False, "malformed")
+
+
 async def test_an_unknown_node_is_unreachable(asking: Asking) -> None:
     reply = await asking.ask(Query("s"), "media-9")
     assert (reply.ok, reply.code) == (False, "unreachable")
