@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,13 +12,14 @@ from sbc.database.tables import CDR, metadata
 
 Row = dict[str, str | int | float | None]
 
-_TEXTS = {
-    column.name: column.type.length or 0
-    for column in CDR.columns
-    if isinstance(column.type, String) and column.name not in ("id", "record")
-}
-_TIMES = ("started", "answered", "ended")
-_NUMBERS = {"duration_ms": 2**63 - 1, "status": 2**31 - 1, "cause": 2**31 - 1}
+# Columns by the field of the CDR (:mod:`sbc.b2bua.cdr`) that they come from.
+_TIMES = {"start_time": "start", "answer_time": "answer", "end_time": "end"}
+_MILLISECONDS = {"duration_ms": "duration_s", "setup_ms": "setup_s"}
+_USERS = {"from_user": "from", "to_user": "to", "ruri_user": "ruri"}
+_NUMBERS = ("status", "cause")
+_LENGTHS = {column.name: column.type.length or 0 for column in CDR.columns if isinstance(column.type, String)}
+_TEXTS = tuple(name for name in _LENGTHS if name not in (*_USERS, "id", "node", "record"))
+_INTEGER_MAX = 2**31 - 1
 
 
 def row_of(cdr: Mapping[str, Any], text: str) -> Row:  # Any: JSON values
@@ -28,21 +28,43 @@ def row_of(cdr: Mapping[str, Any], text: str) -> Row:  # Any: JSON values
     ValueError when it has no ``id``: it could not be told from another.
     """
     identity = cdr.get("id")
-    if not isinstance(identity, str) or not identity or len(identity) > 128 or not identity.isprintable():
+    if not isinstance(identity, str) or not 0 < len(identity) <= _LENGTHS["id"] or not identity.isprintable():
         raise ValueError("a CDR needs a printable id of at most 128 characters")
-    row: Row = {"id": identity, "record": text.replace("\\u0000", "")}
-    for name, length in _TEXTS.items():
+    row: Row = {"id": identity, "node": _text(cdr.get("node"), _LENGTHS["node"]) or "", "record": text}
+    for name, field in _TIMES.items():
+        row[name] = _real(cdr.get(field))
+    for name, field in _MILLISECONDS.items():
+        seconds = _real(cdr.get(field))
+        row[name] = None if seconds is None or abs(seconds) > 1e12 else round(seconds * 1000)
+    for name, field in _USERS.items():
+        row[name] = _text(_user(cdr.get(field)), _LENGTHS[name])
+    for name in _TEXTS:
+        row[name] = _text(cdr.get(name), _LENGTHS[name])
+    for name in _NUMBERS:
         value = cdr.get(name)
-        row[name] = None if value is None else str(value).replace("\0", "")[:length]
-    row["node"] = row["node"] or ""
-    for name in _TIMES:
-        value = cdr.get(name)
-        fits = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        row[name] = float(value) if fits and value is not None else None
-    for name, largest in _NUMBERS.items():
-        value = cdr.get(name)
-        row[name] = value if isinstance(value, int) and -largest <= value <= largest else None
+        row[name] = value if isinstance(value, int) and -_INTEGER_MAX <= value <= _INTEGER_MAX else None
     return row
+
+
+def _text(value: Any, length: int) -> str | None:  # Any: a JSON value
+    return None if value is None else str(value).replace("\0", "")[:length]
+
+
+def _real(value: Any) -> float | None:  # Any: a JSON value
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300:
+        return float(value)
+    return None
+
+
+def _user(uri: Any) -> str | None:  # Any: a JSON value
+    """The user part of a SIP URI, the number of a tel URI; '' where there is none."""
+    if not isinstance(uri, str):
+        return None
+    scheme, _, rest = uri.partition(":")
+    user, at, _ = rest.rpartition("@")
+    if at:
+        return user.partition(";")[0].partition(":")[0]
+    return rest.partition(";")[0] if scheme.lower() == "tel" else ""
 
 
 class CdrTable:

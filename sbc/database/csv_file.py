@@ -20,7 +20,7 @@ from sbc.database.tables import CDR, CSV_POSITION
 
 COLUMNS = tuple(column for column in CDR.columns if column.name not in ("sequence", "record"))
 _HEADER = ",".join(column.name for column in COLUMNS) + "\r\n"
-_TIMES = frozenset({"started", "answered", "ended"})
+_TIMES = frozenset({"start_time", "answer_time", "end_time"})
 _AT_ONCE = 1000
 _BLOCK_BYTES = 65536
 

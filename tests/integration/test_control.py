@@ -18,7 +18,7 @@ import pytest
 import redis
 
 from media.counters import MediaCounter
-from sbc.config.models import Cdr, Config, Management
+from sbc.config.models import Cdr, Config, Management, Realm
 from sbc.management import control, rpc
 from sbc.management.client import ask
 from sbc.management.slot import ControlSlot
@@ -48,7 +48,7 @@ class Node:
             database=f"sqlite:///{folder / 'state' / 'sbc.db'}",
             cdr=Cdr(csv=str(folder / "cdr.csv")),
             management=Management(metrics=f"127.0.0.1:{self.port}"),
-            realms={"lo": realm},  # type: ignore[dict-item]  # pydantic makes the model of it
+            realms={"lo": Realm.model_validate(realm)},
         )
         kinds = {"supervisor": Kind.SUPERVISOR, "sip 0": Kind.SIP, "sip 1": Kind.SIP, "media 0": Kind.MEDIA}
         self.pages = {name: Page() for name in (*kinds, "control")}
@@ -141,7 +141,7 @@ async def test_calls_come_from_the_workers_that_answer(node: Node) -> None:
 
     def hangup(params: rpc.Params) -> bool:
         ended.append(params["key"])
-        return params["key"] == "k1"
+        return bool(params["key"] == "k1")
 
     methods: dict[str, rpc.Method] = {
         "calls": lambda params: {"total": 5, "calls": [{"key": f"k{n}"} for n in range(5)][: params["limit"]]},
