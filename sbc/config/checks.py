@@ -53,12 +53,16 @@ def _listeners(config: Config, read: Source) -> None:
 
 
 def _media_ports(config: Config, read: Source) -> None:
+    workers = config.workers.media or len(os.sched_getaffinity(0))
     taken: list[tuple[str, str, int, int]] = []  # address, realm, low, high
     for realm, settings in config.realms.items():
         path: Path = ("realms", realm, "media", "ports")
         address, (low, high) = str(settings.media.address), settings.media.ports
         if settings.media.address.is_unspecified and settings.media.advertise is None:
             read.fault(("realms", realm, "media", "address"), "this is every address, so say which one to advertise")
+        pairs = (high + 1 - (low + low % 2)) // 2  # RTP on the even port, RTCP on the next (RFC 3550 §11)
+        if pairs < workers:
+            read.fault(path, f"{low}-{high} has room for {pairs} streams, too few for {workers} media workers")
         for other_address, other, other_low, other_high in taken:
             if address == other_address and low <= other_high and other_low <= high:
                 read.fault(

@@ -8,8 +8,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
-IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+def _not_a_number(value: Any) -> Any:  # Any: whatever the YAML held
+    """ipaddress takes 5 for 0.0.0.5; an operator never means that."""
+    if isinstance(value, int | float):
+        raise ValueError(f"'{value}' is not an IP address")
+    return value
+
+
+IpAddress = Annotated[ipaddress.IPv4Address | ipaddress.IPv6Address, BeforeValidator(_not_a_number)]
+IpNetwork = Annotated[ipaddress.IPv4Network | ipaddress.IPv6Network, BeforeValidator(_not_a_number)]
 
 _LISTEN = re.compile(r"^(?P<transport>[a-z]+):(?P<host>\[[0-9a-fA-F:.]+\]|[0-9.]+):(?P<port>\d{1,5})$")
 _PORTS = re.compile(r"^(\d{1,5})-(\d{1,5})$")

@@ -27,6 +27,11 @@ peers:
 """
 
 
+@pytest.fixture(autouse=True)
+def _two_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
+
+
 def faults(text: str | bytes) -> list[str]:
     config, found = loader.check_text(text, "/etc/sbc/sbc.yaml")
     assert (config is None) == bool(found)
@@ -169,6 +174,16 @@ peers:
             "realms:",
             "store: sentinel://a:1/m\nrealms:",
             "2:8: store: sentinel:// is not supported yet; name the server itself with redis:// or rediss://",
+        ),
+        (
+            "ports: 30000-30999 }",
+            "ports: 30001-30004 }",
+            "5:41: realms.core.media.ports: 30001-30004 has room for 1 streams, too few for 2 media workers",
+        ),
+        (
+            "media: { address: 127.0.0.2 }",
+            "media: { address: 127.0.0.2 }\n    advertise: 5",
+            "9:16: realms.outside.advertise: '5' is not an IP address",
         ),
         (
             "realms:",
