@@ -2,6 +2,7 @@ from collections.abc import Callable, Iterable
 from typing import final
 
 from sbc.sip.address import NameAddr
+from sbc.sip.uri import Params, Uri
 from sbc.sip.via import Via
 
 _parse_via: Callable[[str], Via]
@@ -99,3 +100,12 @@ def reply_to(
     rport (RFC 3581 §4). ``to_tag`` is added where To has no tag yet. A 100 copies Timestamp. Record-Route, which a
     dialog-forming response copies (§12.1.1), is for the caller: it belongs among ``headers``.
     """
+
+def usual_uri(uri_type: type[Uri], no_params: Params, text: str) -> Uri | None:
+    """What ``parse_uri`` answers, for the usual form of a sip or sips URI; None for anything else, wrong or not."""
+
+def usual_address(address_type: type[NameAddr], uri_type: type[Uri], no_params: Params, text: str) -> NameAddr | None:
+    """What ``parse_name_addr`` answers, for an address in angle brackets whose parts are usual; None otherwise."""
+
+def usual_via(via_type: type[Via], no_params: Params, text: str) -> Via | None:
+    """What ``parse_via`` answers, for the usual form of a Via; None otherwise."""

@@ -6,6 +6,7 @@ import re
 from typing import NamedTuple
 
 from sbc.errors import SipSyntaxError
+from sbc.sip._message import usual_address
 from sbc.sip.params import next_quote, parse_params
 from sbc.sip.uri import NO_PARAMS, Params, Uri, find_param, format_params, parse_uri
 
@@ -55,6 +56,10 @@ def parse_name_addr(text: str) -> NameAddr:
 
     Without angle brackets every parameter is one of the header, not of the URI, and the URI may hold no '?' (§20).
     """
+    return usual_address(NameAddr, Uri, NO_PARAMS, text) or _parse_any(text)
+
+
+def _parse_any(text: str) -> NameAddr:
     text = text.strip(" \t")
     if text[:1] == '"':
         end = next_quote(text, 1)

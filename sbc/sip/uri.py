@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 from urllib.parse import unquote
 
 from sbc.errors import SipSyntaxError
+from sbc.sip._message import usual_uri
 
 Params = Mapping[str, str | None]
 NO_PARAMS: Params = MappingProxyType({})
@@ -18,10 +18,6 @@ _HOST_CHARS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012
 _SCHEME_CHARS = _HOST_CHARS | {"+"}
 _IPV6_CHARS = frozenset("0123456789abcdefABCDEF:.")
 _NOT_IN_URI = frozenset(map(chr, range(33))) | frozenset('"<>\x7f')
-# The usual sip URI in one match; whatever does not fit takes the long way, which also finds what is wrong with it.
-_USUAL = re.compile(
-    r'(sips?):(?:([^\x00-\x20"<>\x7f@:;?/]+)@)?([A-Za-z0-9._-]+)(?::([0-5]?[0-9]{1,4}))?(?:;([^\x00-\x20"<>\x7f@?]+))?'
-)
 _TEL_CHARS = frozenset("0123456789ABCDEFabcdef*#-.()")
 _TEL_DIGITS = frozenset("0123456789ABCDEFabcdef*#")
 
@@ -135,10 +131,7 @@ def format_params(params: Params) -> str:
 
 def parse_uri(text: str) -> Uri:
     """Parse one URI without angle brackets. Raises SipSyntaxError (400); an unknown scheme is no error."""
-    if usual := _USUAL.fullmatch(text):
-        scheme, user, host, port, tail = usual.groups()
-        return Uri(scheme, user, None, host, int(port) if port else None, _uri_params(tail) if tail else NO_PARAMS)
-    return _parse_any(text)
+    return usual_uri(Uri, NO_PARAMS, text) or _parse_any(text)
 
 
 def _parse_any(text: str) -> Uri:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from typing import NamedTuple
 
 from sbc.errors import SipSyntaxError
+from sbc.sip._message import usual_via
 from sbc.sip.params import parse_params
 from sbc.sip.uri import NO_PARAMS, Params, find_param, format_params, parse_host_port
 
-_USUAL = re.compile(r"SIP/2\.0/([A-Z]+) ([A-Za-z0-9._-]+)(?::([0-5]?[0-9]{1,4}))?(;.*)?")
 _DEFAULT_PORTS = {"TLS": 5061, "WSS": 443, "WS": 80}
 
 
@@ -53,9 +52,10 @@ class Via(NamedTuple):
 
 def parse_via(text: str) -> Via:
     """Parse one via-parm, blanks around its separators included. Raises SipSyntaxError."""
-    if usual := _USUAL.fullmatch(text):
-        transport, host, digits, params = usual.groups()
-        return Via(transport, host, int(digits) if digits else None, parse_params(params) if params else NO_PARAMS)
+    return usual_via(Via, NO_PARAMS, text) or _parse_any(text)
+
+
+def _parse_any(text: str) -> Via:
     where, semicolon, tail = text.partition(";")
     protocol = where.split("/")
     if len(protocol) != 3:

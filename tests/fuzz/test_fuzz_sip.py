@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sbc.errors import SipSyntaxError
+from sbc.sip import address, uri, via
 from sbc.sip.address import parse_name_addr
 from sbc.sip.build import build_request, build_response, reply_to
 from sbc.sip.message import Message, peek_call_id
@@ -133,6 +135,21 @@ def test_parts(text: str) -> None:
             except SipSyntaxError:
                 continue
             assert parse(str(value)) == value
+
+
+@settings(max_examples=1500, deadline=None)
+@given(TEXT)
+def test_the_short_way_is_the_long_way(text: str) -> None:
+    for module, parse in ((uri, parse_uri), (address, parse_name_addr), (via, parse_via)):
+        for prefix in ("", "sip:", "sips:a@", "sip:a@b;", "<sip:", '"a" <sip:a@b>', "a <sip:a@b>;", "SIP/2.0/UDP a;"):
+            assert outcome(parse, prefix + text) == outcome(module._parse_any, prefix + text)
+
+
+def outcome(parse: Callable[[str], object], text: str) -> object:
+    try:
+        return parse(text)
+    except SipSyntaxError:
+        return None
 
 
 @settings(max_examples=300, deadline=None)

@@ -357,3 +357,4 @@ cdef int _refuse(bytes data, const char* fault, int status) except -1:
 
 include "_index.pxi"
 include "_build.pxi"
+include "_parts.pxi"
