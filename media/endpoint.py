@@ -6,12 +6,14 @@ import ctypes
 import ipaddress
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from media.config import RealmInterface
 from media.protocol import Stream
-from media.rules import NO_ADDRESS, IpAddress, Rule, RuleFlag, pack_address
+from media.rules import NO_ADDRESS, IpAddress, Rule, RuleFlag, pack_local
 
 NAT_PROFILE = "phone-behind-nat"
+_BROADCAST = ipaddress.IPv4Address("255.255.255.255")
 _SHARED = ipaddress.ip_network("100.64.0.0/10")  # RFC 6598: behind a carrier's NAT
 
 
@@ -40,23 +42,41 @@ _BEHIND_NAT, _SECURE, _MUX_WANTED = int(RuleFlag.BEHIND_NAT), int(RuleFlag.SECUR
 _RTCP_MUX = int(RuleFlag.RTCP_MUX)
 
 
+class Host(NamedTuple):
+    """An IP literal, understood."""
+
+    version: int
+    family: bytes  # in the octets of rules.Address
+    ip: bytes
+    unspecified: bool
+    unicast: bool
+    private: bool  # not reachable over the public Internet: what a phone behind NAT puts into its SDP
+
+    def at(self, port: int) -> bytes:
+        """The octets of a rules.Address."""
+        return self.family + port.to_bytes(2, "big") + self.ip
+
+
 @lru_cache(maxsize=4096)  # the same few hosts, call after call
-def parse_ip(text: str) -> IpAddress:
+def read_host(text: str) -> Host:
     """An IP literal, with IPv4-mapped IPv6 as the IPv4 address that it is; raises ValueError."""
-    ip = ipaddress.ip_address(text.strip("[]"))
-    mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
-    return mapped or ip
+    ip: IpAddress = ipaddress.ip_address(text.strip("[]"))
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
+        ip = ip.ipv4_mapped
+    packed = pack_local(ip, 0)
+    return Host(
+        version=ip.version,
+        family=packed[:2],
+        ip=packed[4:],
+        unspecified=ip.is_unspecified,
+        unicast=not ip.is_multicast and ip != _BROADCAST,
+        private=ip.is_private or (ip.version == 4 and ip in _SHARED),
+    )
 
 
 def relayable(stream: Stream) -> bool:
     """Is it alive (RFC 3264 §6: port 0 is rejected) and RTP?"""
     return stream.port != 0 and "RTP/" in stream.protocol.upper()
-
-
-@lru_cache(maxsize=4096)
-def is_private(ip: IpAddress) -> bool:
-    """Not reachable over the public Internet: what a phone behind NAT puts into its SDP."""
-    return ip.is_private or (ip.version == 4 and ip in _SHARED)
 
 
 def describe(stream: Stream, realm: RealmInterface, signalling: str, profile: str) -> Description:
@@ -66,30 +86,34 @@ def describe(stream: Stream, realm: RealmInterface, signalling: str, profile: st
     than the realm's).
     """
     try:
-        ip = parse_ip(stream.address)
-        source = parse_ip(signalling) if signalling else None
+        host = read_host(stream.address)
+        source = read_host(signalling) if signalling else None
     except ValueError as error:
         raise Unusable("malformed", str(error)) from None
     rtcp_port = stream.rtcp_port or stream.port + 1
     if not (0 < stream.port <= 65535 and 0 < rtcp_port <= 65536 and 0 < stream.clock_rate_hz <= 1_000_000):
         raise Unusable("malformed", f"port {stream.port}, RTCP port {rtcp_port} or clock rate out of range")
-    if ip.is_multicast or ip == ipaddress.IPv4Address("255.255.255.255"):
-        raise Unusable("unsupported", f"{ip} is no unicast address")
-    if ip.version != parse_ip(realm.address).version and not ip.is_unspecified:
-        raise Unusable("unsupported", f"{ip} cannot be reached from {realm.address}")
-    hidden = profile == NAT_PROFILE or (source is not None and source != ip and is_private(ip))
+    if not host.unicast:
+        raise Unusable("unsupported", f"{stream.address} is no unicast address")
+    if host.version != read_host(realm.address).version and not host.unspecified:
+        raise Unusable("unsupported", f"{stream.address} cannot be reached from {realm.address}")
+    hidden = profile == NAT_PROFILE or (source is not None and source is not host and host.private and source != host)
     flags = _MUX_WANTED if stream.rtcp_mux else 0
     if realm.nat == "always" or (realm.nat == "auto" and hidden):
         flags |= _BEHIND_NAT
     if "SAVP" in stream.protocol.upper():
         flags |= _SECURE
     return Description(
-        rtp=pack_address(ip, stream.port),
-        rtcp=pack_address(ip, rtcp_port % 65536),
-        signalling=pack_address(source, 1) if source else NO_ADDRESS,
+        rtp=_address(host, stream.port),
+        rtcp=_address(host, rtcp_port % 65536),
+        signalling=_address(source, 1) if source else NO_ADDRESS,
         flags=flags,
         clock_rate_hz=stream.clock_rate_hz,
     )
+
+
+def _address(host: Host, port: int) -> bytes:
+    return NO_ADDRESS if host.unspecified or not port else host.at(port)
 
 
 # Where the addresses lie in a rule: the described ones are written whole, RTP and RTCP at once.

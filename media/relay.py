@@ -16,9 +16,9 @@ from typing import Protocol
 from media import protocol
 from media.config import RealmInterface
 from media.counters import MediaCounter
-from media.endpoint import Description, Unusable, apply, describe, negotiate_mux, parse_ip, relayable
+from media.endpoint import Description, Unusable, apply, describe, negotiate_mux, read_host, relayable
 from media.ports import PortPairs
-from media.rules import NO_RULE, NO_SEQUENCE, RuleFlag, pack_local
+from media.rules import NO_RULE, NO_SEQUENCE, RuleFlag
 from media.session import (
     MAX_LEGS,
     MAX_NAME,
@@ -265,13 +265,13 @@ class Relay:
         rule.bad_sequence = NO_SEQUENCE
         rule.clock_rate_hz = 8000
         rule.last_arrival_ns = now_ns
-        ip = parse_ip(self.realms[realm].address)
+        local = read_host(self.realms[realm].address)
         pool = self.ports[realm]
         for _ in range(BIND_ATTEMPTS):
             port = pool.take(now_ns / 1e9)
             if port is None:
                 break
-            error = self.sockets.bind(index, pack_local(ip, port))
+            error = self.sockets.bind(index, local.at(port))
             if not error:
                 return index
             pool.release(port, now_ns / 1e9)
@@ -357,7 +357,7 @@ class Relay:
                 rule.flags &= ~RuleFlag.IN_USE
                 if rule.peer not in own:
                     rule.peer = NO_RULE
-                if realm is None or self.sockets.bind(index, pack_local(parse_ip(realm.address), rule.local_port)):
+                if realm is None or self.sockets.bind(index, read_host(realm.address).at(rule.local_port)):
                     for done in bound:
                         self.sockets.unbind(done)
                     raise ValueError(f"port {rule.local_port} cannot be bound again")

@@ -11,7 +11,6 @@ import ipaddress
 import socket
 import sys
 from enum import IntFlag
-from functools import lru_cache
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -53,26 +52,19 @@ class Address(ctypes.Structure):
 
 ADDRESS_BYTES = ctypes.sizeof(Address)
 NO_ADDRESS = bytes(ADDRESS_BYTES)
-_UNSPECIFIED = bytes(16)
-
-
-@lru_cache(maxsize=4096)
-def _octets(ip: IpAddress) -> tuple[bytes, bytes]:
-    family = socket.AF_INET if ip.version == 4 else socket.AF_INET6
-    return int(family).to_bytes(2, sys.byteorder), ip.packed.ljust(16, b"\0")
 
 
 def pack_address(ip: IpAddress | None, port: int) -> bytes:
     """The octets of an Address; all zero (none) for no address, an unspecified one, or port 0."""
-    if ip is None or not port or _octets(ip)[1] == _UNSPECIFIED:
+    if ip is None or not port or ip.is_unspecified:
         return NO_ADDRESS
     return pack_local(ip, port)
 
 
 def pack_local(ip: IpAddress, port: int) -> bytes:
     """The octets of an address to bind: as pack_address, but unspecified means every interface."""
-    family, octets = _octets(ip)
-    return family + port.to_bytes(2, "big") + octets
+    family = socket.AF_INET if ip.version == 4 else socket.AF_INET6
+    return int(family).to_bytes(2, sys.byteorder) + port.to_bytes(2, "big") + ip.packed.ljust(16, b"\0")
 
 
 class Rule(ctypes.Structure):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 from random import Random
 
 import pytest
@@ -10,7 +11,6 @@ import pytest
 from media import reference_datapath
 from media.config import RealmInterface
 from media.counters import MediaCounter, Reason
-from media.endpoint import parse_ip
 from media.protocol import Answer, Delete, Drain, Endpoint, Engage, ListSessions, Offer, Query, Reply, Stream
 from media.relay import Relay
 from media.rules import NO_RULE, RuleFlag, pack_address
@@ -77,7 +77,7 @@ class Bench:
         data = (
             bytes.fromhex("80c90001aabbccdd") if rtcp else bytes([0x80, 8]) + sequence.to_bytes(2, "big") + bytes(168)
         )
-        source = pack_address(parse_ip(host), port)
+        source = pack_address(ipaddress.ip_address(host), port)
         rules = self.arena.rules
         self.now_ns += 20_000_000
         verdict = reference_datapath.inspect(rules, self.rule(leg), rtcp, data, source, self.now_ns)
