@@ -147,9 +147,8 @@ def _relay(core: Core, leg: Leg, event: ReplyEvent, body: bytes, now: float) -> 
     call = leg.call
     tx = call.a.invite
     if call.state is CallState.RINGING and tx is not None:
-        core.respond(
-            tx, event.status, now, _dialog_headers(call, event, body), body, call.a.dialog.local_tag, event.reason
-        )
+        headers = _dialog_headers(call, event, body)
+        core.respond(tx, event.status, now, headers, body, call.a.dialog.local_tag, event.reason)
 
 
 def _dialog_headers(call: Call, event: ReplyEvent, body: bytes) -> list[tuple[str, str]]:

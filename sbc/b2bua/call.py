@@ -43,7 +43,7 @@ class Target:
 
 @dataclass(slots=True)
 class Attempt:
-    """What became of one branch. ``status`` 0 while open; ``pdd_ms`` is the time to the first reply above 100, or -1."""
+    """What became of one branch: ``status`` 0 while open, ``pdd_ms`` the time to the first reply above 100, or -1."""
 
     gateway: str
     uri: str
@@ -190,7 +190,7 @@ class Call:
     def best_status(self) -> int:
         """The status of the best final answer so far (RFC 3261 §16.7 step 6): a 6xx, else the lowest class; 0: none.
 
-        Within a class the first answer wins, but 503 only where there is nothing else of its class.
+        Within a class the first answer wins, but 408 and 503, which mean no answer, only where there is no other.
         """
         finals = [attempt.status for attempt in self.attempts if attempt.status >= 300]
         return min(finals, key=_preference) if finals else 0
@@ -228,4 +228,4 @@ class Call:
 
 def _preference(status: int) -> tuple[int, int]:
     """Sort key of RFC 3261 §16.7 step 6."""
-    return (0 if status >= 600 else status // 100, status == 503)
+    return (0 if status >= 600 else status // 100, status in (408, 503))

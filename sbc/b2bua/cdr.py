@@ -21,8 +21,8 @@ Version 1, JSON values:
 ``cause``        Q.850 cause
 ``note``         a sentence where we ended it ourselves
 ``attempts``     list of {gateway, uri, leg, status, pdd_ms}, in order; pdd_ms -1: no reply above 100
-``media``        by leg (a, b): {packets, packets_out, lost, jitter_ms, mos}, of what that leg sent to us; mos of its worst
-                 stream, 0 without packets; absent without media of ours
+``media``        by leg (a, b): {packets, packets_out, lost, jitter_ms, mos}, of what that leg sent to us;
+                 mos of its worst stream, 0 without packets; absent without media of ours
 ``media_node``   the media worker, '' without
 ``resumed``      the call was taken up from the journal at least once
 ``variables``    what routes stored in ``call.variables``

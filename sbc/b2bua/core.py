@@ -2,9 +2,9 @@
 
 A map for those who are new here, in the order of a call:
 
-- :mod:`~sbc.b2bua.settings`, :mod:`~sbc.b2bua.effects`, :mod:`~sbc.b2bua.subjects`: what we are told, what we ask of the
-  shell, what routes act on.
-- :mod:`~sbc.b2bua.refuse`: strangers, broken messages, methods that are not for us.
+- :mod:`~sbc.b2bua.settings`, :mod:`~sbc.b2bua.effects`, :mod:`~sbc.b2bua.subjects`: what we are told, what we
+  ask of the shell, what routes act on.
+- :mod:`~sbc.b2bua.dispatch`: which call a message is for. :mod:`~sbc.b2bua.refuse`: strangers, broken messages, methods that are not for us.
 - :mod:`~sbc.b2bua.tables`: the two state machines, call and B leg, as data. Everything that may cross is a row there.
 - :mod:`~sbc.b2bua.call`, :mod:`~sbc.b2bua.leg`: what the machines are about.
 - :mod:`~sbc.b2bua.connect`: A's INVITE, the route, one branch after the other.
@@ -22,20 +22,19 @@ back into :class:`Core` for whatever touches those.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 from media.protocol import Reply
 from media.protocol import Request as MediaRequest
-from sbc.b2bua import accept, cdr, connect, end, exchange, modify, refuse, relay, shape, snapshot
+from sbc.b2bua import accept, cdr, connect, dispatch, end, exchange, modify, refuse, snapshot
 from sbc.b2bua.call import Call, Outcome, Target
 from sbc.b2bua.effects import Count, Effect, MediaCommand, Note, RouteKind, RunRoute, SaveCall, Transmit
 from sbc.b2bua.leg import Leg
-from sbc.b2bua.settings import CoreSettings, Source
+from sbc.b2bua.settings import CoreSettings
 from sbc.b2bua.subjects import BadMessage, Branch, LocalRequest, ReplyEvent
 from sbc.b2bua.tables import B_LEG, CALL, CallAction, CallEvent, CallState, LegAction, LegEvent
-from sbc.dialog.dialog import Sequence as CSeqOrder
 from sbc.errors import SipSyntaxError
 from sbc.sip.build import reply_to
 from sbc.sip.flow import Flow
@@ -136,9 +135,9 @@ class Core:
             return
         try:
             if msg.is_request:
-                self._request(msg, flow, source, now)
+                dispatch.request(self, msg, flow, source, now)
             elif not self.layer.receive_response(msg, flow, now):
-                self._stray(msg, now)
+                dispatch.stray(self, msg, now)
         except Exception as error:  # a fault of ours costs this message, never the worker
             self._fault(error, msg, now)
         self._flush(now)
@@ -324,102 +323,16 @@ class Core:
         self._flush(now)
         return call
 
+    def records(self, now: float) -> Iterator[SaveCall]:
+        """The record of every established call anew, for a store that came back without what it held."""
+        for call in list(self.calls.values()):
+            if call.state in (CallState.ANSWERED, CallState.UP):
+                call.version += 1
+                yield SaveCall(call.key, call.shard, call.version, snapshot.encode(self, call, now))
+
     def set_draining(self, on: bool) -> None:
         """Refuse new calls (503 with Retry-After), serve the others to their end."""
         self.draining = on
-
-    # Dispatch
-
-    def _request(self, msg: Message, flow: Flow, source: Source, now: float) -> None:
-        method = msg.method
-        layer = self.layer
-        if method == "ACK":
-            if not layer.match_ack(msg, now):
-                self._ack(msg, source, now)
-            return
-        tx = layer.receive_request(msg, flow, now)
-        if tx is None:
-            return
-        if method == "CANCEL":
-            end.cancel(self, msg, tx, source.peer, now)
-        elif msg.to_tag:
-            self._in_dialog(msg, tx, source, now)
-        elif refuse.unacceptable(self, msg, tx, now):
-            return
-        elif method == "INVITE":
-            connect.invite(self, msg, tx, source, now)
-        else:
-            refuse.out_of_dialog(self, msg, tx, now)
-
-    def _ack(self, msg: Message, source: Source, now: float) -> None:
-        """The ACK to a 2xx; one that belongs nowhere is dropped (RFC 3261 §17: it has no answer)."""
-        leg = self.legs.get(msg.to_tag)
-        if leg is None or not leg.dialog.matches(msg):
-            self.count("STRAY_ACK")
-        elif not self._from_peer(leg, source):
-            self.count("WRONG_SOURCE_REFUSED")
-        else:
-            accept.acked(self, leg, msg, now)
-
-    def _in_dialog(self, msg: Message, tx: ServerTransaction, source: Source, now: float) -> None:
-        leg = self.legs.get(msg.to_tag)
-        if leg is None or not leg.dialog.matches(msg):
-            self.count("DIALOG_UNKNOWN")
-            self.refuse(tx, 481, now, established=True)
-            return
-        if not self._from_peer(leg, source):
-            self.count("WRONG_SOURCE_REFUSED")
-            self.refuse(tx, 481, now, established=True)  # as if there were none: no oracle for guessed tags
-            return
-        if msg.max_forwards == 0:
-            self.count("MAX_FORWARDS_REFUSED")
-            self.refuse(tx, 483, now, established=True)
-            return
-        if leg.dialog.check_sequence(msg.cseq_number) is CSeqOrder.OLD:
-            self.count("CSEQ_REFUSED")
-            self.refuse(tx, 500, now, established=True)
-            return
-        leg.flow = tx.flow
-        method = msg.method
-        if method == "BYE":
-            end.bye(self, leg, msg, tx, now)
-        elif leg.busy:
-            self.wait(leg, lambda later: self._serve(leg, msg, tx, later))
-        else:
-            self._serve(leg, msg, tx, now)
-
-    def _serve(self, leg: Leg, msg: Message, tx: ServerTransaction, now: float) -> None:
-        method = msg.method
-        required = msg.get_all("Require")
-        if leg.call.state >= CallState.ENDING:
-            self.refuse(tx, 481, now, established=True)
-        elif required:
-            self.count("EXTENSION_REFUSED")
-            self.refuse(tx, 420, now, [("Unsupported", ", ".join(required))], established=True)
-        elif modify.is_modification(msg):
-            modify.receive(self, leg, msg, tx, now)
-        elif method in shape.RELAYED_METHODS or method == "UPDATE":
-            relay.receive(self, leg, msg, tx, now)
-        else:
-            self.count("METHOD_REFUSED")
-            status = 405 if method in refuse.KNOWN_METHODS else 501
-            self.refuse(tx, status, now, [shape.ALLOWED_HEADER], established=True)
-
-    def _from_peer(self, leg: Leg, source: Source) -> bool:
-        """A message inside a dialog must come from the dialog's peer, wherever in its addresses that is."""
-        if leg.peer:
-            return source.peer == leg.peer
-        return source.realm == leg.realm
-
-    def _stray(self, msg: Message, now: float) -> None:
-        """A response without a transaction. A 2xx to INVITE that comes again after a resume still wants its ACK."""
-        if msg.cseq_method == "INVITE" and 200 <= msg.status < 300:
-            leg = self.legs.get(msg.from_tag)
-            if leg is not None and leg.dialog.call_id == msg.call_id and leg.dialog.remote_tag == msg.to_tag:
-                if not leg.unacked and leg.ack is None and msg.cseq_number == leg.invite_cseq:
-                    accept.send_ack(self, leg, now)
-                elif not leg.unacked:
-                    accept.ack_again(self, leg, now)
 
     # The machines
 

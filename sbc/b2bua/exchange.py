@@ -1,7 +1,7 @@
 """Offer and answer through the media plane (RFC 3264): one side's description in, the other side's out.
 
-Both functions end in ``then(body, status, now)``: the description for the receiver and 0, or b"" and the SIP status that
-this failure maps to. Without a media profile the description passes octet for octet, at once.
+Both functions end in ``then(body, status, now)``: the description for the receiver and 0, or b"" and the SIP status
+that this failure maps to. Without a media profile the description passes octet for octet, at once.
 """
 
 from __future__ import annotations

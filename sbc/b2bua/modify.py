@@ -165,9 +165,8 @@ class Modification:
             self._gone(408, now)
 
     def _gone(self, status: int, now: float) -> None:
-        self.core.step(
-            self.leg.call, CallEvent.RELEASE, now, Outcome(status, "sbc", note=f"{status} to {self.method} in dialog")
-        )
+        note = f"{status} to {self.method} in dialog"
+        self.core.step(self.leg.call, CallEvent.RELEASE, now, Outcome(status, "sbc", note=note))
 
     def _succeeded(self, msg: Message, now: float) -> None:
         core, leg, other = self.core, self.leg, self.other

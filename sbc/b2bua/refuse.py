@@ -20,18 +20,8 @@ if TYPE_CHECKING:
 # Known methods that need a dialog, or that a later service answers (registrar, presence, messaging).
 KNOWN_METHODS = frozenset(
     {
-        "INVITE",
-        "BYE",
-        "OPTIONS",
-        "INFO",
-        "UPDATE",
-        "MESSAGE",
-        "NOTIFY",
-        "REGISTER",
-        "SUBSCRIBE",
-        "PUBLISH",
-        "REFER",
-        "PRACK",
+        *("INVITE", "BYE", "OPTIONS", "INFO", "UPDATE", "MESSAGE", "NOTIFY"),
+        *("REGISTER", "SUBSCRIBE", "PUBLISH", "REFER", "PRACK"),
     }
 )
 _RESPONSE = b"SIP/2.0 "

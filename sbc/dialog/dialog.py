@@ -128,8 +128,7 @@ class Dialog:
         """Request-URI and the headers that every request in this dialog begins with; Contact is the caller's to add."""
         uri, routes = self.request_line()
         head = [("Via", via), ("Max-Forwards", str(max_forwards))]
-        for route in routes:
-            head.append(("Route", route))
+        head += [("Route", route) for route in routes]
         remote = f"{self.remote};tag={self.remote_tag}" if self.remote_tag else self.remote
         head += (
             ("From", f"{self.local};tag={self.local_tag}"),

@@ -239,7 +239,7 @@ class Phone:
         dialog, self.dialog = self.dialog, None
         to = msg.get("To") or ""
         self.dialog = (msg.call_id, msg.get("From") or "", to, f"sip:+4930123@{OUR_A}")
-        self.request("ACK", branch=self.branch, cseq=msg.cseq_number)
+        self.request("ACK", branch=msg.branch, cseq=msg.cseq_number)
         self.dialog = dialog
         return msg
 
@@ -379,7 +379,10 @@ class Ladder:
             ports = self._endpoints.setdefault((request.session, request.to_leg), ports)
             return Reply(worker="media-0", endpoints=[Endpoint(address, port, port + 1) for port in ports])
         if isinstance(request, Delete) and not request.leg:
-            stats = {leg: [StreamStats(packets_in=150, packets_out=149, lost=1, jitter_ms=2.5, mos=4.2)] for leg in ("a", "b1")}
+            stats = {
+                leg: [StreamStats(packets_in=150, packets_out=149, lost=1, jitter_ms=2.5, mos=4.2)]
+                for leg in ("a", "b1")
+            }
             return Reply(worker="media-0", stats=stats)
         return Reply(worker="media-0")
 

@@ -1,0 +1,115 @@
+"""Which transaction, dialog and call a message is for, in that order (RFC 3261 §8.2, §12.2.2)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sbc.b2bua import accept, connect, end, modify, refuse, relay, shape
+from sbc.b2bua.tables import CallState
+from sbc.dialog.dialog import Sequence
+from sbc.sip.flow import Flow
+from sbc.sip.message import Message
+from sbc.transaction.server import ServerTransaction
+
+if TYPE_CHECKING:
+    from sbc.b2bua.core import Core
+    from sbc.b2bua.leg import Leg
+    from sbc.b2bua.settings import Source
+
+
+def request(core: Core, msg: Message, flow: Flow, source: Source, now: float) -> None:
+    """A request from a known source."""
+    method = msg.method
+    layer = core.layer
+    if method == "ACK":
+        if not layer.match_ack(msg, now):
+            _ack(core, msg, source, now)
+        return
+    tx = layer.receive_request(msg, flow, now)
+    if tx is None:
+        return
+    if method == "CANCEL":
+        end.cancel(core, msg, tx, source.peer, now)
+    elif msg.to_tag:
+        _in_dialog(core, msg, tx, source, now)
+    elif refuse.unacceptable(core, msg, tx, now):
+        return
+    elif method == "INVITE":
+        connect.invite(core, msg, tx, source, now)
+    else:
+        refuse.out_of_dialog(core, msg, tx, now)
+
+
+def _ack(core: Core, msg: Message, source: Source, now: float) -> None:
+    """The ACK to a 2xx; one that belongs nowhere is dropped (RFC 3261 §17: it has no answer)."""
+    leg = core.legs.get(msg.to_tag)
+    if leg is None or not leg.dialog.matches(msg):
+        core.count("STRAY_ACK")
+    elif not _from_peer(leg, source):
+        core.count("WRONG_SOURCE_REFUSED")
+    else:
+        accept.acked(core, leg, msg, now)
+
+
+def _in_dialog(core: Core, msg: Message, tx: ServerTransaction, source: Source, now: float) -> None:
+    leg = core.legs.get(msg.to_tag)
+    if leg is None or not leg.dialog.matches(msg):
+        core.count("DIALOG_UNKNOWN")
+        core.refuse(tx, 481, now, established=True)
+        return
+    if not _from_peer(leg, source):
+        core.count("WRONG_SOURCE_REFUSED")
+        core.refuse(tx, 481, now, established=True)  # as if there were none: no oracle for guessed tags
+        return
+    if msg.max_forwards == 0:
+        core.count("MAX_FORWARDS_REFUSED")
+        core.refuse(tx, 483, now, established=True)
+        return
+    if leg.dialog.check_sequence(msg.cseq_number) is Sequence.OLD:
+        core.count("CSEQ_REFUSED")
+        core.refuse(tx, 500, now, established=True)
+        return
+    leg.flow = tx.flow
+    method = msg.method
+    if method == "BYE":
+        end.bye(core, leg, msg, tx, now)
+    elif leg.busy:
+        core.wait(leg, lambda later: _serve(core, leg, msg, tx, later))
+    else:
+        _serve(core, leg, msg, tx, now)
+
+
+def _serve(core: Core, leg: Leg, msg: Message, tx: ServerTransaction, now: float) -> None:
+    method = msg.method
+    required = msg.get_all("Require")
+    if leg.call.state >= CallState.ENDING:
+        core.refuse(tx, 481, now, established=True)
+    elif required:
+        core.count("EXTENSION_REFUSED")
+        core.refuse(tx, 420, now, [("Unsupported", ", ".join(required))], established=True)
+    elif modify.is_modification(msg):
+        modify.receive(core, leg, msg, tx, now)
+    elif method in shape.RELAYED_METHODS or method == "UPDATE":
+        relay.receive(core, leg, msg, tx, now)
+    else:
+        core.count("METHOD_REFUSED")
+        status = 405 if method in refuse.KNOWN_METHODS else 501
+        core.refuse(tx, status, now, [shape.ALLOWED_HEADER], established=True)
+
+
+def _from_peer(leg: Leg, source: Source) -> bool:
+    """A message inside a dialog must come from the dialog's peer, wherever in its addresses that is."""
+    if leg.peer:
+        return source.peer == leg.peer
+    return source.realm == leg.realm
+
+
+def stray(core: Core, msg: Message, now: float) -> None:
+    """A response without a transaction. A 2xx to INVITE that comes again after a resume still wants its ACK."""
+    if msg.cseq_method == "INVITE" and 200 <= msg.status < 300:
+        leg = core.legs.get(msg.from_tag)
+        if leg is not None and leg.dialog.call_id == msg.call_id and leg.dialog.remote_tag == msg.to_tag:
+            if not leg.unacked and leg.ack is None and msg.cseq_number == leg.invite_cseq:
+                accept.send_ack(core, leg, now)
+            elif not leg.unacked:
+                accept.ack_again(core, leg, now)
