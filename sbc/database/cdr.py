@@ -47,13 +47,18 @@ def row_of(cdr: Mapping[str, Any], text: str) -> Row:  # Any: JSON values
 
 
 def _text(value: Any, length: int) -> str | None:  # Any: a JSON value
-    return None if value is None else str(value).replace("\0", "")[:length]
+    if value is None:
+        return None
+    text = value if value.__class__ is str else str(value)
+    if "\0" in text:  # PostgreSQL has no room for it
+        text = text.replace("\0", "")
+    return text if len(text) <= length else text[:length]
 
 
 def _real(value: Any) -> float | None:  # Any: a JSON value
-    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300:
-        return float(value)
-    return None
+    if value.__class__ is not float and value.__class__ is not int:
+        return None
+    return float(value) if abs(value) < 1e300 else None
 
 
 def _user(uri: Any) -> str | None:  # Any: a JSON value

@@ -9,18 +9,18 @@ from __future__ import annotations
 import csv
 import io
 import os
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Row, delete, insert, select
+from sqlalchemy import Float, Row, String, delete, insert, select
 
 from sbc.database.cdr import CdrTable
 from sbc.database.tables import CDR, CSV_POSITION
 
 COLUMNS = tuple(column for column in CDR.columns if column.name not in ("sequence", "record"))
 _HEADER = ",".join(column.name for column in COLUMNS) + "\r\n"
-_TIMES = frozenset({"start_time", "answer_time", "end_time"})
 _AT_ONCE = 1000
 _BLOCK_BYTES = 65536
 
@@ -41,9 +41,8 @@ class CsvFile:
             self._open()
         written = 0
         while rows := self._next_rows():
-            text = "".join(_line(row[1:]) for row in rows)
             try:
-                self._write(text.encode())
+                self._write(_lines(rows))
             except OSError:
                 self.close()  # the next attempt cuts a partial line off
                 raise
@@ -135,22 +134,37 @@ def _last_line(file: io.FileIO) -> tuple[bytes, int]:
     return b"", 0
 
 
-def _line(values: tuple[Any, ...]) -> str:  # Any: a column of any of our types
+def _lines(rows: Sequence[Sequence[Any]]) -> bytes:  # Any: a column of any of our types
+    """The rows as lines; each begins with its sequence, which is left out."""
     out = io.StringIO()
-    texts = [_field(column.name, value) for column, value in zip(COLUMNS, values, strict=True)]
-    csv.writer(out, lineterminator="\r\n").writerow(texts)
-    return out.getvalue()
+    csv.writer(out, lineterminator="\r\n").writerows(
+        [form(value) for form, value in zip(_FORMS, row[1:], strict=True)] for row in rows
+    )
+    return out.getvalue().encode()
 
 
-def _field(name: str, value: Any) -> str:  # Any: a column of any of our types
+def _text(value: str | None) -> str:
+    if not value:
+        return ""
+    text = value if value.isprintable() else value.encode("unicode_escape").decode("ascii")
+    return "'" + text if value[0] in "=+-@\t\r" else text
+
+
+def _time(value: float | None) -> str:
     if value is None:
         return ""
-    if name in _TIMES:
-        try:
-            return datetime.fromtimestamp(value, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        except (ValueError, OverflowError, OSError):
-            return str(value)
-    if not isinstance(value, str):
+    try:
+        return datetime.fromtimestamp(value, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    except (ValueError, OverflowError, OSError):
         return str(value)
-    text = value if value.isprintable() else value.encode("unicode_escape").decode("ascii")
-    return "'" + text if value.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+
+
+def _number(value: int | None) -> str:
+    return "" if value is None else str(value)
+
+
+# Any: each form takes what its own column holds
+_FORMS: tuple[Callable[[Any], str], ...] = tuple(
+    _time if isinstance(column.type, Float) else _text if isinstance(column.type, String) else _number
+    for column in COLUMNS
+)

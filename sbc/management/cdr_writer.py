@@ -23,7 +23,7 @@ from sbc.store.url import StoreAddress
 
 CONSUMER = "control"  # a node has one; its successor takes over what it left unacknowledged
 BATCH = 500
-GATHER_S = 0.2  # between two reads: CDRs are written in batches, each with one commit
+GATHER_S = 1.0  # between two reads: CDRs are written in batches, each with one commit
 BLOCK_MS = 1000
 BACK_OFF_S = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0)
 REJECTED_KEPT = 1000
