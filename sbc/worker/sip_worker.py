@@ -175,6 +175,7 @@ class SipWorker:
         self.config = config
         self.core.reconfigure(settings)
         self.runner.replace(routes, config)
+        log.configure(config.log.level, config.log.format, self.slot.name)
         self._count("RELOADS")
 
     def _beat(self) -> None:
