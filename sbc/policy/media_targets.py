@@ -9,10 +9,13 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from media.protocol import Stream
 from sbc.errors import SdpError
+
+if TYPE_CHECKING:
+    from sbc.config.models import Realm
 
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -78,3 +81,16 @@ class MediaTargets:
             if address.version == network.version and address in network:
                 return canonical, f"{network}, where no peer of this realm can be"
         return canonical, ""
+
+
+def targets_by_realm(realms: Mapping[str, Realm]) -> dict[str, MediaTargets]:
+    """The deny list of every realm of a configuration: what this node binds and advertises is off limits in all."""
+    own: dict[str, list[tuple[int, int]]] = {}
+    for realm in realms.values():
+        media = realm.media
+        for address in {str(media.address), str(media.advertise or media.address)}:
+            own.setdefault(address, []).append(media.ports)
+        for listen in realm.listen:
+            for address in {listen.host, str(realm.advertise or listen.host)}:
+                own.setdefault(address, []).append((listen.port, listen.port))
+    return {name: MediaTargets(str(realm.media.address), own) for name, realm in realms.items()}

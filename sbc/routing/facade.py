@@ -196,6 +196,10 @@ class Call(EstablishedCall):
         node = self.node
         node.core.reject(self._call, status, node.clock.monotonic(), reason=reason, headers=headers)
 
+    async def redirect(self, uri: str) -> None:
+        """Tell the caller to call ``uri`` instead (302)."""
+        await self.reject(302, headers=[("Contact", f"<{_checked_uri(uri)}>")])
+
     def _edits(self) -> list[tuple[str, str | None]]:
         """Header changes for the branches: of this route, and of the one that dialled before it."""
         former = self._call.on_branch
@@ -278,6 +282,10 @@ class Request:
         """Refuse it with a final answer of 300 to 699."""
         await self.call.reject(status, reason, headers=headers)
 
+    async def redirect(self, uri: str) -> None:
+        """Tell the caller to call ``uri`` instead (302)."""
+        await self.call.redirect(uri)
+
     @property
     def _message(self) -> Message:
         message = self._subject.request
@@ -303,11 +311,7 @@ class Branch:
 
     @uri.setter
     def uri(self, uri: str) -> None:
-        try:
-            parse_uri(uri)
-        except SipSyntaxError as error:
-            raise RouteError(f"{uri!r} is no URI: {error}") from error
-        self._subject.uri = uri
+        self._subject.uri = _checked_uri(uri)
 
     @property
     def body(self) -> bytes:
@@ -477,6 +481,14 @@ class MediaTimeout:
         self.call = call
         self.leg = leg
         self.silent_s = silent_s
+
+
+def _checked_uri(uri: str) -> str:
+    try:
+        parse_uri(uri)
+    except SipSyntaxError as error:
+        raise RouteError(f"{uri!r} is no URI: {error}") from error
+    return uri
 
 
 def _user(uri: str) -> str:

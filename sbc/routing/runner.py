@@ -129,6 +129,8 @@ class Runner:
     def _failed(self, effect: RunRoute, error: BaseException) -> None:
         """Note the error; a request goes to the error route before the core hears of it."""
         self._note(effect.kind.value, error, getattr(getattr(effect.subject, "call", effect.subject), "key", ""))
+        if isinstance(error, RouteTimedOut):
+            self._count("ROUTE_TIMEOUTS")  # ROUTE_ERRORS is counted by the core, which route_done tells
         route = self.routes.by_kind.get(RouteKind.ERROR)
         if route is None or effect.kind is not RouteKind.REQUEST:
             return self._done(effect, error)
@@ -142,6 +144,7 @@ class Runner:
         self._forget(run)
         effect, first = run.key
         if error is not None:
+            self._count("ROUTE_ERRORS")
             self._note(RouteKind.ERROR.value, error, effect.subject.key)
         self._done(effect, first)
 
@@ -149,10 +152,8 @@ class Runner:
         self.node.core.route_done(effect, error, self.node.clock.monotonic())
 
     def _note(self, route: str, error: BaseException, call: str = "") -> None:
-        late = isinstance(error, RouteTimedOut)
-        self._count("ROUTE_TIMEOUTS" if late else "ROUTE_ERRORS")
         log = self.node.log.bind(call=call) if call else self.node.log
-        if late:
+        if isinstance(error, RouteTimedOut):
             log.error("route took too long", route=route, budget_s=self._budget_s)
         else:
             log.exception("route raised", error, route=route)
@@ -161,9 +162,13 @@ class Runner:
 
     async def start_up(self) -> None:
         """Run the startup routes in order, then start the timers. What a startup route raises passes on."""
-        for route in self.routes.startup:
-            await route(self.node)
+        await self.prepare(self.routes)
         self._start_timers()
+
+    async def prepare(self, routes: Routes) -> None:
+        """Run the startup routes of a module that is to serve next: before :meth:`replace` on a reload."""
+        for route in routes.startup:
+            await route(self.node)
 
     def _start_timers(self) -> None:
         for timer in self.routes.timers:
@@ -187,6 +192,7 @@ class Runner:
     def _timer_ended(self, run: Run, error: BaseException | None) -> None:
         self._forget(run)
         if error is not None:
+            self._count("ROUTE_ERRORS")
             self._note("timer_route", error)
         timer, due = run.key
         if not any(timer is current for current in self.routes.timers):
@@ -213,6 +219,7 @@ class Runner:
     def _event_ended(self, run: Run, error: BaseException | None) -> None:
         self._forget(run)
         if error is not None:
+            self._count("ROUTE_TIMEOUTS" if isinstance(error, RouteTimedOut) else "ROUTE_ERRORS")
             self._note(f"event_route {run.key}", error)
 
     # life

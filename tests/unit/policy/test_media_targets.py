@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from media.protocol import Stream
+from sbc.config.models import Config
 from sbc.errors import SdpError
-from sbc.policy.media_targets import MediaTargets
+from sbc.policy.media_targets import MediaTargets, targets_by_realm
 
 OWN = {"10.0.0.5": [(30000, 39999), (5060, 5060)], "204.1.7.4": [(30000, 39999)], "127.0.0.1": [(30000, 39999)]}
 
@@ -69,3 +70,32 @@ def test_a_realm_on_loopback_has_peers_there() -> None:
     targets.check([Stream("127.0.0.1", 6000), Stream("127.0.0.2", 30000), Stream("::1", 6000)])
     with pytest.raises(SdpError, match="a port of this node"):
         targets.check([Stream("127.0.0.1", 30002)])
+
+
+def test_a_configuration_keeps_media_off_every_port_of_its_own() -> None:
+    config = Config.model_validate(
+        {
+            "realms": {
+                "core": {"listen": ["udp:10.0.0.5:5060"], "media": {"address": "10.0.0.5", "ports": "30000-30999"}},
+                "outside": {
+                    "listen": ["udp:192.168.0.5:5060"],
+                    "advertise": "204.1.7.4",
+                    "media": {"address": "192.168.0.5", "advertise": "204.1.7.5", "ports": "40000-40999"},
+                },
+                "lab": {"listen": ["udp:127.0.0.1:5060"], "media": {"address": "127.0.0.1"}},
+            }
+        }
+    )
+    targets = targets_by_realm(config.realms)
+    denied = {
+        ("10.0.0.5", 5060),
+        ("10.0.0.5", 30000),
+        ("204.1.7.4", 5060),
+        ("192.168.0.5", 40999),
+        ("204.1.7.5", 40000),
+    }
+    for realm in ("core", "outside"):
+        assert {place for place in denied if targets[realm].refusal(*place)} == denied
+        assert targets[realm].refusal("127.0.0.1", 4000)
+        assert not targets[realm].refusal("204.1.7.5", 30000)
+    assert not targets["lab"].refusal("127.0.0.1", 4000)
