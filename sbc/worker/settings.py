@@ -5,6 +5,7 @@ from __future__ import annotations
 from sbc.b2bua.effects import RouteKind
 from sbc.b2bua.settings import AdmissionPolicy, CoreSettings, ListenerSettings, RealmSettings
 from sbc.config.models import Config
+from sbc.policy.media_targets import targets_by_realm
 
 
 def core_settings(
@@ -30,6 +31,7 @@ def core_settings(
         shard_key=shard_key,
         unknown_sources=config.unknown_sources,
         routes=routes,
+        media_targets=targets_by_realm(config.realms),
         t1_s=timers.t1_ms / 1000,
         t2_s=timers.t2_ms / 1000,
         t4_s=timers.t4_ms / 1000,
