@@ -34,10 +34,10 @@ database: sqlite:///{directory}/state/sbc.db
 realms:
   outside:
     listen: [udp:{outside}:{outside_port}]
-    media: {{ address: {outside}, ports: 41000-41999 }}
+    media: {{ address: {outside}, ports: 20000-20999 }}
   core:
     listen: [udp:{core}:{core_port}]
-    media: {{ address: {core}, ports: 42000-42999 }}
+    media: {{ address: {core}, ports: 21000-21999 }}
     trusted: true
 peers:
   alice: {{ realm: outside, addresses: {alice}, direction: from_outside, calls_to: bob }}
