@@ -60,6 +60,10 @@ class Sbc:
             raise AssertionError(f"{method}: {reply['error']}")
         return reply["result"]
 
+    def total(self, counter: str) -> int:
+        """A counter, summed over the SIP workers; 0 while it never counted."""
+        return int(self.ask("status")["totals"].get(counter.lower(), 0))
+
     def pids(self) -> dict[str, int]:
         """Process ids of the supervisor's children by title (``sip 0``, ``media 0``, ``control``), store included."""
         found = {}
@@ -87,7 +91,7 @@ class Sbc:
 
     def calls(self) -> list[dict[str, Any]]:  # Any: JSON
         """All live calls."""
-        found: list[dict[str, Any]] = self.ask("calls", limit=100_000)["calls"]  # Any: JSON
+        found: list[dict[str, Any]] = self.ask("calls", limit=10_000)["calls"]  # Any: JSON
         return found
 
     def cdrs(self) -> list[dict[str, Any]]:  # Any: JSON
@@ -111,4 +115,7 @@ def running(directory: Path, config: str, *, prefix: Sequence[str] = (), node: s
     path.write_text(HEAD.format(node=node, directory=directory) + config)
     with running_sbc(path, directory / "sbc.log", prefix=prefix) as process:
         # `ip netns exec` replaces itself by the command, so this is the supervisor in both cases
-        yield Sbc(directory, process.pid)
+        sbc = Sbc(directory, process.pid)
+        # It serves calls before its control worker answers questions; a test asks at once.
+        eventually((directory / "run" / "control.sock").exists, 15, f"a control worker\n{sbc.log}")
+        yield sbc

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 SCENARIOS = Path(__file__).parent / "sipp"
 PCAPS = Path("/usr/share/sip-tester/pcap")
@@ -53,6 +54,12 @@ class Sipp:
             text = errors.read_text(errors="replace")[-4000:] if errors.exists() else ""
             raise AssertionError(f"sipp {self.name}: exit {code}, {counted}\n{text}")
         return counted
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     def stop(self) -> None:
         """End it now, if it still runs."""
