@@ -31,6 +31,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="print a list of {name, value, unit, runs, spread, note}")
     parser.add_argument("--runs", type=int, default=0, metavar="N", help="how often to repeat (5; with --quick 1)")
     parser.add_argument("--quick", action="store_true", help="one short run of each: an impression, not a measurement")
+    parser.add_argument(
+        "--although-busy",
+        action="store_true",
+        help="take figures while other processes use the cores too; the notes then say how much",
+    )
     arguments = parser.parse_args()
     if arguments.runs < 0:
         parser.error("--runs must be positive")
@@ -45,7 +50,8 @@ def main() -> int:
     except NotMeasuredError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
-    plan = Plan(cores, arguments.runs or (1 if arguments.quick else 5), arguments.quick, arguments.only)
+    runs = arguments.runs or (1 if arguments.quick else 5)
+    plan = Plan(cores, runs, arguments.quick, arguments.although_busy, arguments.only)
     samples: list[Samples] = []
     try:
         for family in FAMILIES:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -13,7 +14,7 @@ from bench.figures import NotMeasuredError, Samples, SpoiledError
 from bench.machine import Cores
 from bench.own import Sbc
 from bench.peers.kamailio import Kamailio
-from bench.plan import Plan, attempt, disturbance, working_directory
+from bench.plan import RATE_RUNS, Plan, attempt, working_directory
 
 RATE = 300.0
 # A system that is not clean at RATE is measured at the first lower rate where it is, and the report says so.
@@ -55,19 +56,11 @@ def measure(plan: Plan) -> list[Samples]:
     wanted_cpu = [job for job in JOBS if plan.wants(cpu[job].name)]
     wanted_rate = [job for job in JOBS if plan.wants(rate[job].name)]
     verified: set[Job] = set()
-    for _ in range(plan.runs):
-        for job in JOBS:
-            both = [cpu[job]] * (job in wanted_cpu) + [rate[job]] * (job in wanted_rate)
-            if not both:
-                continue
-
-            def run(job: Job = job) -> None:
-                if job in wanted_cpu:
-                    _cpu(plan, job, cpu[job], verified)
-                if job in wanted_rate:
-                    _highest(plan, job, rate[job], verified)
-
-            attempt(plan, both, run)
+    for run in range(plan.runs):
+        for job in wanted_cpu:
+            attempt(plan, [cpu[job]], partial(_cpu, plan, job, cpu[job], verified))
+        for job in wanted_rate if run < RATE_RUNS else ():
+            attempt(plan, [rate[job]], partial(_highest, plan, job, rate[job], verified))
     return [
         sample for job in JOBS for sample, jobs in ((cpu[job], wanted_cpu), (rate[job], wanted_rate)) if job in jobs
     ]
@@ -90,7 +83,7 @@ def _cpu(plan: Plan, job: Job, samples: Samples, verified: set[Job]) -> None:
         if outcome.generator_limited:
             raise SpoiledError(f"the generator was the bottleneck ({outcome.generator_share:.0%} busy)")
         if outcome.clean:
-            samples.add(outcome.cpu_s_per_call * 1000, disturbance(outcome.foreign_share))
+            samples.add(outcome.cpu_s_per_call * 1000, plan.disturbance(outcome.foreign_share))
             if faults:
                 samples.note(f"at {rate:.0f}/s, because at {faults[0]}")
             parts = ", ".join(f"{name} {value * 1000:.2f}" for name, value in outcome.parts_s_per_call.items())

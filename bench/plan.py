@@ -12,8 +12,11 @@ from pathlib import Path
 from bench.figures import NotMeasuredError, Samples, SpoiledError, selected
 from bench.machine import Cores
 
-# A core that others used for more than this share of the time spoils a CPU figure enough to be said.
-DISTURBED = 0.05
+# What other processes used of the two cores, as a share of one: above the first it is said, above the second the
+# figure is refused unless the caller wants it all the same.
+DISTURBED, SPOILT = 0.05, 0.25
+# A highest rate takes a dozen loads to find, so it is found less often than a CPU figure is taken.
+RATE_RUNS = 3
 # How often a spoiled measurement is tried in all.
 TRIES = 3
 
@@ -25,6 +28,7 @@ class Plan:
     cores: Cores
     runs: int
     quick: bool
+    although_busy: bool
     patterns: Sequence[str]
 
     def wants(self, name: str) -> bool:
@@ -33,6 +37,13 @@ class Plan:
     def say(self, text: str) -> None:
         """Progress, to standard error: standard output is the report's."""
         print(text, file=sys.stderr, flush=True)
+
+    def disturbance(self, foreign_share: float) -> str:
+        """A note when others were busy on the measured cores; SpoiledError when they were too busy for a figure."""
+        text = f"others used {foreign_share:.0%} of a core meanwhile" if foreign_share > DISTURBED else ""
+        if foreign_share > SPOILT and not self.although_busy:
+            raise SpoiledError(text)
+        return text
 
 
 @contextmanager
@@ -63,8 +74,3 @@ def attempt(plan: Plan, samples: Sequence[Samples], measure: Callable[[], None])
         else:
             plan.say("; ".join(f"{s.name} {s.values[-1]:.4g} {s.unit}" for s in samples if s.values))
         return
-
-
-def disturbance(foreign_share: float) -> str:
-    """A note when other processes were busy on the measured cores, empty otherwise."""
-    return f"others used {foreign_share:.0%} of a core meanwhile" if foreign_share > DISTURBED else ""

@@ -45,12 +45,15 @@ def title(pid: int) -> str:
         return ""
 
 
+def every_process() -> dict[int, Stat]:
+    """All processes of the machine."""
+    found = {int(entry): read_stat(int(entry)) for entry in os.listdir("/proc") if entry.isdigit()}
+    return {pid: stat for pid, stat in found.items() if stat is not None}
+
+
 def tree(root: int) -> dict[int, Stat]:
     """The process ``root`` and all its descendants, also those in sessions of their own."""
-    stats = {}
-    for entry in os.listdir("/proc"):
-        if entry.isdigit() and (stat := read_stat(int(entry))) is not None:
-            stats[int(entry)] = stat
+    stats = every_process()
     members = {root: stats[root]} if root in stats else {}
     grown = True
     while grown:
@@ -112,16 +115,17 @@ class Process:
             self._popen.send_signal(number)
 
     def stop(self, grace_s: float = 5.0) -> None:
-        """SIGTERM, then SIGKILL to whatever of the tree is left; every pid is one that this process started."""
+        """SIGTERM, then SIGKILL to what is left of the tree and of the session, orphans of a crash included.
+
+        Both are known by the pid that this object started: its descendants, and the session that it leads.
+        """
         members = set(tree(self.pid))
         if self.running():
             self.signal(signal.SIGTERM)
             self.wait(grace_s)
-        members |= set(tree(self.pid))
-        for pid in members:
-            stat = read_stat(pid)
-            # the session guards against a number that was used again meanwhile
-            if stat is not None and (stat.session in members or pid == self.pid):
+        for pid, stat in every_process().items():
+            # a number used again meanwhile is in a session that is none of ours
+            if stat.session == self.pid or (pid in members and stat.session in members):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
         self.wait(grace_s)

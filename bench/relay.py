@@ -7,8 +7,8 @@ from functools import partial
 
 from bench import rtp_load
 from bench.figures import NotMeasuredError, Samples, SpoiledError
-from bench.plan import Plan, attempt, disturbance, working_directory
-from bench.relays import RELAYS, Address, in_flight
+from bench.plan import RATE_RUNS, Plan, attempt, working_directory
+from bench.relays import RELAYS, SECURE_RELAYS, Anchored, in_flight
 
 CALLS = (500, 2000)
 PPS = 50.0
@@ -20,28 +20,28 @@ RESOLUTION = 0.04
 # rtpengine settles on a stream's source only after three seconds; both relays get the same time.
 WARM_S = 4.0
 
-SRTP_REASONS = {
-    "relay": "SRTP is not built yet",
-    "rtpengine": "the generator does not speak SRTP yet",
-}
+SRTP_CALLS = 500
 
 
 def measure(plan: Plan) -> list[Samples]:
     """All wanted figures of this family; the relays take turns within each run."""
     cpu = {(who, calls): Samples(f"{who}.rtp.cpu_us.{calls}", "us/packet") for calls in CALLS for who in RELAYS}
     highest = {who: Samples(f"{who}.rtp.max_pps", "packets/s") for who in RELAYS}
-    for _ in range(plan.runs):
+    srtp = {who: Samples(f"{who}.srtp.cpu_us.{SRTP_CALLS}", "us/packet") for who in RELAYS}
+    for run in range(plan.runs):
         for (who, calls), samples in cpu.items():
             if plan.wants(samples.name):
                 attempt(plan, [samples], partial(_cpu, plan, who, samples, calls))
-        for who, samples in highest.items():
+        for who, samples in srtp.items():
             if plan.wants(samples.name):
+                attempt(plan, [samples], partial(_cpu, plan, who, samples, SRTP_CALLS, secure=True))
+        for who, samples in highest.items():
+            if run < RATE_RUNS and plan.wants(samples.name):
                 attempt(plan, [samples], partial(_highest, plan, who, samples))
-    srtp = [Samples(f"{who}.srtp.cpu_us.500", "us/packet", reason=reason) for who, reason in SRTP_REASONS.items()]
-    return [samples for samples in (*cpu.values(), *highest.values(), *srtp) if plan.wants(samples.name)]
+    return [samples for samples in (*cpu.values(), *srtp.values(), *highest.values()) if plan.wants(samples.name)]
 
 
-def _relay(plan: Plan, who: str, calls: int, pps: float, steady_s: float) -> rtp_load.Relayed:
+def _relay(plan: Plan, who: str, calls: int, pps: float, steady_s: float, *, secure: bool = False) -> rtp_load.Relayed:
     """One load on a relay that was just started: an overload before must not show."""
 
     async def open_all(number: int) -> None:
@@ -55,9 +55,12 @@ def _relay(plan: Plan, who: str, calls: int, pps: float, steady_s: float) -> rtp
         finally:
             relay.disconnect()
 
-    opened: dict[int, tuple[Address, Address]] = {}
+    relays = SECURE_RELAYS if secure else RELAYS
+    if who not in relays:
+        raise NotMeasuredError("SRTP is not built yet")
+    opened: dict[int, Anchored] = {}
     with working_directory() as directory:
-        relay = RELAYS[who](plan.cores.system, directory)
+        relay = relays[who](plan.cores.system, directory)
         with relay.process:
             asyncio.run(set_up())
             paths = [opened[number] for number in range(calls)]
@@ -66,16 +69,16 @@ def _relay(plan: Plan, who: str, calls: int, pps: float, steady_s: float) -> rtp
             return outcome
 
 
-def _cpu(plan: Plan, who: str, samples: Samples, calls: int) -> None:
-    outcome = _relay(plan, who, calls, PPS, 3 if plan.quick else 8)
-    disturbed = f"; {note}" if (note := disturbance(outcome.foreign_share)) else ""
+def _cpu(plan: Plan, who: str, samples: Samples, calls: int, *, secure: bool = False) -> None:
+    outcome = _relay(plan, who, calls, PPS, 3 if plan.quick else 8, secure=secure)
+    note = plan.disturbance(outcome.foreign_share)
     if fault := outcome.generator_fault():
-        raise SpoiledError(fault + disturbed)
+        raise SpoiledError(f"{fault}; {note}")
     if outcome.misrouted:
         raise NotMeasuredError(f"{outcome.misrouted} packets came from a wrong port or changed")
     if outcome.loss > LOSS:
-        raise SpoiledError(f"{outcome.loss:.2%} of {outcome.wanted_pps:,.0f} packets/s were lost{disturbed}")
-    samples.add(outcome.cpu_us_per_packet, disturbance(outcome.foreign_share))
+        raise SpoiledError(f"{outcome.loss:.2%} of {outcome.wanted_pps:,.0f} packets/s were lost; {note}")
+    samples.add(outcome.cpu_us_per_packet, note)
     plan.say(
         f"{samples.name}: {outcome.cpu_us_per_packet:.2f} us (relay {outcome.relay_share:.0%}, generator"
         f" {outcome.generator_share:.0%}, delay p50 {outcome.delay_p50_us:.0f} us, p99 {outcome.delay_p99_us:.0f} us)"

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import itertools
+import os
 import re
 import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -22,7 +26,21 @@ from media import protocol
 
 Address = tuple[str, int]
 
+SUITE = "AES_CM_128_HMAC_SHA1_80"
 NEAR, FAR = "127.0.2.11", "127.0.2.12"
+
+
+@dataclass(frozen=True, slots=True)
+class Anchored:
+    """A call on a relay: the relay's addresses that face the caller and the callee.
+
+    ``keys``: none for plain RTP; with SRTP on the callee's side the master keys, in hexadecimal, that the callee and the
+    relay (towards the callee) send with.
+    """
+
+    near: Address
+    far: Address
+    keys: tuple[str, ...] = ()
 
 
 class Relay(Protocol):
@@ -33,8 +51,8 @@ class Relay(Protocol):
     async def connect(self) -> None: ...
     def disconnect(self) -> None: ...
 
-    async def open_call(self, number: int, caller: Address, callee: Address) -> tuple[Address, Address]:
-        """Anchor the media of a call; returns the relay's addresses that face the caller and the callee."""
+    async def open_call(self, number: int, caller: Address, callee: Address) -> Anchored:
+        """Anchor the media of a call."""
         ...
 
     async def close_call(self, number: int) -> None: ...
@@ -93,22 +111,23 @@ class OwnRelay:
             raise NotMeasuredError(f"the media worker refused: {reply.code} {reply.reason}")
         return reply
 
-    async def open_call(self, number: int, caller: Address, callee: Address) -> tuple[Address, Address]:
+    async def open_call(self, number: int, caller: Address, callee: Address) -> Anchored:
         session = f"bench-{number}"
         offered = [protocol.Stream(*caller)]
         to_callee = await self._ask(protocol.Offer(session, "a", "b1", "near", "far", offered))
         to_caller = await self._ask(protocol.Answer(session, "b1", "a", [protocol.Stream(*callee)]))
         near, far = to_caller.endpoints[0], to_callee.endpoints[0]
-        return (near.address, near.port), (far.address, far.port)
+        return Anchored((near.address, near.port), (far.address, far.port))
 
     async def close_call(self, number: int) -> None:
         await self._ask(protocol.Delete(f"bench-{number}"))
 
 
 class RtpengineRelay:
-    """rtpengine: offer, answer, delete over ng."""
+    """rtpengine: offer, answer, delete over ng. ``secure``: SDES-SRTP towards the callee, plain RTP to the caller."""
 
-    def __init__(self, core: int, directory: Path) -> None:
+    def __init__(self, core: int, directory: Path, *, secure: bool = False) -> None:
+        self._secure = secure
         self.process = rtpengine.start(core, directory)
         self._client: rtpengine.Client | None = None
 
@@ -119,12 +138,18 @@ class RtpengineRelay:
         if self._client is not None:
             self._client.close()
 
-    async def open_call(self, number: int, caller: Address, callee: Address) -> tuple[Address, Address]:
-        to_callee = await self._media("offer", number, caller)
-        to_caller = await self._media("answer", number, callee)
-        return to_caller, to_callee
+    async def open_call(self, number: int, caller: Address, callee: Address) -> Anchored:
+        offered = await self._media("offer", number, description(caller))
+        if not self._secure:
+            answered = await self._media("answer", number, description(callee))
+            return Anchored(media_address(answered), media_address(offered))
+        tag, relays_key = sdes_key(offered)
+        callees_key = os.urandom(30)
+        answered = await self._media("answer", number, description(callee, tag, callees_key))
+        return Anchored(media_address(answered), media_address(offered), (callees_key.hex(), relays_key.hex()))
 
-    async def _media(self, command: str, number: int, side: Address) -> Address:
+    async def _media(self, command: str, number: int, sdp: str) -> str:
+        """SDP in, SDP out."""
         assert self._client is not None
         request: dict[str, rtpengine.Value] = {
             "command": command,
@@ -132,24 +157,36 @@ class RtpengineRelay:
             "from-tag": "a",
             "ICE": "remove",
             "replace": ["origin", "session-connection"],
-            "sdp": description(side),
+            "sdp": sdp,
         }
         if command == "answer":
             request["to-tag"] = "b"
-        reply = await self._client.ask(request)
-        return media_address(str(reply["sdp"]))
+        if self._secure:
+            request["DTLS"] = "off"
+            request["transport-protocol"] = "RTP/SAVP" if command == "offer" else "RTP/AVP"
+        return str((await self._client.ask(request))["sdp"])
 
     async def close_call(self, number: int) -> None:
         assert self._client is not None
         await self._client.ask({"command": "delete", "call-id": f"bench-{number}", "from-tag": "a", "delete-delay": 0})
 
 
-def description(side: Address) -> str:
-    """SDP of one G.711 audio stream."""
+def description(side: Address, tag: str = "", key: bytes = b"") -> str:
+    """SDP of one G.711 audio stream; with a key as SDES-SRTP (RFC 4568)."""
     host, port = side
-    lines = ("v=0", f"o=bench 1 1 IN IP4 {host}", "s=-", f"c=IN IP4 {host}", "t=0 0")
-    audio = (f"m=audio {port} RTP/AVP 8", "a=rtpmap:8 PCMA/8000", "a=ptime:20", "a=sendrecv")
-    return "\r\n".join((*lines, *audio, ""))
+    lines = ["v=0", f"o=bench 1 1 IN IP4 {host}", "s=-", f"c=IN IP4 {host}", "t=0 0"]
+    lines += [f"m=audio {port} RTP/{'SAVP' if key else 'AVP'} 8", "a=rtpmap:8 PCMA/8000", "a=ptime:20", "a=sendrecv"]
+    if key:
+        lines.append(f"a=crypto:{tag} {SUITE} inline:{base64.b64encode(key).decode()}")
+    return "\r\n".join((*lines, ""))
+
+
+def sdes_key(sdp: str) -> tuple[str, bytes]:
+    """Tag and master key of the suite that the generator speaks; NotMeasuredError where it is not offered."""
+    found = re.search(rf"^a=crypto:(\d+) {SUITE} inline:([A-Za-z0-9+/=]+)", sdp, re.M)
+    if found is None:
+        raise NotMeasuredError(f"{SUITE} is not offered: {sdp!r}")
+    return found[1], base64.b64decode(found[2] + "=" * (-len(found[2]) % 4))
 
 
 def media_address(sdp: str) -> Address:
@@ -162,6 +199,8 @@ def media_address(sdp: str) -> Address:
 
 
 RELAYS: dict[str, Callable[[int, Path], Relay]] = {"relay": OwnRelay, "rtpengine": RtpengineRelay}
+# Those that can do SDES-SRTP on one side; the media worker of the SBC cannot yet.
+SECURE_RELAYS: dict[str, Callable[[int, Path], Relay]] = {"rtpengine": partial(RtpengineRelay, secure=True)}
 
 
 async def in_flight(work: Callable[[int], Awaitable[None]], count: int, limit: int) -> None:

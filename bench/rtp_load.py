@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import time
@@ -13,7 +12,7 @@ from pathlib import Path
 
 from bench.figures import NotMeasuredError
 from bench.machine import Cores, busy_s
-from bench.relays import Address
+from bench.relays import Anchored
 
 CALLER, CALLEE = "127.0.2.21", "127.0.2.22"
 PORT = 6000
@@ -55,24 +54,32 @@ def side_port(call: int) -> int:
     return PORT + call // _BLOCK % _SOCKETS
 
 
-def build() -> Path:
-    """Compile the generator unless it is newer than its source; NotMeasuredError without a compiler."""
-    source, program = _HERE / "load" / "rtp_load.c", _HERE / "bin" / "rtp_load"
-    if program.exists() and program.stat().st_mtime >= source.stat().st_mtime:
+def build(*, secure: bool = False) -> Path:
+    """Compile the generator unless it is newer than its sources; NotMeasuredError without a compiler.
+
+    ``secure`` adds SRTP, which takes OpenSSL's headers.
+    """
+    folder = _HERE / "load"
+    sources = [folder / "rtp_load.c", *([folder / "srtp.c"] if secure else [])]
+    program = _HERE / "bin" / ("srtp_load" if secure else "rtp_load")
+    newest = max(path.stat().st_mtime for path in folder.iterdir())
+    if program.exists() and program.stat().st_mtime >= newest:
         return program
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
         raise NotMeasuredError("no C compiler for the RTP generator (Debian package gcc)")
     program.parent.mkdir(exist_ok=True)
-    command = [compiler, "-O2", "-Wall", "-Wextra", "-o", str(program), str(source)]
+    extra = ["-DSRTP", "-lcrypto"] if secure else []
+    command = [compiler, "-O2", "-Wall", "-Wextra", "-o", str(program), *map(str, sources), *extra]
     result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     if result.returncode:
-        raise NotMeasuredError(f"the RTP generator does not compile: {result.stderr.strip()[-300:]}")
+        wants = " (SRTP takes Debian's libssl-dev)" if secure else ""
+        raise NotMeasuredError(f"the RTP generator does not compile{wants}: {result.stderr.strip()[-300:]}")
     return program
 
 
 def relay(
-    calls: Sequence[tuple[Address, Address]],
+    calls: Sequence[Anchored],
     pps: float,
     steady_s: float,
     relay_cpu_s: Callable[[], float],
@@ -80,11 +87,12 @@ def relay(
     *,
     warm_s: float,
 ) -> Relayed:
-    """Send ``pps`` packets a second each way through every call, given by the relay's addresses that face its sides."""
-    lines = "".join(f"{near[0]} {near[1]} {far[0]} {far[1]}\n" for near, far in calls)
+    """Send ``pps`` packets a second each way through every call; SRTP on the callee's side where calls have keys."""
+    lines = "".join(" ".join(map(str, (*call.near, *call.far, *call.keys))) + "\n" for call in calls)
+    program = build(secure=bool(calls[0].keys))
     arguments = [CALLER, CALLEE, str(PORT), f"{pps:g}", f"{warm_s:g}", f"{steady_s:g}"]
     process = subprocess.Popen(
-        ["taskset", "-c", str(cores.load), str(build()), *arguments],
+        ["taskset", "-c", str(cores.load), str(program), *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -107,7 +115,7 @@ def relay(
             process.kill()
         code = process.wait(10)
     if code or "totals" not in marks:
-        raise NotMeasuredError(f"the RTP generator ended with code {code} ({os.strerror(0) if not code else 'error'})")
+        raise NotMeasuredError(f"the RTP generator ended with code {code} ")
     begin, end, totals = marks["begin"], marks["end"], marks["totals"]
     seconds = spent[1][0] - spent[0][0]
     generator_s = end["cpu_s"] - begin["cpu_s"]

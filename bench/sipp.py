@@ -21,6 +21,8 @@ CALLER = "127.0.1.21"
 CALLEE = "127.0.1.22"
 CALLER_PORT = 5062
 CALLEE_PORT = 5064
+# How long after the end of a load its last calls may take.
+GRACE_S = 3.0
 _BUFFER_BYTES = 4 * 1024 * 1024
 
 
@@ -101,8 +103,9 @@ def offer(
             last = _Snapshot(systems(), uac.cpu_s() + uas.cpu_s(), busy_s(cores.system), busy_s(cores.load))
             elapsed_s = time.monotonic() - began
             ended_wall = time.time()
-            if uac.wait(load.duration_s + load.hold_ms / 1000 + 40) is None:
-                uac.stop()
+            # calls that still go on so long after the last one began wait for retransmissions: not clean anyway
+            if uac.wait(0.5 + load.hold_ms / 1000 + GRACE_S) is None:
+                uac.stop(grace_s=1.0)
             uas.signal(signal.SIGUSR1)
             uas.wait(3)
         caller_rows = _rows(directory / "uac.csv")

@@ -3,7 +3,8 @@
  *   rtp_load CALLER_IP CALLEE_IP PORT PPS WARM_S STEADY_S < calls
  *
  * Each line of standard input is one call: the relay's address and port that face the caller, then those that face the
- * callee. Either side sends PPS packets of 172 octets (G.711, 20 ms) a second for each call. Sides share SOCKETS sockets,
+ * callee, and then, when built with -DSRTP, two SRTP master keys in hexadecimal: the one that the callee sends with and
+ * the one that the relay sends to the callee with (the caller's side stays plain RTP). Either side sends PPS packets of 172 octets (G.711, 20 ms) a second for each call. Sides share SOCKETS sockets,
  * PORT and the ones after it, call i using i / BLOCK % SOCKETS: the relay's port tells the calls apart.
  * Packets are spread evenly over time and sent in slots of SLOT_NS. What is lost is counted for packets sent in the
  * steady part only, by numbers in the payload, after a last wait for stragglers.
@@ -24,6 +25,12 @@
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
+
+#ifdef SRTP
+#include "srtp.h"
+#else
+enum { SRTP_TAG_BYTES = 10 };
+#endif
 
 enum {
     SOCKETS = 1,       /* for each side */
@@ -49,6 +56,7 @@ struct stream {
     uint32_t next;       /* number of the next packet */
     uint32_t steady;     /* the first number of the steady part */
     uint32_t heard;      /* the greatest number received from this stream + 1 */
+    struct srtp *keys;   /* of the callee's leg: to protect what the callee sends, to read what the caller sent */
 };
 
 struct totals {
@@ -102,6 +110,12 @@ static void read_calls(void) {
             s->relay.sin_port = htons(port[side]);
             if (inet_pton(AF_INET, facing[side], &s->relay.sin_addr) != 1) die(facing[side]);
         }
+#ifdef SRTP
+        char master[2][2 * SRTP_MASTER_BYTES + 1];
+        if (scanf("%60s %60s", master[1], master[0]) != 2) die("no keys");
+        for (int side = 0; side < 2; side++)
+            if (!(streams[stream_count - 2 + side].keys = srtp_new(master[side]))) die("srtp");
+#endif
     }
 }
 
@@ -134,7 +148,7 @@ static void flush(int fd, struct mmsghdr *batch, int count) {
 
 /* Send the packets numbered [from, to) of the whole run. */
 static void send_due(uint64_t from, uint64_t to) {
-    static uint8_t packets[BATCH][RTP_BYTES];
+    static uint8_t packets[BATCH][RTP_BYTES + SRTP_TAG_BYTES];
     static struct iovec parts[BATCH];
     static struct mmsghdr batch[BATCH];
     int count = 0, fd = -1;
@@ -158,7 +172,14 @@ static void send_due(uint64_t from, uint64_t to) {
         memcpy(p + 4, &timestamp, 4);
         memcpy(p + 8, &ssrc, 4);
         memcpy(p + 12, &proof, sizeof proof);
-        parts[count] = (struct iovec){p, RTP_BYTES};
+        size_t size = RTP_BYTES;
+#ifdef SRTP
+        if (index & 1) {
+            srtp_protect(s->keys, p, size, s->next);
+            size += SRTP_TAG_BYTES;
+        }
+#endif
+        parts[count] = (struct iovec){p, size};
         batch[count].msg_hdr = (struct msghdr){
             .msg_name = &s->relay, .msg_namelen = sizeof s->relay, .msg_iov = &parts[count], .msg_iovlen = 1};
         count++;
@@ -169,8 +190,19 @@ static void send_due(uint64_t from, uint64_t to) {
     if (count) flush(fd, batch, count);
 }
 
-static void take(const uint8_t *p, unsigned size, const struct sockaddr_in *from, int64_t now) {
+static void take(uint8_t *p, unsigned size, const struct sockaddr_in *from, int64_t now) {
     struct proof proof;
+#ifdef SRTP
+    /* the SSRC tells the stream: a relay leaves it as it is; only what the caller sent comes encrypted */
+    uint32_t ssrc, index;
+    memcpy(&ssrc, p + 8, 4);
+    index = ntohl(ssrc) - 0x10000000u;
+    if (index < stream_count && !(index & 1)) {
+        uint32_t heard = streams[index].heard, guess = (heard & ~0xffffu) | (p[2] << 8 | p[3]);
+        if (guess + 0x8000 < heard) guess += 0x10000;
+        size = (unsigned)srtp_unprotect(streams[index].keys, p, size, guess);
+    }
+#endif
     if (size != RTP_BYTES) {
         totals.misrouted++;
         return;
