@@ -4,7 +4,8 @@ A map for those who are new here, in the order of a call:
 
 - :mod:`~sbc.b2bua.settings`, :mod:`~sbc.b2bua.effects`, :mod:`~sbc.b2bua.subjects`: what we are told, what we
   ask of the shell, what routes act on.
-- :mod:`~sbc.b2bua.dispatch`: which call a message is for. :mod:`~sbc.b2bua.refuse`: strangers, broken messages, methods that are not for us.
+- :mod:`~sbc.b2bua.dispatch`: which call a message is for.
+- :mod:`~sbc.b2bua.refuse`: strangers, broken messages, methods that are not for us.
 - :mod:`~sbc.b2bua.tables`: the two state machines, call and B leg, as data. Everything that may cross is a row there.
 - :mod:`~sbc.b2bua.call`, :mod:`~sbc.b2bua.leg`: what the machines are about.
 - :mod:`~sbc.b2bua.connect`: A's INVITE, the route, one branch after the other.

@@ -69,7 +69,9 @@ def _in_dialog(core: Core, msg: Message, tx: ServerTransaction, source: Source, 
         core.count("CSEQ_REFUSED")
         core.refuse(tx, 500, now, established=True)
         return
-    leg.flow = tx.flow
+    if leg.flow != tx.flow:  # NAT gave it another port
+        leg.flow = tx.flow
+        leg.forget_path()
     method = msg.method
     if method == "BYE":
         end.bye(core, leg, msg, tx, now)

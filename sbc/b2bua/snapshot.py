@@ -83,7 +83,7 @@ def _leg_record(leg: Leg) -> Json:
         "rseq": dialog.remote_cseq,
         "target": dialog.remote_target,
         "routes": dialog.route_set,
-        "flow": leg.flow,
+        "flow": tuple(leg.flow),
         "realm": leg.realm,
         "peer": leg.peer,
         "dir": leg.direction,
@@ -92,8 +92,10 @@ def _leg_record(leg: Leg) -> Json:
         "sver": leg.sdp_version,
         "sdp": leg.sdp_out.decode("latin-1"),
         "unacked": leg.unacked,
-        "accepted": None if accepted is None else (accepted.flow, accepted.data.decode("latin-1"), accepted.cseq),
-        "ack": None if ack is None else (ack[0], ack[1].decode("latin-1")),
+        "accepted": None
+        if accepted is None
+        else (tuple(accepted.flow), accepted.data.decode("latin-1"), accepted.cseq),
+        "ack": None if ack is None else (tuple(ack[0]), ack[1].decode("latin-1")),
     }
 
 

@@ -7,7 +7,6 @@ follows from its Call-ID alone (:mod:`sbc.sip.shard`), for requests, responses, 
 
 from __future__ import annotations
 
-import base64
 import os
 from collections.abc import Callable
 
@@ -15,6 +14,7 @@ SHARDS = 1024
 ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 MAGIC_COOKIE = "z9hG4bK"  # RFC 3261 §8.1.1.7
 CALL_ID_LENGTH = 24
+_PAIRS = [first + second for first in ALPHABET for second in ALPHABET]  # 10 bits at a time: a call takes eleven tokens
 
 
 class Ids:
@@ -25,7 +25,17 @@ class Ids:
 
     def token(self) -> str:
         """16 characters of a-z2-7: 80 random bits."""
-        return base64.b32encode(self._random_bytes(10)).decode("ascii").lower()
+        n = int.from_bytes(self._random_bytes(10), "big")
+        return (
+            _PAIRS[n >> 70]
+            + _PAIRS[n >> 60 & 1023]
+            + _PAIRS[n >> 50 & 1023]
+            + _PAIRS[n >> 40 & 1023]
+            + _PAIRS[n >> 30 & 1023]
+            + _PAIRS[n >> 20 & 1023]
+            + _PAIRS[n >> 10 & 1023]
+            + _PAIRS[n & 1023]
+        )
 
     def branch(self) -> str:
         """A Via branch (RFC 3261 §8.1.1.7)."""
