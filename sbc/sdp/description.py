@@ -74,6 +74,7 @@ _STATIC_CLOCKS_HZ: Final[dict[str, int]] = {
     "17": 22050,
     **dict.fromkeys(("25", "26", "28", "31", "32", "33", "34"), 90000),
 }
+_USUAL: Final = frozenset({"audio", "video", "RTP/AVP", "RTP/SAVP", "RTP/AVPF", "RTP/SAVPF", "UDP/TLS/RTP/SAVPF"})
 _TOKEN: Final = frozenset("!#$%&'*+-.0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ^_`abcdefghijklmnopqrstuvwxyz{|}~")
 
 
@@ -105,9 +106,9 @@ class MediaDescription:
         if len(fields) < 4:
             raise SdpError("m= line without formats" if len(fields) == 3 else "m= line is cut short")
         kind, port, protocol, *formats = fields
-        if len(kind) > 32 or not _TOKEN.issuperset(kind):
+        if kind not in _USUAL and (len(kind) > 32 or not _TOKEN.issuperset(kind)):
             raise SdpError("m= line: the media type is no token")
-        if len(protocol) > 32 or not _TOKEN.issuperset(protocol.replace("/", "")):
+        if protocol not in _USUAL and (len(protocol) > 32 or not _TOKEN.issuperset(protocol.replace("/", ""))):
             raise SdpError("m= line: the protocol is no token")
         if len(formats) > 128:
             raise SdpError("m= line with more than 128 formats")
@@ -296,9 +297,9 @@ def _rtcp(media: MediaDescription, name: str, value: str) -> None:
 
 
 def _sane_time(value: str) -> bool:
-    """A packet time that a peer could mean: up to 1000 ms. Larger ones made receivers allocate (CVE-2026-41416)."""
+    """A packet time that a peer could mean: above 0, up to 1000 ms. Larger ones made receivers allocate (CVE-2026-41416)."""
     whole = value.partition(".")[0]
-    return len(value) <= 8 and whole.isascii() and whole.isdigit() and int(whole) <= 1000
+    return len(value) <= 8 and whole.isascii() and whole.isdigit() and int(whole) <= 1000 and value.strip("0.") != ""
 
 
 def _port(text: str) -> int:

@@ -222,3 +222,21 @@ def test_nothing_of_any_real_description_leaks() -> None:
         for name in {sdp.origin[5], sdp.origin[0]} - {"-", "0.0.0.0", "alice", "bob"}:
             assert name not in text, (file.name, name)
     assert tried > 20
+
+
+@pytest.mark.parametrize(
+    ("name", "refused"),
+    [("a04", True), ("a05", True), ("a09", True), ("a10", True), ("a19", True), ("a20", True), ("a21", True),
+     ("a22", False), ("a23", False)],
+)  # fmt: skip
+def test_attacks_by_description_are_refused_or_lose_their_sting(name: str, refused: bool) -> None:
+    (file,) = shared_data("sip", "attacks").glob(f"{name}-*.sip")
+    body = file.read_bytes().partition(b"\r\n\r\n")[2]
+    assert body.startswith(b"v=0")
+    if refused:
+        with pytest.raises(SdpError):
+            SessionDescription.parse(body)
+    else:
+        out = rewritten(body, Endpoint(OURS, 40000, 40001))
+        assert b"ptime" not in out
+        assert b"m=audio 40000 RTP/AVP " in out
