@@ -29,7 +29,6 @@ class Reason(IntEnum):
     NO_REMOTE = 7  # the other side has told no address (yet)
     TOO_LONG = 8  # longer than our buffer
     SEND_FAILED = 9  # the kernel refused it
-    CLOSED = 10  # the rule went away while the packet was waiting
 
 
 class MediaCounter(IntEnum):
@@ -51,7 +50,6 @@ class MediaCounter(IntEnum):
     DROP_NO_REMOTE = DROP_BASE + Reason.NO_REMOTE
     DROP_TOO_LONG = DROP_BASE + Reason.TOO_LONG
     DROP_SEND_FAILED = DROP_BASE + Reason.SEND_FAILED
-    DROP_CLOSED = DROP_BASE + Reason.CLOSED
 
     SESSIONS_ACTIVE = 64  # gauge
     PORTS_FREE = 65  # gauge: pairs, over all realms

@@ -366,10 +366,10 @@ class Relay:
         for name, ports in used.items():
             self.ports[name].claim(ports)
 
-    def silent(self, now_ns: int, timeout_ns: int, limit: int) -> list[Session]:
+    def silent(self, now_ns: int, timeout_ns: int, limit: int) -> list[tuple[Session, float]]:
         """Of the next ``limit`` sessions in turn: answered ones that got no packet on any leg for that long.
 
-        Each is named once per ``timeout_ns`` of silence. Sessions that nobody has used for a dialog's longest life end.
+        Each is named, with its silence in seconds, once per ``timeout_ns``. Sessions that nobody has used for a dialog's longest life end.
         """
         if not self._sweep and now_ns >= self._next_sweep_ns:
             self._sweep = list(self.sessions)
@@ -387,7 +387,7 @@ class Relay:
                 self._close(session, now_ns)
             elif now_ns - max(last, session.notified_ns) >= timeout_ns and any(is_armed(rules[i]) for i in own):
                 session.notified_ns = now_ns
-                found.append(session)
+                found.append((session, (now_ns - last) / 1e9))
         del self._sweep[-limit:]
         return found
 

@@ -93,9 +93,10 @@ class Worker:
         self.page[WORD_HEARTBEAT_NS] = now_ns
         for counter, level in self.relay.gauges().items():
             self.page[counter] = level
-        for session in self.relay.silent(now_ns, int(self.config.media_timeout_s * 1e9), SWEEP_PER_TICK):
+        for session, silent_s in self.relay.silent(now_ns, int(self.config.media_timeout_s * 1e9), SWEEP_PER_TICK):
             self.count(MediaCounter.MEDIA_TIMEOUTS, 1)
-            self.control.notify(session.owner, {"event": "timeout", "session": session.id})
+            event: dict[str, object] = {"event": "timeout", "session": session.id, "silent_s": round(silent_s, 1)}
+            self.control.notify(session.owner, event)
         self.control.drain(now_ns)
 
     def _report_latches(self) -> None:

@@ -24,7 +24,6 @@ enum reason {
     NO_REMOTE,
     TOO_LONG,
     SEND_FAILED,
-    CLOSED,
 };
 
 /* Words of the counters page that C adds to: media.counters.MediaCounter */

@@ -120,12 +120,12 @@ async def test_time_outs_are_told_even_after_a_restart(asking: Asking) -> None:
     reply = await asking.ask(offer("s"))
     await asking.ask(Answer("s", "b1", "a", [Stream("127.0.0.1", 19)]), reply.worker)
     event = await asyncio.wait_for(asking.notified.get(), 3)
-    assert event == (reply.worker, {"event": "timeout", "session": "s"})
+    assert (event[0], event[1]["event"], event[1]["session"]) == (reply.worker, "timeout", "s")
     worker = asking.workers[reply.worker]
     worker.kill()
     worker.start()
     event = await asyncio.wait_for(asking.notified.get(), 5)
-    assert event == (reply.worker, {"event": "timeout", "session": "s"})
+    assert (event[0], event[1]["event"], event[1]["session"]) == (reply.worker, "timeout", "s")
 
 
 async def test_a_delete_reaches_a_worker_that_was_away(asking: Asking) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import socket
 import struct
 import time
@@ -127,6 +128,31 @@ def test_a_stranger_is_not_relayed_and_counted(
     assert control.ask(Query("call-1")).stats["a"][0].refused == 100
 
 
+def test_noise_from_both_sides_changes_nothing(
+    worker: MediaProcess, control: MediaControl, phones: tuple[Phone, Phone]
+) -> None:
+    a, b = phones
+    for_a, _ = connect(control, a, b)
+    a.send(for_a)
+    b.rtp.recv(2048)
+    draw = random.Random(11)
+    with socket.socket(type=socket.SOCK_DGRAM) as stranger:
+        stranger.bind(("127.0.0.2", 0))
+        for turn in range(5000):
+            noise = draw.randbytes(draw.choice((0, 1, 7, 8, 11, 12, 60, 200, 1400, 2047, 3000)))
+            end = (stranger, a.rtcp)[turn % 2]
+            end.sendto(noise, ("127.0.0.1", (for_a.port, for_a.rtcp_port)[turn // 2 % 2]))
+            if turn % 25 == 24:  # what the receive queue holds
+                time.sleep(0.003)
+    b.rtp.settimeout(0.5)
+    sent = a.send(for_a)
+    assert b.rtp.recv(2048) == sent
+    stats = control.ask(Query("call-1")).stats
+    assert stats["a"][0].remote == f"127.0.0.1:{a.rtp.getsockname()[1]}"
+    assert stats["a"][0].refused > 500
+    assert worker.count(MediaCounter.DROP_TOO_LONG) > 100
+
+
 def test_the_same_id_gets_the_same_reply(control: MediaControl, phones: tuple[Phone, Phone]) -> None:
     from media.protocol import encode
 
@@ -176,7 +202,10 @@ def test_killed_and_started_again_it_goes_on(
 
 def test_silence_is_reported_to_the_owner(control: MediaControl, phones: tuple[Phone, Phone]) -> None:
     connect(control, *phones)
-    assert control.wait_notification(3) == {"event": "timeout", "session": "call-1"}
+    event = control.wait_notification(3)
+    assert event is not None
+    assert (event["event"], event["session"]) == ("timeout", "call-1")
+    assert event["silent_s"] >= 1.0  # type: ignore[operator]  # a JSON number
 
 
 def test_sigterm_ends_it_cleanly(worker: MediaProcess) -> None:

@@ -311,12 +311,14 @@ def test_silence_is_named_once_per_time_out(bench: Bench) -> None:
     bench.answer()
     start = bench.now_ns
     assert bench.relay.silent(start + 59 * S, 60 * S, 100) == []
-    assert [s.id for s in bench.relay.silent(start + 70 * S, 60 * S, 100)] == ["s"]
+    assert [(s.id, silent) for s, silent in bench.relay.silent(start + 70 * S, 60 * S, 100)] == [("s", 70.0)]
     assert bench.relay.silent(start + 80 * S, 60 * S, 100) == []
     bench.now_ns = start + 90 * S
     bench.packet("a", PHONE, 5000)
     assert bench.relay.silent(start + 140 * S, 60 * S, 100) == []
-    assert [s.id for s in bench.relay.silent(start + 160 * S, 60 * S, 100)] == ["s"]
+    assert [(s.id, silent) for s, silent in bench.relay.silent(start + 160 * S, 60 * S, 100)] == [
+        ("s", pytest.approx(69.98))
+    ]
 
 
 def test_peers_are_mutual_after_every_answer(bench: Bench) -> None:
