@@ -297,7 +297,7 @@ def _rtcp(media: MediaDescription, name: str, value: str) -> None:
 
 
 def _sane_time(value: str) -> bool:
-    """A packet time that a peer could mean: above 0, up to 1000 ms. Larger ones made receivers allocate (CVE-2026-41416)."""
+    """A packet time that a peer could mean: above 0, up to 1000 ms (larger: CVE-2026-41416)."""
     whole = value.partition(".")[0]
     return len(value) <= 8 and whole.isascii() and whole.isdigit() and int(whole) <= 1000 and value.strip("0.") != ""
 
