@@ -369,7 +369,8 @@ class Relay:
     def silent(self, now_ns: int, timeout_ns: int, limit: int) -> list[tuple[Session, float]]:
         """Of the next ``limit`` sessions in turn: answered ones that got no packet on any leg for that long.
 
-        Each is named, with its silence in seconds, once per ``timeout_ns``. Sessions that nobody has used for a dialog's longest life end.
+        Each is named, with its silence in seconds, once per ``timeout_ns``. Sessions that nobody has used for a
+        dialog's longest life end.
         """
         if not self._sweep and now_ns >= self._next_sweep_ns:
             self._sweep = list(self.sessions)

@@ -316,9 +316,7 @@ def test_silence_is_named_once_per_time_out(bench: Bench) -> None:
     bench.now_ns = start + 90 * S
     bench.packet("a", PHONE, 5000)
     assert bench.relay.silent(start + 140 * S, 60 * S, 100) == []
-    assert [(s.id, silent) for s, silent in bench.relay.silent(start + 160 * S, 60 * S, 100)] == [
-        ("s", pytest.approx(69.98))
-    ]
+    assert [s.id for s, _ in bench.relay.silent(start + 160 * S, 60 * S, 100)] == ["s"]
 
 
 def test_peers_are_mutual_after_every_answer(bench: Bench) -> None:
