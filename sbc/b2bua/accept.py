@@ -11,6 +11,7 @@ from sbc.b2bua.effects import RouteKind, RunRoute
 from sbc.b2bua.subjects import ReplyEvent
 from sbc.b2bua.tables import CallEvent, CallState, LegEvent, LegState
 from sbc.dialog.dialog import Dialog
+from sbc.errors import SipSyntaxError
 from sbc.sip.build import build_request
 from sbc.sip.flow import Flow
 from sbc.sip.message import Message
@@ -308,13 +309,17 @@ def complete(core: Core, leg: Leg, body: bytes, now: float) -> None:
 
 def send_ack(core: Core, leg: Leg, now: float, body: object = b"") -> None:
     """LegAction.ACK: a transaction of its own, sent once and again for each 2xx that comes again (§13.2.2.4)."""
-    flow = leg.out(core.settings.realms[leg.realm])
-    uri, headers = leg.dialog.headers("ACK", leg.invite_cseq, core.via(flow.listener, core.ids.branch()))
-    description = body if isinstance(body, bytes) else b""
-    if description:
-        headers.append(shape.SDP_TYPE)
-    data = build_request("ACK", uri, headers, description)
     leg.unacked = False
+    flow = leg.out(core.settings.realms[leg.realm])
+    description = body if isinstance(body, bytes) else b""
+    try:
+        uri, headers = leg.dialog.headers("ACK", leg.invite_cseq, core.via(flow.listener, core.ids.branch()))
+        if description:
+            headers.append(shape.SDP_TYPE)
+        data = build_request("ACK", uri, headers, description)
+    except SipSyntaxError as error:  # a Contact or Record-Route of theirs that nobody could use
+        core.note("warning", "ACK cannot be written", leg.call, leg=leg.name, reason=error.reason)
+        return
     leg.ack = (flow, data)
     core.transmit(flow, data)
 

@@ -88,6 +88,11 @@ def cause_of(status: int) -> int:
     return CAUSES.get(status, 127 if status >= 500 else 31)
 
 
+def printable(text: str) -> str:
+    """Text that JSON and a database can hold: octets that are no UTF-8 become U+FFFD."""
+    return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 def record(
     node: str, call: Call, stats: Mapping[str, Sequence[StreamStats]], end_wall: float
 ) -> dict[str, Any]:  # Any: JSON values, see above
@@ -112,7 +117,7 @@ def record(
         "a_realm": a.realm,
         "b_realm": b.realm if b is not None else "",
         "direction": call.direction,
-        "a_call_id": a.dialog.call_id,
+        "a_call_id": printable(a.dialog.call_id),
         "b_call_id": b.dialog.call_id if b is not None else "",
         "status": call.status,
         "answered": answered,

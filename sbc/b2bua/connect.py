@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from sbc.b2bua import exchange, shape
 from sbc.b2bua.accept import InviteUser
 from sbc.b2bua.call import Attempt, Call, Outcome, Target
+from sbc.b2bua.cdr import printable
 from sbc.b2bua.effects import RouteKind, RunRoute
 from sbc.b2bua.leg import Leg
 from sbc.b2bua.subjects import Branch
@@ -69,7 +70,7 @@ def invite(core: Core, msg: Message, tx: ServerTransaction, source: Source, now:
     leg.call = call
     call.request = msg
     call.body = msg.body
-    call.from_uri, call.to_uri, call.ruri = from_uri, to_uri, msg.uri
+    call.from_uri, call.to_uri, call.ruri = printable(from_uri), printable(to_uri), printable(msg.uri)
     call.admitted_peers = (source.peer,)
     tx.user = call
     core.add(call)

@@ -164,16 +164,17 @@ class Core:
 
     def route_done(self, effect: RunRoute, error: BaseException | None, now: float) -> None:
         """A route has ended; ``error`` is what it raised."""
-        try:
-            self._route_done(effect, error, now)
-        except Exception as fault:  # as in receive
-            self._fault(fault, None, now)
-        self._flush(now)
-
-    def _route_done(self, effect: RunRoute, error: BaseException | None, now: float) -> None:
         subject = effect.subject
         call = subject if isinstance(subject, Call) else getattr(subject, "call", None)
-        if isinstance(call, Call) and call.pending_route is effect:
+        try:
+            self._route_done(effect, call, error, now)
+        except Exception as fault:  # as in receive
+            self._fault(fault, None, now, call)
+        self._flush(now)
+
+    def _route_done(self, effect: RunRoute, call: Call | None, error: BaseException | None, now: float) -> None:
+        subject = effect.subject
+        if call is not None and call.pending_route is effect:
             call.pending_route = None
         if error is not None:
             self.count("ROUTE_ERRORS")
@@ -191,7 +192,7 @@ class Core:
         elif isinstance(subject, BadMessage):
             if error is not None:
                 self.reply_bad(subject, subject.error.status, now)
-        elif isinstance(call, Call) and call.state in (CallState.SETUP, CallState.RINGING):
+        elif call is not None and call.state in (CallState.SETUP, CallState.RINGING):
             if effect.kind is RouteKind.REQUEST:
                 if error is not None or not call.decided:
                     if error is None:
@@ -349,7 +350,14 @@ class Core:
             call.status_text = context.note
         call.state = state
         for action in actions:
-            action(self, call, now, context)
+            try:
+                action(self, call, now, context)
+            except Exception as error:
+                if state < CallState.ENDING:
+                    raise
+                # Whatever goes wrong with one side, the other is told, media ends and the CDR goes out.
+                self.count("CORE_FAULTS")
+                self.note("error", "fault while ending a call", call, error=repr(error))
         return True
 
     def step_leg(self, leg: Leg, event: LegEvent, now: float, context: Any = None) -> None:  # Any: see LEG_ACTIONS

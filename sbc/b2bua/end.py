@@ -10,6 +10,7 @@ from sbc.b2bua.call import Call, Outcome
 from sbc.b2bua.effects import FinishCall, RouteKind, RunRoute
 from sbc.b2bua.subjects import LocalRequest, ReplyEvent
 from sbc.b2bua.tables import CallEvent, CallState, LegEvent, LegState
+from sbc.errors import SipSyntaxError
 from sbc.sip.build import build_request
 from sbc.sip.message import Message
 from sbc.transaction.server import ServerTransaction
@@ -134,8 +135,13 @@ def refuse_a(core: Core, call: Call, now: float, outcome: Outcome) -> None:
     a.state = LegState.ENDED
     call.status = outcome.status
     core.forget(a)
-    if tx is not None:
+    if tx is None:
+        return
+    try:
         core.respond(tx, outcome.status, now, outcome.headers, b"", a.dialog.local_tag, outcome.reason)
+    except SipSyntaxError as error:  # a route gave a header or a phrase that cannot be written
+        core.note("error", "refusal cannot be written", call, reason=error.reason)
+        core.respond(tx, outcome.status, now, to_tag=a.dialog.local_tag)
 
 
 def end_a(core: Core, call: Call, now: float, outcome: Outcome) -> None:
@@ -198,8 +204,14 @@ def transmit_bye(core: Core, leg: Leg, headers: list[tuple[str, str]], body: byt
     """The BYE itself, as the local route leaves it."""
     flow = leg.out(core.settings.realms[leg.realm])
     branch = core.ids.branch()
-    uri, head = leg.dialog.headers("BYE", leg.dialog.next_cseq(), core.via(flow.listener, branch))
-    core.layer.send("BYE", branch, build_request("BYE", uri, head + headers, body), flow, ByeUser(core, leg), now)
+    try:
+        uri, head = leg.dialog.headers("BYE", leg.dialog.next_cseq(), core.via(flow.listener, branch))
+        data = build_request("BYE", uri, head + headers, body)
+    except SipSyntaxError as error:  # a Contact or Record-Route of theirs that nobody could use
+        core.note("warning", "BYE cannot be written", leg.call, leg=leg.name, reason=error.reason)
+        core.forget(leg)
+        return
+    core.layer.send("BYE", branch, data, flow, ByeUser(core, leg), now)
 
 
 def close(core: Core, call: Call, now: float, outcome: Outcome) -> None:
@@ -212,7 +224,7 @@ def close(core: Core, call: Call, now: float, outcome: Outcome) -> None:
         tx, leg.uas = leg.uas, None
         if tx is not None and tx.last_status < 200:
             core.respond(tx, 487, now)
-        leg.waiting = None
+        core.free(leg, now)  # what has waited sees a call that is over
     if call.has_media:
         delete_media(core, call, now)
     elif not call.media_pending:

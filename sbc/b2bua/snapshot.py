@@ -15,8 +15,11 @@ from sbc.b2bua.call import Attempt, Call
 from sbc.b2bua.leg import Leg
 from sbc.b2bua.tables import CallState, LegState
 from sbc.dialog.dialog import MAX_CSEQ, RESUME_CSEQ_MARGIN, Dialog
+from sbc.errors import SipSyntaxError
+from sbc.sip.address import parse_name_addr
 from sbc.sip.flow import Flow
 from sbc.sip.ids import ALPHABET, CALL_ID_LENGTH, SHARDS
+from sbc.sip.uri import parse_uri
 
 if TYPE_CHECKING:
     from sbc.b2bua.core import Core
@@ -243,6 +246,12 @@ def _leg(core: Core, fields: _Fields) -> Leg:
     dialog.remote_cseq = fields.integer("rseq", -1, 2**32)
     dialog.remote_target = fields.text("target")
     dialog.route_set = fields.texts("routes")
+    try:
+        parse_uri(dialog.remote_target)
+        for route in dialog.route_set:
+            parse_name_addr(route)
+    except SipSyntaxError as error:
+        raise BadRecord(f"a target or route that is no address: {error}") from error
     realm = fields.text("realm", 256)
     if realm not in core.settings.realms:
         raise BadRecord(f"realm {realm} is not configured")

@@ -164,7 +164,7 @@ class Phone:
         if body:
             lines.append(f"Content-Type: {content_type}")
         lines += [f"Content-Length: {len(body)}", "", ""]
-        self._send("\r\n".join(lines).encode() + body)
+        self._send("\r\n".join(lines).encode("utf-8", "surrogateescape") + body)
 
     def reply(
         self,
@@ -198,7 +198,7 @@ class Phone:
         lines += [f"Content-Length: {len(body)}", "", ""]
         if request.method == "INVITE":
             self.dialog = (request.call_id, to_value, request.get("From") or "", _uri(request.get("Contact") or ""))
-        self._send("\r\n".join(lines).encode() + body)
+        self._send("\r\n".join(lines).encode("utf-8", "surrogateescape") + body)
 
     def ack(self, *, body: bytes = b"", cseq: int | None = None) -> None:
         """The ACK to a 2xx."""
