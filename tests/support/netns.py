@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from dataclasses import dataclass, field
+from typing import Self
 
 
 def _ip(*words: str) -> None:
@@ -46,9 +47,36 @@ class Lab:
         """A route of ``host``."""
         _ip("-n", self.hosts[host], "route", "add", destination, "via", via)
 
+    def forward(self, host: str) -> None:
+        """Make ``host`` a router."""
+        self._run(host, ["sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward"])
+
+    def translate(self, host: str, public: str, private: str) -> None:
+        """Make ``host`` a firewall that shows ``private`` to the world as ``public``, each port as itself."""
+        self.forward(host)
+        rules = f"""
+            table ip nat {{
+                chain inwards {{ type nat hook prerouting priority -100; ip daddr {public} dnat to {private}; }}
+                chain outwards {{ type nat hook postrouting priority 100; ip saddr {private} snat to {public}; }}
+            }}"""
+        self._run(host, ["nft", "-f", "-"], rules)
+
+    def _run(self, host: str, words: list[str], given: str = "") -> None:
+        done = subprocess.run(
+            [*self.inside(host), *words], input=given, check=False, capture_output=True, text=True, timeout=10
+        )
+        if done.returncode:
+            raise AssertionError(f"{' '.join(words)} in {host}: {done.stderr}")
+
     def inside(self, host: str) -> list[str]:
         """The words that put a command into this host."""
         return ["ip", "netns", "exec", self.hosts[host]]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         for namespace in self.hosts.values():

@@ -8,7 +8,10 @@ from __future__ import annotations
 import signal
 import socket
 import struct
+import subprocess
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +29,11 @@ class Datagram:
 
     @property
     def is_rtp(self) -> bool:
-        return len(self.payload) >= 12 and self.payload[0] >> 6 == 2
+        return len(self.payload) >= 12 and self.payload[0] >> 6 == 2 and not 192 <= self.payload[1] <= 223
+
+    @property
+    def is_sip(self) -> bool:
+        return b"SIP/2.0" in self.payload.partition(b"\r\n")[0]
 
 
 def read(path: Path) -> list[Datagram]:
@@ -38,6 +45,20 @@ def read(path: Path) -> list[Datagram]:
             source, sport, destination, dport, payload = words
             found.append(Datagram((source, int(sport)), (destination, int(dport)), bytes.fromhex(payload)))
     return found
+
+
+@contextmanager
+def recording(path: Path, prefix: Sequence[str]) -> Iterator[None]:
+    """Record in the host that ``prefix`` leads into until the end of the block; then :func:`read` has all of it."""
+    root = Path(__file__).resolve().parents[2]
+    words = [*prefix, sys.executable, "-m", "tests.support.sniff", str(path)]
+    with subprocess.Popen(words, cwd=root, stdout=subprocess.PIPE) as recorder:
+        try:
+            assert recorder.stdout is not None
+            assert recorder.stdout.readline() == b"recording\n"
+            yield
+        finally:
+            recorder.terminate()
 
 
 def record(path: Path) -> None:
@@ -56,7 +77,6 @@ def record(path: Path) -> None:
             try:
                 packet, link = wire.recvfrom(65_535)
             except TimeoutError:
-                out.flush()
                 continue
             if link[1] != 0x0800 or packet[9] != socket.IPPROTO_UDP:
                 continue
