@@ -99,13 +99,19 @@ def _highest(plan: Plan, job: Job, samples: Samples, verified: set[Job]) -> None
     seconds = 4 if plan.quick else 6
     # later runs begin where the earlier ones ended, with small steps
     rate, growth = (max(samples.values), 1.1) if samples.values else (RATE, 2.0)
-    clean, unclean = 0.0, 0.0
+    clean, unclean, repeated = 0.0, 0.0, False
     while not unclean or unclean - clean > resolution * unclean:
         outcome = _offer(plan, job, sipp.Offered(rate, seconds), verified, 1.0)
         plan.say(
             f"{samples.name}: {rate:.0f}/s {outcome.fault() or 'clean'}"
             f" (system {outcome.system_share:.0%}, generator {outcome.generator_share:.0%})"
         )
+        disturbance = "" if outcome.clean else plan.disturbance(outcome.foreign_share)
+        if disturbance and not repeated:
+            repeated = True  # perhaps the others' fault: once more before it is held against the system
+            continue
+        samples.note(disturbance)
+        repeated = False
         if outcome.clean:
             clean = rate
         elif outcome.generator_limited:

@@ -89,13 +89,19 @@ def _highest(plan: Plan, who: str, samples: Samples) -> None:
     """Bracket the highest rate with at most LOSS, then halve the bracket down to RESOLUTION of it."""
     resolution = 2 * RESOLUTION if plan.quick else RESOLUTION
     rate, growth = (max(samples.values), 1.1) if samples.values else (FIRST_PPS, 1.5)
-    good, bad = 0.0, 0.0
+    good, bad, repeated = 0.0, 0.0, False
     while not bad or bad - good > resolution * bad:
         outcome = _relay(plan, who, RATE_CALLS, rate / (2 * RATE_CALLS), 3 if plan.quick else 5)
         plan.say(
             f"{samples.name}: {rate:,.0f}/s, {outcome.loss:.3%} lost (relay {outcome.relay_share:.0%},"
             f" generator {outcome.generator_share:.0%})"
         )
+        disturbance = "" if outcome.loss <= LOSS else plan.disturbance(outcome.foreign_share)
+        if disturbance and not repeated:
+            repeated = True  # perhaps the others' fault: once more before it is held against the relay
+            continue
+        samples.note(disturbance)
+        repeated = False
         lossless = outcome.loss <= LOSS and not outcome.misrouted
         # with loss it matters whose fault it was; without loss only whether the rate was really sent
         if outcome.generator_fault() and (not lossless or outcome.sent_pps < 0.99 * rate):

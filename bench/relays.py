@@ -34,8 +34,8 @@ NEAR, FAR = "127.0.2.11", "127.0.2.12"
 class Anchored:
     """A call on a relay: the relay's addresses that face the caller and the callee.
 
-    ``keys``: none for plain RTP; with SRTP on the callee's side the master keys, in hexadecimal, that the callee and the
-    relay (towards the callee) send with.
+    ``keys``: none for plain RTP; with SRTP on the callee's side the master keys, in hexadecimal: the callee's own, and
+    the relay's towards the callee.
     """
 
     near: Address
