@@ -148,6 +148,20 @@ class MediaPool:
             return
         self._submit(pending, node)
 
+    def gather(self, on: bool) -> None:
+        """With ``on`` replies wait until :meth:`poll`, for a shell that takes everything at its own pace."""
+        for node in self._nodes.values():
+            if on:
+                self._loop.remove_reader(node.fd)
+            else:
+                self._loop.add_reader(node.fd, self._drain, node)
+                self._drain(node)  # the edge may have passed meanwhile
+
+    def poll(self) -> None:
+        """Take every reply that has come."""
+        for node in self._nodes.values():
+            self._drain(node)
+
     def close(self) -> None:
         """Stop; requests still waiting get no reply."""
         self._closed = True

@@ -17,6 +17,23 @@ CALL_ID_LENGTH = 24
 _PAIRS = [first + second for first in ALPHABET for second in ALPHABET]  # 10 bits at a time: a call takes eleven tokens
 
 
+def buffered(source: Callable[[int], bytes], size: int = 4096) -> Callable[[int], bytes]:
+    """``source`` asked for ``size`` octets at a time: a system call per token costs more than the token.
+
+    To be made after a fork: two processes that share a buffer would mint the same identifiers.
+    """
+    pool, at = b"", 0
+
+    def take(count: int) -> bytes:
+        nonlocal pool, at
+        if at + count > len(pool):
+            pool, at = source(max(size, count)), 0
+        at += count
+        return pool[at - count : at]
+
+    return take
+
+
 class Ids:
     """Mints identifiers of 80 random bits or more (RFC 3261 §19.3 asks for 32)."""
 
