@@ -1,0 +1,355 @@
+"""User agents of the tests' own: one UDP port, hundreds of calls, each of which can be acted on while it lives.
+
+They share no code with the product. A thread receives, answers and retransmits (RFC 3261 §17); the test's thread asks
+and looks at the calls.
+"""
+
+from __future__ import annotations
+
+import re
+import selectors
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+Address = tuple[str, int]
+
+T1_S, T2_S, TIMEOUT_S = 0.5, 4.0, 32.0
+TICK_S = 0.02
+_URI = re.compile(r"<?(sip:(?:[^@>]*@)?([^:;>]+)(?::(\d+))?[^>]*)>?")
+_CONNECTION = re.compile(r"^c=IN IP4 (\S+)", re.M)
+_AUDIO = re.compile(r"^m=audio (\d+)", re.M)
+_COMPACT = {"v": "via", "f": "from", "t": "to", "i": "call-id", "m": "contact", "l": "content-length"}
+
+
+class Received:
+    """One message, its headers by lower-case name in order."""
+
+    def __init__(self, data: bytes) -> None:
+        head, _, self.body = data.decode().partition("\r\n\r\n")
+        self.start, *lines = head.split("\r\n")
+        self.headers: dict[str, list[str]] = {}
+        for line in lines:
+            name, _, value = line.partition(":")
+            name = name.strip().lower()
+            self.headers.setdefault(_COMPACT.get(name, name), []).append(value.strip())
+        self.status = int(self.start.split(" ")[1]) if self.start.startswith("SIP/2.0 ") else 0
+        self.call_id = self.one("call-id")
+        self.method = self.one("cseq").split()[1]
+        self.branch = self.one("via").partition("branch=")[2].partition(";")[0]
+
+    def one(self, name: str) -> str:
+        return self.headers.get(name, [""])[0]
+
+    def target(self) -> tuple[str, Address]:
+        """The URI of the Contact, and where it leads."""
+        match = _URI.search(self.one("contact"))
+        assert match is not None, f"no Contact in {self.start}"
+        return match[1], (match[2], int(match[3] or 5060))
+
+    def audio(self) -> Address:
+        """Where the far side wants its audio."""
+        host, port = _CONNECTION.search(self.body), _AUDIO.search(self.body)
+        assert host is not None, f"no address in {self.start}"
+        assert port is not None, f"no audio in {self.start}"
+        return host[1], int(port[1])
+
+
+@dataclass(slots=True)
+class Asked:
+    """A request of ours: ``status`` is 0 until its final answer came, after ``took_s``; 408 when none did."""
+
+    method: str
+    data: bytes
+    to: Address
+    branch: str
+    sent_at: float
+    again_at: float
+    wait_s: float = T1_S
+    status: int = 0
+    took_s: float = 0.0
+    sent: int = 1
+    provisional: bool = False
+
+
+@dataclass(slots=True)
+class UaCall:
+    """One call as its user agent sees it."""
+
+    call_id: str
+    local: str
+    number: str = ""  # that was called: the same on both sides
+    remote: str = ""
+    target: str = ""
+    far: Address = ("", 0)
+    far_audio: Address = ("", 0)
+    cseq: int = 1
+    asked: dict[str, Asked] = field(default_factory=dict)  # the latest of each method
+    ringing: bool = False
+    up: bool = False  # the caller has its 2xx, the callee its ACK
+    ended_by_far: bool = False
+    got: list[str] = field(default_factory=list)  # methods of requests inside the dialog, without retransmissions
+    answer: bytes = b""  # the callee's 2xx, sent until its ACK comes
+    again_at: float = 0.0
+    wait_s: float = T1_S
+    invite: Received | None = None  # the callee's, until it is answered
+    source: Address = ("", 0)  # where that came from
+
+
+class Agent:
+    """A user agent at ``host:port`` (0: any). As callee it rings, and answers unless the number begins with 2.
+
+    ``audio_port`` gives each new call the port that its SDP names.
+    """
+
+    def __init__(self, host: str, port: int = 0, *, audio_port: Callable[[], int] | None = None) -> None:
+        self.host = host
+        self.calls: dict[str, UaCall] = {}
+        self.stray: list[Received] = []  # what belongs to no call
+        self._audio_port = audio_port or (lambda: 40_000)
+        self._lock = threading.Lock()
+        self._waiting: dict[str, tuple[Asked, UaCall]] = {}  # by branch
+        self._answered: dict[tuple[str, str], bytes] = {}  # by branch and method
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        self._socket.bind((host, port))
+        self._socket.setblocking(False)
+        self.port = int(self._socket.getsockname()[1])
+        self._running = True
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.error: BaseException | None = None
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._running = False
+        self._thread.join(5)
+        self._socket.close()
+        if kind is None and self.error is not None:
+            raise self.error
+
+    # -- what a test does and sees
+
+    def call(self, gateway: Address, number: str) -> UaCall:
+        """Send an INVITE."""
+        with self._lock:
+            call = UaCall(f"{uuid.uuid4().hex}@{self.host}", f"<sip:caller@{self.host}>;tag={uuid.uuid4().hex[:12]}")
+            call.number, call.remote = number, f"<sip:{number}@{gateway[0]}>"
+            call.target, call.far = f"sip:{number}@{gateway[0]}:{gateway[1]}", gateway
+            self.calls[call.call_id] = call
+            self._ask(call, "INVITE", self._sdp())
+            return call
+
+    def ask(self, call: UaCall, method: str) -> Asked:
+        """Send a request inside the dialog of a call."""
+        with self._lock:
+            call.cseq += 1
+            return self._ask(call, method)
+
+    def hang_up(self, call: UaCall) -> Asked:
+        return self.ask(call, "BYE")
+
+    def cancel(self, call: UaCall) -> Asked:
+        """CANCEL the INVITE, which is outstanding."""
+        with self._lock:
+            return self._ask(call, "CANCEL", branch=call.asked["INVITE"].branch)
+
+    def answer(self, call: UaCall) -> None:
+        """Answer a call that rings."""
+        with self._lock:
+            assert call.invite is not None
+            self._final(call, call.invite, 200, self._sdp())
+
+    def all_calls(self) -> list[UaCall]:
+        with self._lock:
+            return list(self.calls.values())
+
+    def up(self) -> int:
+        return sum(call.up for call in self.all_calls())
+
+    # -- sending
+
+    def _ask(self, call: UaCall, method: str, body: bytes = b"", branch: str = "") -> Asked:
+        branch = branch or f"z9hG4bK{uuid.uuid4().hex[:16]}"
+        data = self._request(call, method, branch, body)
+        now = time.monotonic()
+        asked = Asked(method, data, call.far, branch, now, now + T1_S)
+        call.asked[method] = asked
+        self._waiting[f"{branch} {method}"] = (asked, call)
+        self._send(data, call.far)
+        return asked
+
+    def _request(self, call: UaCall, method: str, branch: str, body: bytes = b"") -> bytes:
+        lines = [
+            f"{method} {call.target} SIP/2.0",
+            f"Via: SIP/2.0/UDP {self.host}:{self.port};rport;branch={branch}",
+            "Max-Forwards: 70",
+            f"From: {call.local}",
+            f"To: {call.remote}",
+            f"Call-ID: {call.call_id}",
+            f"CSeq: {1 if method in ('ACK', 'CANCEL') else call.cseq} {method}",
+            f"Contact: <sip:ua@{self.host}:{self.port}>",
+            *(["Content-Type: application/sdp"] if body else []),
+            f"Content-Length: {len(body)}",
+        ]
+        return "\r\n".join([*lines, "", ""]).encode() + body
+
+    def _sdp(self) -> bytes:
+        lines = ["v=0", f"o=ua 1 1 IN IP4 {self.host}", "s=-", f"c=IN IP4 {self.host}", "t=0 0"]
+        lines += [f"m=audio {self._audio_port()} RTP/AVP 0", "a=rtpmap:0 PCMU/8000", ""]
+        return "\r\n".join(lines).encode()
+
+    def _send(self, data: bytes, to: Address) -> None:
+        self._socket.sendto(data, to)
+
+    # -- the thread
+
+    def _run(self) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._socket, selectors.EVENT_READ)
+            try:
+                while self._running:
+                    selector.select(TICK_S)
+                    with self._lock:
+                        self._receive_all()
+                        self._send_again(time.monotonic())
+            except BaseException as error:
+                self.error = error
+
+    def _receive_all(self) -> None:
+        for _ in range(200):
+            try:
+                data, source = self._socket.recvfrom(65_535)
+            except BlockingIOError:
+                return
+            message = Received(data)
+            if message.status:
+                self._replied(message)
+            else:
+                self._requested(message, source)
+
+    def _send_again(self, now: float) -> None:
+        for key, (asked, _) in list(self._waiting.items()):
+            if now - asked.sent_at > TIMEOUT_S and not asked.provisional:
+                asked.status = 408
+                del self._waiting[key]
+            elif now >= asked.again_at and not (asked.method == "INVITE" and asked.provisional):
+                asked.wait_s = min(2 * asked.wait_s, TIMEOUT_S if asked.method == "INVITE" else T2_S)
+                asked.again_at = now + asked.wait_s
+                asked.sent += 1
+                self._send(asked.data, asked.to)
+        for call in self.calls.values():
+            if call.answer and not call.up and now >= call.again_at:
+                call.wait_s = min(2 * call.wait_s, T2_S)
+                call.again_at = now + call.wait_s
+                self._send(call.answer, call.source)
+
+    def _replied(self, message: Received) -> None:
+        entry = self._waiting.get(f"{message.branch} {message.method}")
+        if entry is None:
+            call = self.calls.get(message.call_id)
+            if call is not None and message.method == "INVITE" and call.up and message.status < 300:
+                self._acknowledge(call)
+            elif call is None:
+                self.stray.append(message)
+            return
+        asked, call = entry
+        if message.status < 200:
+            asked.provisional = True
+            call.ringing = call.ringing or message.status >= 180
+            return
+        del self._waiting[f"{message.branch} {message.method}"]
+        asked.status, asked.took_s = message.status, time.monotonic() - asked.sent_at
+        if asked.method != "INVITE":
+            return
+        call.remote = message.one("to")
+        if message.status < 300:
+            call.target, call.far = message.target()
+            call.far_audio = message.audio()
+            call.up = True
+            self._acknowledge(call)
+        else:
+            self._send(self._request(call, "ACK", asked.branch), asked.to)
+
+    def _acknowledge(self, call: UaCall) -> None:
+        self._send(self._request(call, "ACK", f"z9hG4bK{uuid.uuid4().hex[:16]}"), call.far)
+
+    def _requested(self, message: Received, source: Address) -> None:
+        method, key = message.method, (message.branch, message.method)
+        call = self.calls.get(message.call_id)
+        if method == "ACK":
+            if call is not None:
+                call.up, call.answer = call.up or bool(call.answer), b""
+            return
+        if key in self._answered:
+            self._send(self._answered[key], source)
+            return
+        if method == "INVITE" and call is None:
+            self._invited(message, source)
+            return
+        if call is None:
+            self.stray.append(message)
+            self._reply(message, source, 481)
+            return
+        call.got.append(method)
+        if method == "CANCEL":
+            self._reply(message, source, 200)
+            if call.invite is not None:
+                self._final(call, call.invite, 487)
+            call.ended_by_far = True
+            return
+        if method == "BYE":
+            call.ended_by_far = True
+        self._reply(message, source, 200)
+
+    def _invited(self, message: Received, source: Address) -> None:
+        call = UaCall(message.call_id, f"{message.one('to')};tag={uuid.uuid4().hex[:12]}", remote=message.one("from"))
+        call.target, call.far = message.target()
+        call.far_audio = message.audio()
+        call.number = message.start.partition("sip:")[2].partition("@")[0]
+        call.invite = message
+        call.source = source
+        self.calls[call.call_id] = call
+        ringing = self._response(message, 180, call.local)
+        self._answered[(message.branch, "INVITE")] = ringing
+        self._send(ringing, source)
+        call.ringing = True
+        if not call.number.startswith("2"):
+            self._final(call, message, 200, self._sdp())
+
+    def _final(self, call: UaCall, invite: Received, status: int, body: bytes = b"") -> None:
+        data = self._response(invite, status, call.local, body)
+        self._answered[(invite.branch, "INVITE")] = data
+        call.invite = None
+        if status < 300:
+            call.answer = data
+            call.again_at = time.monotonic() + T1_S
+        self._send(data, call.source)
+
+    def _reply(self, message: Received, source: Address, status: int) -> None:
+        data = self._response(message, status)
+        self._answered[(message.branch, message.method)] = data
+        self._send(data, source)
+
+    def _response(self, message: Received, status: int, to: str = "", body: bytes = b"") -> bytes:
+        lines = [
+            f"SIP/2.0 {status} So be it",
+            *(f"Via: {via}" for via in message.headers["via"]),
+            f"From: {message.one('from')}",
+            f"To: {to or message.one('to')}",
+            f"Call-ID: {message.call_id}",
+            f"CSeq: {message.one('cseq')}",
+            f"Contact: <sip:ua@{self.host}:{self.port}>",
+            *(["Content-Type: application/sdp"] if body else []),
+            f"Content-Length: {len(body)}",
+        ]
+        return "\r\n".join([*lines, "", ""]).encode() + body

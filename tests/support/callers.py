@@ -1,0 +1,123 @@
+"""A running SBC with user agents of the tests' own on both sides: calls that are held while something is done to it."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import zmq
+
+from media import protocol
+from tests.support.agents import Agent, Asked, UaCall
+from tests.support.loopback import CALLEE, CALLER, OUTSIDE, Loopback
+from tests.support.sbc import Sbc, eventually, running
+
+PACE_S = 0.008
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Both sides of one call, by the number that was called."""
+
+    a: UaCall
+    b: UaCall
+
+
+@dataclass(slots=True)
+class Site:
+    """The SBC and both agents, which outlive it: a second SBC may take its place."""
+
+    sbc: Sbc
+    net: Loopback
+    caller: Agent
+    callee: Agent
+
+    def place(self, count: int, *, rings: bool = False) -> list[UaCall]:
+        """So many INVITEs, 125 a second; calls that only ring are to numbers with a 2 in front."""
+        placed = []
+        for _ in range(count):
+            number = f"{2 if rings else 1}{len(self.caller.calls):06}"
+            placed.append(self.caller.call((OUTSIDE, self.net.port), number))
+            time.sleep(PACE_S)
+        return placed
+
+    def pairs(self, placed: Sequence[UaCall], timeout_s: float = 15.0) -> list[Pair]:
+        """Wait until all these calls are answered and acknowledged."""
+        eventually(lambda: all(call.up for call in placed), timeout_s, f"{len(placed)} calls answered")
+        far = {call.number: call for call in self.callee.all_calls()}
+        pairs = [Pair(call, far[call.number]) for call in placed]
+        eventually(lambda: all(pair.b.up for pair in pairs), timeout_s, f"{len(placed)} calls acknowledged")
+        return pairs
+
+    def establish(self, count: int) -> list[Pair]:
+        """So many answered and acknowledged calls."""
+        return self.pairs(self.place(count))
+
+    def ringing(self, count: int) -> list[Pair]:
+        """So many calls that ring on both sides."""
+        placed = self.place(count, rings=True)
+        eventually(lambda: all(call.ringing for call in placed), 15, f"{count} calls ringing")
+        far = {call.number: call for call in self.callee.all_calls()}
+        return [Pair(call, far[call.number]) for call in placed]
+
+    def media_sessions(self) -> int:
+        """How many sessions the media workers hold."""
+        found = 0
+        for path in sorted((self.sbc.directory / "run").glob("media-*.sock")):
+            with zmq.Context() as context, context.socket(zmq.DEALER) as question:
+                question.setsockopt(zmq.LINGER, 0)
+                question.connect(f"ipc://{path}")
+                question.send_multipart((protocol.VERSION, b"12345678", protocol.encode(protocol.ListSessions())))
+                assert question.poll(3000), f"{path.name} does not answer"
+                found += protocol.decode_reply(question.recv_multipart()[2]).total
+        return found
+
+    def end(self, pairs: Sequence[Pair], timeout_s: float = 15.0) -> list[Asked]:
+        """BYE for all these calls at once, from the caller for one half and from the callee for the other; each is
+        answered with 200 and reaches the other side once. Returns the requests."""
+        asked = [
+            self.caller.hang_up(pair.a) if n % 2 == 0 else self.callee.hang_up(pair.b) for n, pair in enumerate(pairs)
+        ]
+        eventually(lambda: all(one.status for one in asked), timeout_s, "an answer to each BYE")
+        answers = Counter(one.status for one in asked)
+        assert answers == {200: len(pairs)}, f"{answers}, {spread(one.took_s for one in asked)}"
+        others = [pair.b if n % 2 == 0 else pair.a for n, pair in enumerate(pairs)]
+        eventually(lambda: all(call.ended_by_far for call in others), timeout_s, "each BYE at the other side")
+        assert all(call.got.count("BYE") == 1 for call in others)
+        return asked
+
+    def settled(self, cdrs: int, timeout_s: float = 15.0) -> None:
+        """No call and no media session is left, and there are exactly so many records."""
+        eventually(lambda: not self.sbc.calls(), timeout_s, f"no call left: {self.sbc.calls()[:2]}")
+        eventually(lambda: self.media_sessions() == 0, timeout_s, "no media session left")
+        eventually(lambda: len(self.sbc.cdrs()) >= cdrs, timeout_s, f"{cdrs} records")
+        ids = [cdr["id"] for cdr in self.sbc.cdrs()]
+        assert len(ids) == len(set(ids)) == cdrs
+
+
+@contextmanager
+def agents(net: Loopback, audio_port: Callable[[], int] | None = None) -> Iterator[tuple[Agent, Agent]]:
+    """Caller and callee where the SBC expects them."""
+    with (
+        Agent(CALLER, audio_port=audio_port) as caller,
+        Agent(CALLEE, net.callee_port, audio_port=audio_port) as callee,
+    ):
+        yield caller, callee
+
+
+@contextmanager
+def site(directory: Path, net: Loopback, audio_port: Callable[[], int] | None = None) -> Iterator[Site]:
+    """Agents and an SBC until the end of the block."""
+    with agents(net, audio_port) as (caller, callee), running(directory / "sbc", net.text) as sbc:
+        yield Site(sbc, net, caller, callee)
+
+
+def spread(seconds: Iterable[float]) -> str:
+    """``p50 2.1 ms, max 30.4 ms``."""
+    values = [value * 1000 for value in seconds]
+    return f"p50 {statistics.median(values):.1f} ms, max {max(values):.1f} ms"
