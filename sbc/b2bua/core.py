@@ -330,6 +330,7 @@ class Core:
         for call in list(self.calls.values()):
             if call.state in (CallState.ANSWERED, CallState.UP):
                 call.version += 1
+                call.saved = True
                 yield SaveCall(call.key, call.shard, call.version, snapshot.encode(self, call, now))
 
     def set_draining(self, on: bool) -> None:

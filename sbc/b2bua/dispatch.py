@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from sbc.b2bua import accept, connect, end, modify, refuse, relay, shape
 from sbc.b2bua.tables import CallState
 from sbc.dialog.dialog import Sequence
+from sbc.errors import SipSyntaxError
 from sbc.sip.flow import Flow
 from sbc.sip.message import Message
 from sbc.transaction.server import ServerTransaction
@@ -92,7 +93,10 @@ def _serve(core: Core, leg: Leg, msg: Message, tx: ServerTransaction, now: float
     elif modify.is_modification(msg):
         modify.receive(core, leg, msg, tx, now)
     elif method in shape.RELAYED_METHODS or method == "UPDATE":
-        relay.receive(core, leg, msg, tx, now)
+        try:
+            relay.receive(core, leg, msg, tx, now)
+        except SipSyntaxError:  # a header that may cross holds what nobody may write
+            core.refuse(tx, 400, now, established=True)
     else:
         core.count("METHOD_REFUSED")
         status = 405 if method in refuse.KNOWN_METHODS else 501

@@ -110,6 +110,8 @@ def cancel_leg(core: Core, leg: Leg, now: float, _: object = None) -> None:
     if leg.timer is not None:
         leg.timer.cancel()
         leg.timer = None
+    if leg.attempt is not None and not leg.attempt.status:
+        leg.attempt.status = 487
     if leg.uac is not None:
         leg.uac.cancel(None, now)
 

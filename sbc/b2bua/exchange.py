@@ -89,7 +89,6 @@ def _cross(
         )
     else:
         request = Answer(call.key, sender.name, receiver.name, streams, seen_at)
-    call.has_media = True
     core.ask(call, request, partial(_endpoints, core, call, sender, receiver, body, sdp, then), now)
 
 
@@ -108,6 +107,7 @@ def _endpoints(
         core.note("warning", "media refused", call, leg=sender.name, code=reply.code, reason=reply.reason)
         then(b"", 488 if reply.code in _NOT_ACCEPTABLE else 503, now)
         return
+    call.has_media = True  # from the first endpoints on there is something to delete
     try:
         data = _describe(core, receiver, sdp, reply)
     except SdpError as error:
