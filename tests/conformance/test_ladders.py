@@ -1150,6 +1150,81 @@ def test_lifetime_goes_on_after_death() -> None:
     f.over()
 
 
+def test_a_refusal_that_cannot_be_written() -> None:
+    """A route's header with a line break: the call is refused without it, and over."""
+
+    def route(ladder: Ladder, call: Call) -> None:
+        ladder.core.reject(call, 403, ladder.now, headers=[("X-Why", "a\r\nX-Smuggled: b")])
+
+    f = Ladder(route=route)
+    f.a.request("INVITE", body=sdp(A_HOST))
+    f.a.expect(100)
+    f.a.refused(403)
+    assert b"Smuggled" not in b"".join(f.a.all)
+    assert f.cdr["status"] == 403
+    f.over()
+
+
+def test_a_route_set_that_nobody_can_use() -> None:
+    """What B asks for cannot be written: the call still ends on both sides, with its CDR."""
+    f = Ladder()
+    f.a.request("INVITE", body=sdp(A_HOST))
+    f.a.expect(100)
+    f.b.expect("INVITE")
+    f.b.reply(200, body=sdp(B_HOST), extra=[("Record-Route", "<not a uri>")])
+    f.a.expect(200)
+    f.a.ack()
+    f.a.request("BYE")
+    f.a.expect(200)
+    assert f.cdr["hangup"] == "a"
+    f.over()
+
+
+def test_an_established_call_waits_for_no_store() -> None:
+    """The journal never confirms anything but the answer; every later message goes on at once."""
+    f = Ladder()
+    f.set_up()
+    waits = [save.wait for save in f.saves]
+    assert waits == [True, False]
+    versions = [save.version for save in f.saves]
+    assert versions == sorted(set(versions))
+    f.hold_journal = True
+    f.a.request("INVITE", body=sdp(A_HOST, version=2))
+    f.a.expect(100)
+    f.b.expect("INVITE")
+    f.b.reply(200, body=sdp(B_HOST, version=2))
+    f.a.expect(200)
+    f.a.ack()
+    f.b.expect("ACK")
+    assert not any(save.wait for save in f.saves[2:])
+
+
+def test_retransmissions_wait_for_nothing() -> None:
+    """Media and journal are away: the INVITE that comes again is answered at once."""
+    f = Ladder()
+    f.held_media = []
+    f.a.request("INVITE", body=sdp(A_HOST))
+    f.a.expect(100)
+    f.a.again()
+    f.a.expect(100)
+    f.release_media()
+    f.b.expect("INVITE")
+    f.hold_journal = True
+    f.b.reply(200, body=sdp(B_HOST))
+    f.a.again()
+    f.a.expect(100)
+    f.a.nothing()
+
+
+def test_what_an_operator_sees() -> None:
+    f = Ladder()
+    f.set_up()
+    seen = f.call.describe()
+    assert (seen["state"], seen["a_peer"], seen["b_peer"]) == ("up", "phones", "carrier-b")
+    assert (seen["media_node"], seen["from"]) == ("media-0", f"sip:alice@{A_HOST}")
+    assert seen["a_call_id"] != seen["b_call_id"]
+
+
 def _origin(body: bytes) -> tuple[bytes, int]:
     fields = body.partition(b"o=")[2].partition(b"\r\n")[0].split()
     return fields[1], int(fields[2])
