@@ -152,6 +152,7 @@ static void send_due(uint64_t from, uint64_t to) {
     static struct iovec parts[BATCH];
     static struct mmsghdr batch[BATCH];
     int count = 0, fd = -1;
+    int64_t now = now_ns(); /* a piece goes out at once: one reading serves all of it */
     for (uint64_t n = from; n < to; n++) {
         uint32_t index = stream_of(n % stream_count);
         struct stream *s = &streams[index];
@@ -162,7 +163,7 @@ static void send_due(uint64_t from, uint64_t to) {
         }
         fd = next_fd;
         uint8_t *p = packets[count];
-        struct proof proof = {index, s->next, now_ns()};
+        struct proof proof = {index, s->next, now};
         uint32_t timestamp = htonl(s->next * 160), ssrc = htonl(0x10000000u + index);
         uint16_t sequence = htons((uint16_t)s->next);
         memset(p + 12, 0xd5, RTP_BYTES - 12);
