@@ -116,6 +116,7 @@ class Counter(IntEnum):
     MEDIA_RETRIED = "Requests that were tried again on another media worker."
     MEDIA_LATE = "Replies of media workers that came after their deadline."
     MEDIA_SILENT = "Calls ended because no media came."
+    MEDIA_ORPHANS = "Media sessions ended because their call was lost with a worker before it was answered."
     # store
     JOURNAL_SAVED = "Call records written to the journal."
     JOURNAL_LATE = "200s to INVITE that left before the journal had confirmed."

@@ -28,12 +28,13 @@ from sbc.routing.node import Node
 from sbc.routing.runner import Runner
 from sbc.sip.flow import Flow
 from sbc.sip.ids import SHARDS, Ids, buffered
-from sbc.sip.shard import shard_of_datagram
+from sbc.sip.shard import shard_of, shard_of_datagram
 from sbc.store.journal import Journal
 from sbc.store.nothing import NoJournal
 from sbc.store.url import parse_store_url
 from sbc.telemetry import log
 from sbc.worker._datagrams import Reader, Writer
+from sbc.worker.orphans import Orphans
 from sbc.worker.peers import HandOver
 from sbc.worker.settings import core_settings
 from sbc.worker.slot import SipSlot
@@ -109,7 +110,9 @@ class SipWorker:
             self.loop.add_signal_handler(number, act)
         self._beat()
         self.journal.start()
-        await self._resume()
+        if await self._resume():
+            orphans = Orphans(self.media, self.loop, self._owns, self.core.calls, self._ended_orphans)
+            orphans.end(self.slot.media_endpoints)
         await self.runner.start_up()
         methods: dict[str, rpc.Method] = {"calls": self._list_calls, "call": self._one_call, "hangup": self._hang_up}
         server = await rpc.serve(self.slot.control_path, methods, self._rpc_fault)
@@ -130,13 +133,13 @@ class SipWorker:
             if left:
                 self.log.error("stopped with state that the store did not take", records=left)
 
-    async def _resume(self) -> None:
-        """Take up the calls of our shards."""
+    async def _resume(self) -> bool:
+        """Take up the calls of our shards; whether we have seen all of them."""
         if not await self.journal.ready(STORE_START_S):
             self.log.error("the store does not answer: serving without the calls that it may hold")
-            return
+            return False
         mine = range(self.slot.slot, SHARDS, self.slot.count)
-        resumed = 0
+        resumed, complete = 0, True
         try:
             async for stored in self.journal.load(mine):
                 if self.core.resume(stored.record, self._now(), self._wall()) is None:
@@ -145,9 +148,19 @@ class SipWorker:
                     resumed += 1
                 self._drain_effects()
         except StoreError as error:
+            complete = False
             self.log.error("the store failed while calls were being resumed", reason=str(error))
         if resumed:
             self.log.warning("calls resumed from the journal", calls=resumed)
+        return complete
+
+    def _owns(self, call_id: str) -> bool:
+        """Whether this worker is the one for a Call-ID or call key."""
+        return shard_of(call_id, self.slot.shard_key) % self.slot.count == self.slot.slot
+
+    def _ended_orphans(self, node: str, keys: list[str]) -> None:
+        self._count("MEDIA_ORPHANS", len(keys))
+        self.log.warning("calls were lost with the former worker before they were answered", node=node, calls=keys)
 
     def drain(self) -> None:
         """No new calls; stop when the last one has ended, or after ``drain_timeout_s`` (a second signal: at once)."""
@@ -385,7 +398,10 @@ class SipWorker:
             return
         session = str(event.get("session", ""))
         call = self.core.calls.get(session)
-        if call is None:  # its call ended while that worker was away
+        if call is None:
+            if not self._owns(session):  # the owner was away, so everyone was told; it will be told again
+                return
+            # its call ended while that media worker was away
             self.media.perform(MediaCommand(0, Delete(session), node), lambda _id, _reply: None)
             return
         self._count("MEDIA_SILENT")

@@ -94,6 +94,7 @@ class Site:
     def settled(self, cdrs: int, timeout_s: float = 15.0) -> None:
         """No call and no media session is left, and there are exactly so many records."""
         eventually(lambda: not self.sbc.calls(), timeout_s, f"no call left: {self.sbc.calls()[:2]}")
+        assert self.sbc.ask("status")["calls"]["active"] == 0
         eventually(lambda: self.media_sessions() == 0, timeout_s, "no media session left")
         eventually(lambda: len(self.sbc.cdrs()) >= cdrs, timeout_s, f"{cdrs} records")
         ids = [cdr["id"] for cdr in self.sbc.cdrs()]
