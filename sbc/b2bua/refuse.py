@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sbc.b2bua import shape
+from sbc.b2bua.connect import SCHEMES
 from sbc.b2bua.effects import RouteKind, RunRoute
 from sbc.b2bua.subjects import BadMessage
 from sbc.errors import SipSyntaxError
@@ -94,6 +95,9 @@ def out_of_dialog(core: Core, msg: Message, tx: ServerTransaction, now: float) -
     will be asked here."""
     method = msg.method
     if method == "OPTIONS":
+        if msg.uri[:4].lower() not in SCHEMES:  # §8.2.2.1
+            core.refuse(tx, 416, now)
+            return
         headers = [shape.ALLOWED_HEADER, ("Accept", "application/sdp")]
         agent = core.settings.realms[core.settings.listeners[tx.flow.listener].realm].user_agent
         if agent:
