@@ -87,6 +87,7 @@ class UaCall:
     remote: str = ""
     target: str = ""
     far: Address = ("", 0)
+    audio_port: int = 0
     far_audio: Address = ("", 0)
     cseq: int = 1
     asked: dict[str, Asked] = field(default_factory=dict)  # the latest of each method
@@ -146,7 +147,7 @@ class Agent:
             call.number, call.remote = number, f"<sip:{number}@{gateway[0]}>"
             call.target, call.far = f"sip:{number}@{gateway[0]}:{gateway[1]}", gateway
             self.calls[call.call_id] = call
-            self._ask(call, "INVITE", self._sdp())
+            self._ask(call, "INVITE", self._sdp(call))
             return call
 
     def ask(self, call: UaCall, method: str) -> Asked:
@@ -167,7 +168,7 @@ class Agent:
         """Answer a call that rings."""
         with self._lock:
             assert call.invite is not None
-            self._final(call, call.invite, 200, self._sdp())
+            self._final(call, call.invite, 200, self._sdp(call))
 
     def all_calls(self) -> list[UaCall]:
         with self._lock:
@@ -203,9 +204,10 @@ class Agent:
         ]
         return "\r\n".join([*lines, "", ""]).encode() + body
 
-    def _sdp(self) -> bytes:
+    def _sdp(self, call: UaCall) -> bytes:
+        call.audio_port = self._audio_port()
         lines = ["v=0", f"o=ua 1 1 IN IP4 {self.host}", "s=-", f"c=IN IP4 {self.host}", "t=0 0"]
-        lines += [f"m=audio {self._audio_port()} RTP/AVP 0", "a=rtpmap:0 PCMU/8000", ""]
+        lines += [f"m=audio {call.audio_port} RTP/AVP 0", "a=rtpmap:0 PCMU/8000", ""]
         return "\r\n".join(lines).encode()
 
     def _send(self, data: bytes, to: Address) -> None:
@@ -324,7 +326,7 @@ class Agent:
         self._send(ringing, source)
         call.ringing = True
         if not call.number.startswith("2"):
-            self._final(call, message, 200, self._sdp())
+            self._final(call, message, 200, self._sdp(call))
 
     def _final(self, call: UaCall, invite: Received, status: int, body: bytes = b"") -> None:
         data = self._response(invite, status, call.local, body)

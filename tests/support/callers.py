@@ -102,19 +102,20 @@ class Site:
 
 
 @contextmanager
-def agents(net: Loopback, audio_port: Callable[[], int] | None = None) -> Iterator[tuple[Agent, Agent]]:
-    """Caller and callee where the SBC expects them."""
-    with (
-        Agent(CALLER, audio_port=audio_port) as caller,
-        Agent(CALLEE, net.callee_port, audio_port=audio_port) as callee,
-    ):
+def agents(
+    net: Loopback, a_port: Callable[[], int] | None = None, b_port: Callable[[], int] | None = None
+) -> Iterator[tuple[Agent, Agent]]:
+    """Caller and callee where the SBC expects them; ``a_port`` and ``b_port`` give each call its audio port."""
+    with Agent(CALLER, audio_port=a_port) as caller, Agent(CALLEE, net.callee_port, audio_port=b_port) as callee:
         yield caller, callee
 
 
 @contextmanager
-def site(directory: Path, net: Loopback, audio_port: Callable[[], int] | None = None) -> Iterator[Site]:
+def site(
+    directory: Path, net: Loopback, a_port: Callable[[], int] | None = None, b_port: Callable[[], int] | None = None
+) -> Iterator[Site]:
     """Agents and an SBC until the end of the block."""
-    with agents(net, audio_port) as (caller, callee), running(directory / "sbc", net.text) as sbc:
+    with agents(net, a_port, b_port) as (caller, callee), running(directory / "sbc", net.text) as sbc:
         yield Site(sbc, net, caller, callee)
 
 
