@@ -76,7 +76,9 @@ class Sbc:
             except (OSError, IndexError):
                 continue
             if parent == self.supervisor_pid:
-                found[title.removeprefix("sbc: ") if title.startswith("sbc: ") else "store"] = int(entry.name)
+                name = title.removeprefix("sbc: ") if title.startswith("sbc: ") else "store"
+                # the store adds to its title where it listens
+                found["store" if name.startswith("store") else name] = int(entry.name)
         return found
 
     def kill(self, name: str) -> int:
