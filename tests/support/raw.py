@@ -81,6 +81,10 @@ class Raw:
                 return time.monotonic() - start
         return float("inf")
 
+    def best_ping(self, to: Address) -> float:
+        """The best of three: what else runs on this machine is not the SBC's fault."""
+        return min(self.ping(to) for _ in range(3))
+
 
 def status_of(data: bytes) -> int:
     """The status of a response; 0 for anything else."""
