@@ -6,6 +6,7 @@ Whatever the network does: every transaction ends, both layers are empty after, 
 from __future__ import annotations
 
 import heapq
+from itertools import pairwise
 from random import Random
 
 from hypothesis import HealthCheck, given, settings
@@ -37,7 +38,7 @@ class World:
         config = Settings(timer_c_s=60.0)
         self.client = TransactionLayer(self.timers, config, self.to_server, self.uncounted)
         self.server = TransactionLayer(self.timers, config, self.to_client, self.uncounted)
-        self.served: list[tuple[str, str]] = []
+        self.served: dict[tuple[str, str], list[float]] = {}
 
     def uncounted(self, name: str) -> None: ...
 
@@ -81,7 +82,7 @@ class World:
         tx = self.server.receive_request(msg, UDP, self.now)
         if tx is None:
             return
-        self.served.append((msg.method, msg.branch))
+        self.served.setdefault((msg.method, msg.branch), []).append(self.now)
         if msg.method == "CANCEL":
             invite = self.server.invite_for_cancel(msg)
             self.answer(tx, 200 if invite else 481)
@@ -183,4 +184,8 @@ def test_every_transaction_ends_with_one_outcome(
             assert caller.finals, "nothing was lost, so an answer came"
         if loss == 1:
             assert caller.timeouts == (["B"] if method == "INVITE" else ["F"])
-    assert len(set(world.served)) == len(world.served), "a retransmission reached the user"
+    for times in world.served.values():
+        # A copy that the network held back beyond Timer J is a new request to any server (RFC 3261 §17.2.2).
+        assert all(later - earlier >= 64 * 0.5 for earlier, later in pairwise(times)), (
+            "a retransmission reached the user"
+        )
