@@ -98,6 +98,7 @@ def running_sbc(
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify, log.open("wb") as out:
         address = str(config.parent / "notify.sock")
+        Path(address).unlink(missing_ok=True)  # of an earlier run
         notify.bind(address)
         notify.settimeout(0.2)
         process = subprocess.Popen(

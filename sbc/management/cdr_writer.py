@@ -7,6 +7,7 @@ read and not acknowledged before a death is read again first, and its ``id`` tel
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +26,7 @@ CONSUMER = "control"  # a node has one; its successor takes over what it left un
 BATCH = 500
 GATHER_S = 1.0  # between two reads: CDRs are written in batches, each with one commit
 BLOCK_MS = 1000
+LAST_S = 3.0  # for what is left in the stream when the node stops
 BACK_OFF_S = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0)
 REJECTED_KEPT = 1000
 
@@ -69,7 +71,7 @@ class CdrWriter:
         self._failures = 0
 
     def stop(self) -> None:
-        """Finish the batch under way and end the thread."""
+        """Write what is in the stream, as far as LAST_S lasts, and end the thread."""
         self._stopping.set()
 
     def set_csv(self, path: str) -> None:
@@ -81,39 +83,51 @@ class CdrWriter:
         if self._make_tables():
             self._feed_csv()
             while not self._stopping.is_set():
-                self._turn()
+                self._turn(BLOCK_MS)
+            self._write_last()
         self._client.close()
         if self._csv is not None:
             self._csv.close()
 
-    def _turn(self) -> None:
+    def _write_last(self) -> None:
+        """The SIP workers have ended before us, so the stream holds all that there will be; an embedded store forgets
+        it with its own end, which comes next."""
+        deadline = time.monotonic() + LAST_S
+        while time.monotonic() < deadline and not self.store_error and not self.database_error:
+            recovering = self._recovering  # this read is of what was delivered before; the new comes after it
+            if not self._turn(None) and not recovering:
+                return
+
+    def _turn(self, block_ms: int | None) -> bool:
+        """One batch; whether there was one and it is written. ``block_ms`` is how long to wait for it, None: not."""
         try:
-            entries = self._read()
+            entries = self._read(block_ms)
             self.store_error = ""
         except (redis.RedisError, OSError) as error:
             self._store_failed(error)
-            return
+            return False
         if not entries:
             self._recovering = False
             if self.csv_error or self._csv_moved():
                 self._feed_csv()
-            return
+            return False
         rows, rejected = self._parse(entries)
         if not self._insert(rows, rejected):
-            return  # told to stop while the database was away: the entries stay for our successor
+            return False  # told to stop while the database was away: the entries stay for our successor
         try:
             self._acknowledge(entries, rejected)
         except (redis.RedisError, OSError) as error:
             self._store_failed(error)
-            return
+            return False
         self._failures = 0
         self._feed_csv()
         if len(entries) < BATCH:
             self._stopping.wait(GATHER_S)
+        return True
 
     # -- the stream
 
-    def _read(self) -> list[Entry]:
+    def _read(self, block_ms: int | None) -> list[Entry]:
         stream = self._keys.cdr_stream
         if not self._known_group:
             try:
@@ -124,7 +138,7 @@ class CdrWriter:
             self._known_group = True
         start = "0" if self._recovering else ">"
         # Any: redis-py types replies as unions over all protocol versions
-        found: Any = self._client.xreadgroup(CDR_GROUP, CONSUMER, {stream: start}, count=BATCH, block=BLOCK_MS)
+        found: Any = self._client.xreadgroup(CDR_GROUP, CONSUMER, {stream: start}, count=BATCH, block=block_ms)
         self.waiting = int(self._client.xlen(stream))
         self._gauge("CDR_WAITING", self.waiting)
         return [(identity, fields) for _, entries in found or () for identity, fields in entries]

@@ -92,6 +92,7 @@ class SipWorker:
         self._idle_ticks = 0
         self._stopped = loop.create_future()
         self._draining = False
+        self._parent = os.getppid()
         self._perform: dict[type, Callable[[Any], None]] = {  # Any: each takes the effect that it is listed under
             Transmit: self._transmit,
             RunRoute: self.runner.perform,
@@ -163,8 +164,9 @@ class SipWorker:
         self.log.warning("calls were lost with the former worker before they were answered", node=node, calls=keys)
 
     def drain(self) -> None:
-        """No new calls; stop when the last one has ended, or after ``drain_timeout_s`` (a second signal: at once)."""
-        if self._draining:
+        """No new calls; stop when the last one has ended, or after ``drain_timeout_s``. At once at a second signal, or
+        when the supervisor's death sends it: the next one needs our sockets, and the journal has the calls."""
+        if self._draining or os.getppid() != self._parent:
             self._stop()
             return
         self._draining = True

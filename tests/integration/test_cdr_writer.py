@@ -93,6 +93,24 @@ def run_until(writer: CdrWriter, condition: Callable[[], bool], limit_s: float =
     assert not thread.is_alive()
 
 
+def test_what_came_since_the_last_batch_is_written_before_the_writer_ends(
+    store: StoreServer, look: redis.Redis, tmp_path: Path
+) -> None:
+    put(look, "first")
+    writer = writer_for(store, tmp_path)
+
+    def one_is_written_and_more_came() -> bool:
+        if not (tmp_path / "sbc.db").exists() or look.xlen(KEYS.cdr_stream) or not table_ids(tmp_path):
+            return False
+        for number in range(3):
+            put(look, f"late{number}")
+        return True
+
+    run_until(writer, one_is_written_and_more_came)
+    assert table_ids(tmp_path) == csv_ids(tmp_path) == ["first", "late0", "late1", "late2"]
+    assert look.xlen(KEYS.cdr_stream) == 0
+
+
 def test_each_cdr_is_written_once_though_the_writer_is_killed_again_and_again(
     store: StoreServer, look: redis.Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from sbc.demo.run import free_port, running_sbc
 
-__all__ = ["Sbc", "eventually", "free_port", "running"]
+__all__ = ["Sbc", "eventually", "free_port", "has_ended", "running"]
 
 HEAD = """\
 node: {node}
@@ -36,6 +36,14 @@ def eventually(check: Callable[[], bool], timeout_s: float, what: str) -> float:
         if time.monotonic() - start > timeout_s:
             raise AssertionError(f"not within {timeout_s:g} s: {what}")
         time.sleep(0.02)
+
+
+def has_ended(pid: int) -> bool:
+    """Whether this process is gone, or waits for its parent to take note."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 @dataclass(slots=True)
