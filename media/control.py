@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
+import socket
 import types
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import orjson
-import zmq
 
-from media import protocol
+from media import protocol, zmtp
 from media.counters import REFUSED, MediaCounter
 
 CACHE_S = 10.0  # longer than any client waits and repeats
 CACHE_REPLIES = 4096
-HIGH_WATER = 20_000
 MAX_REQUEST_BYTES = 256 * 1024
+MAX_UNSENT_BYTES = 8 * 1024 * 1024  # replies that a client may leave unread
+MAX_CLIENTS = 256
+READ_BYTES = 256 * 1024
 
 
 def decode_request(data: bytes) -> protocol.Request:
@@ -62,10 +66,25 @@ def _checked(value: Any) -> Any:  # Any: one of the protocol's dataclasses, retu
     return value
 
 
+class _Client:
+    """One connection of a SIP worker or another client."""
+
+    __slots__ = ("identity", "incoming", "outbox", "sock", "unsent_bytes", "waits_to_write")
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.incoming = zmtp.Incoming(b"ROUTER", MAX_REQUEST_BYTES)
+        self.identity = b""
+        self.outbox: list[bytes] = [zmtp.opening(b"ROUTER")]
+        self.unsent_bytes = 0
+        self.waits_to_write = False
+
+
 class Control:
     """ROUTER at ``endpoint``. ``handle(request, owner, now_ns)`` answers; nothing here blocks.
 
-    The descriptor ``fd`` is edge-triggered (ZMQ_FD): call ``drain`` whenever it became readable, and after ``notify``.
+    ``fd`` is readable while something waits: call ``drain`` then, and after ``notify``. What one call of ``drain``
+    has to say to a client leaves in one write.
     """
 
     def __init__(
@@ -78,66 +97,163 @@ class Control:
         self._count = count
         self._cache: dict[tuple[bytes, bytes], bytes] = {}
         self._ages: deque[tuple[int, tuple[bytes, bytes]]] = deque()
-        self._seen: OrderedDict[bytes, None] = OrderedDict()  # clients, latest last
-        self._context = zmq.Context()
-        self._socket = self._context.socket(zmq.ROUTER)
-        self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
-        self._socket.setsockopt(zmq.ROUTER_HANDOVER, 1)  # a respawned client comes back under its own name
-        self._socket.setsockopt(zmq.LINGER, 0)
-        self._socket.setsockopt(zmq.SNDHWM, HIGH_WATER)
-        self._socket.setsockopt(zmq.RCVHWM, HIGH_WATER)
-        self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_REQUEST_BYTES)
-        old_mask = os.umask(0o117)  # ipc: owner and group only
-        try:
-            self._socket.bind(endpoint)
-        finally:
-            os.umask(old_mask)
-        self.fd = int(self._socket.getsockopt(zmq.FD))
+        self._clients: dict[int, _Client] = {}  # by descriptor
+        self._by_identity: dict[bytes, _Client] = {}  # those that said READY
+        self._serial = 0
+        self._talked: list[_Client] = []  # have something to send
+        self._poll = select.epoll()
+        self._listener = _listen(endpoint)
+        self._poll.register(self._listener, select.EPOLLIN)
+        self.fd = self._poll.fileno()
 
     def close(self) -> None:
-        """Close the socket; what was not sent yet is given up."""
-        self._context.destroy(linger=0)
+        """Close all sockets; what was not sent yet is given up."""
+        for client in list(self._clients.values()):
+            self._leave(client)
+        self._listener.close()
+        self._poll.close()
 
     def drain(self, now_ns: int) -> int:
         """Answer everything that has arrived; returns how many requests that was."""
         done = 0
-        receive = self._socket.recv_multipart
-        while True:
-            try:
-                frames = receive(zmq.NOBLOCK)
-            except zmq.Again:
-                break
-            self._one(frames, now_ns)
-            done += 1
+        for fd, events in self._poll.poll(0):
+            client = self._clients.get(fd)
+            if client is None:
+                if fd == self._listener.fileno():
+                    self._accept()
+                continue
+            if events & select.EPOLLOUT:
+                self._flush(client)
+            if events & ~select.EPOLLOUT:
+                done += self._read(client, now_ns)
+        if self._talked:
+            talked, self._talked = self._talked, []
+            for client in talked:
+                if not client.waits_to_write:
+                    self._flush(client)
         limit = now_ns - int(CACHE_S * 1e9)
         while self._ages and (self._ages[0][0] < limit or len(self._ages) > CACHE_REPLIES):
             del self._cache[self._ages.popleft()[1]]
         return done
 
-    def _one(self, frames: list[bytes], now_ns: int) -> None:
+    def notify(self, owner: bytes, event: dict[str, Any]) -> None:  # Any: JSON values
+        """Tell the owner of a session, or every client when the owner is gone. Call ``drain`` afterwards."""
+        message = zmtp.encode((protocol.VERSION, protocol.NOTIFICATION, orjson.dumps(event)))
+        self._count(MediaCounter.NOTIFICATIONS, 1)
+        client = self._by_identity.get(owner)
+        if client is not None and self._send(client, message):
+            return
+        for other in self._by_identity.values():
+            if other is not client:
+                self._send(other, message)
+
+    # -- connections
+
+    def _accept(self) -> None:
+        try:
+            sock, _ = self._listener.accept()
+        except OSError:  # it went away again, or we have no descriptor left
+            return
+        if len(self._clients) >= MAX_CLIENTS:
+            sock.close()
+            return
+        sock.setblocking(False)
+        if sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        client = self._clients[sock.fileno()] = _Client(sock)
+        self._poll.register(sock, select.EPOLLIN)
+        self._talked.append(client)
+
+    def _leave(self, client: _Client) -> None:
+        if self._clients.pop(client.sock.fileno(), None) is not None:
+            self._poll.unregister(client.sock)
+            client.sock.close()
+        if self._by_identity.get(client.identity) is client:
+            del self._by_identity[client.identity]
+
+    def _welcome(self, client: _Client) -> None:
+        """It said READY: from now on it is reached by its identity, or by one that we make up."""
+        self._serial += 1
+        name = client.incoming.identity
+        client.identity = b"\0" + self._serial.to_bytes(4, "big") if name[:1] in (b"", b"\0") else name
+        older = self._by_identity.get(client.identity)
+        if older is not None:  # a respawned client comes back under its own name
+            self._leave(older)
+        self._by_identity[client.identity] = client
+
+    def _read(self, client: _Client, now_ns: int) -> int:
+        incoming = client.incoming
+        try:
+            data = client.sock.recv(READ_BYTES)
+            if not data:
+                self._leave(client)
+                return 0
+            messages = incoming.feed(data)
+        except (BlockingIOError, InterruptedError):
+            return 0
+        except (OSError, zmtp.ZmtpError):
+            self._leave(client)
+            return 0
+        if incoming.ready and not client.identity:
+            self._welcome(client)
+        if incoming.answer:
+            self._send(client, incoming.answer)
+            incoming.answer = b""
+        for frames in messages:
+            self._one(client, frames, now_ns)
+        return len(messages)
+
+    def _send(self, client: _Client, message: bytes) -> bool:
+        if client.unsent_bytes > MAX_UNSENT_BYTES:  # it reads nothing any more
+            return False
+        client.unsent_bytes += len(message)
+        if not client.outbox:
+            self._talked.append(client)
+        client.outbox.append(message)
+        return True
+
+    def _flush(self, client: _Client) -> None:
+        if not client.outbox or client.sock.fileno() not in self._clients:
+            return
+        data = b"".join(client.outbox) if len(client.outbox) > 1 else client.outbox[0]
+        try:
+            sent = client.sock.send(data)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError:
+            self._count(MediaCounter.REPLIES_UNDELIVERED, 1)
+            self._leave(client)
+            return
+        client.outbox = [data[sent:]] if sent < len(data) else []
+        client.unsent_bytes = len(data) - sent
+        if client.waits_to_write != bool(client.outbox):
+            client.waits_to_write = bool(client.outbox)
+            wanted = select.EPOLLIN | (select.EPOLLOUT if client.waits_to_write else 0)
+            self._poll.modify(client.sock, wanted)
+
+    # -- requests
+
+    def _one(self, client: _Client, frames: list[bytes], now_ns: int) -> None:
         self._count(MediaCounter.CONTROL_REQUESTS, 1)
         if (
-            len(frames) != 4
-            or frames[1] != protocol.VERSION
-            or len(frames[2]) != 8
-            or frames[2] == protocol.NOTIFICATION
+            len(frames) != 3
+            or frames[0] != protocol.VERSION
+            or len(frames[1]) != 8
+            or frames[1] == protocol.NOTIFICATION
         ):
             self._count(MediaCounter.REFUSED_MALFORMED, 1)  # no id to answer under, or another protocol version
             return
-        owner, _, request_id, body = frames
-        key = (owner, request_id)
+        _, request_id, body = frames
+        key = (client.identity, request_id)
         reply = self._cache.get(key)
         if reply is None:
-            reply = self._answer(body, owner, now_ns)
+            reply = zmtp.encode((protocol.VERSION, request_id, self._answer(body, client.identity, now_ns)))
             self._cache[key] = reply
             self._ages.append((now_ns, key))
         else:
             self._count(MediaCounter.CONTROL_REPEATED, 1)
-        if owner not in self._seen:
-            self._seen[owner] = None
-            if len(self._seen) > 256:
-                self._seen.popitem(last=False)
-        self._send(owner, request_id, reply)
+        if not self._send(client, reply):
+            self._count(MediaCounter.REPLIES_UNDELIVERED, 1)
 
     def _answer(self, body: bytes, owner: bytes, now_ns: int) -> bytes:
         try:
@@ -148,20 +264,24 @@ class Control:
             self._count(REFUSED[reply.code], 1)
         return protocol.encode_reply(reply)
 
-    def _send(self, to: bytes, request_id: bytes, body: bytes) -> bool:
-        try:
-            self._socket.send_multipart((to, protocol.VERSION, request_id, body), zmq.NOBLOCK)
-        except zmq.ZMQError:  # EHOSTUNREACH: the client is gone; EAGAIN: it reads nothing any more
-            self._count(MediaCounter.REPLIES_UNDELIVERED, 1)
-            return False
-        return True
 
-    def notify(self, owner: bytes, event: dict[str, Any]) -> None:  # Any: JSON values
-        """Tell the owner of a session, or every client when the owner is gone. Call ``drain`` afterwards."""
-        body = orjson.dumps(event)
-        self._count(MediaCounter.NOTIFICATIONS, 1)
-        if owner and self._send(owner, protocol.NOTIFICATION, body):
-            return
-        for client in [name for name in self._seen if name != owner]:
-            if not self._send(client, protocol.NOTIFICATION, body):
-                del self._seen[client]
+def _listen(endpoint: str) -> socket.socket:
+    family, address = zmtp.parse_endpoint(endpoint)
+    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        if family == socket.AF_UNIX:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(str(address))  # of a predecessor
+            old_mask = os.umask(0o117)  # owner and group only
+            try:
+                sock.bind(address)
+            finally:
+                os.umask(old_mask)
+        else:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(address)
+        sock.listen(MAX_CLIENTS)
+    except OSError:
+        sock.close()
+        raise
+    return sock

@@ -1,7 +1,6 @@
 """The SIP worker's side of media control: one DEALER per media node, deadlines, failover of new sessions.
 
-Everything runs on the event loop of the worker. Requests of one loop iteration leave together; the edge-triggered
-descriptor of ZeroMQ is drained by hand after every wake-up and every send.
+Everything runs on the event loop of the worker. Requests of one loop iteration leave in one write per node.
 """
 
 from __future__ import annotations
@@ -11,14 +10,15 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from hashlib import blake2b
 from typing import Any
 
 import orjson
-import zmq
 
-from media import protocol
+from media import protocol, zmtp
 from sbc.b2bua.effects import MediaCommand
+from sbc.media_client.link import Link
 
 Done = Callable[[int, protocol.Reply], None]
 Notification = dict[str, Any]  # Any: JSON values; keys "event", "session" and what the event brings
@@ -26,7 +26,6 @@ Notification = dict[str, Any]  # Any: JSON values; keys "event", "session" and w
 AVOID_AFTER = 2  # deadlines missed in a row
 AVOID_S = 5.0  # then new sessions go elsewhere for so long, and a probe is sent
 DELETE_REPEATS = 8  # a delete is repeated, doubling from the deadline, so that no port stays taken for ever
-HIGH_WATER = 20_000
 
 
 def decode_notification(data: bytes) -> Notification:
@@ -55,15 +54,14 @@ class _Pending:
 
 
 class _Node:
-    """One media worker: its socket and what we know of its health."""
+    """One media worker: the link to it and what we know of its health."""
 
-    __slots__ = ("avoid_until", "fd", "missed", "name", "opened", "outbox", "probe", "salt", "socket")
+    __slots__ = ("avoid_until", "link", "missed", "name", "opened", "probe", "salt")
 
-    def __init__(self, name: str, socket: zmq.Socket[bytes]) -> None:
+    link: Link
+
+    def __init__(self, name: str) -> None:
         self.name = name
-        self.socket = socket
-        self.fd = int(socket.getsockopt(zmq.FD))
-        self.outbox: list[tuple[bytes, bytes]] = []
         self.missed = 0
         self.avoid_until = 0.0
         self.probe: bytes = b""
@@ -98,28 +96,11 @@ class MediaPool:
         self._timer: asyncio.TimerHandle | None = None
         self._flush_planned = False
         self._closed = False
-        self._context = zmq.Context()
         self._nodes: dict[str, _Node] = {}
         self.counts = {"requests": 0, "timeouts": 0, "failovers": 0, "stray_replies": 0, "bad_frames": 0}
         for name, endpoint in nodes.items():
-            self._nodes[name] = self._connect(name, endpoint, identity)
-
-    def _connect(self, name: str, endpoint: str, identity: bytes) -> _Node:
-        socket: zmq.Socket[bytes] = self._context.socket(zmq.DEALER)
-        if identity:
-            socket.setsockopt(zmq.IDENTITY, identity)
-        for option, value in (
-            (zmq.LINGER, 0),
-            (zmq.SNDHWM, HIGH_WATER),
-            (zmq.RCVHWM, HIGH_WATER),
-            (zmq.RECONNECT_IVL, 10),
-            (zmq.RECONNECT_IVL_MAX, 200),
-        ):
-            socket.setsockopt(option, value)
-        socket.connect(endpoint)
-        node = _Node(name, socket)
-        self._loop.add_reader(node.fd, self._drain, node)
-        return node
+            node = self._nodes[name] = _Node(name)
+            node.link = Link(endpoint, identity, loop, partial(self._drain, node))
 
     # -- what the SIP worker calls
 
@@ -151,11 +132,7 @@ class MediaPool:
     def gather(self, on: bool) -> None:
         """With ``on`` replies wait until :meth:`poll`, for a shell that takes everything at its own pace."""
         for node in self._nodes.values():
-            if on:
-                self._loop.remove_reader(node.fd)
-            else:
-                self._loop.add_reader(node.fd, self._drain, node)
-                self._drain(node)  # the edge may have passed meanwhile
+            node.link.watch(not on)
 
     def poll(self) -> None:
         """Take every reply that has come."""
@@ -168,8 +145,7 @@ class MediaPool:
         if self._timer is not None:
             self._timer.cancel()
         for node in self._nodes.values():
-            self._loop.remove_reader(node.fd)
-        self._context.destroy(linger=0)
+            node.link.close()
 
     def health(self) -> dict[str, dict[str, float | int]]:
         """By node: deadlines missed in a row, seconds for which it is still avoided, sessions opened there."""
@@ -209,36 +185,28 @@ class MediaPool:
             self._timer = self._loop.call_at(pending.due, self._sweep)
 
     def _post(self, node: _Node, request_id: bytes, body: bytes) -> None:
-        node.outbox.append((request_id, body))
+        if not node.link.send(zmtp.encode((protocol.VERSION, request_id, body))):  # it has been away for long
+            self._loop.call_soon(self._undeliverable, request_id)
         if not self._flush_planned:
             self._flush_planned = True
             self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         self._flush_planned = False
-        if self._closed:
-            return
-        for node in self._nodes.values():
-            if not node.outbox:
-                continue
-            outbox, node.outbox = node.outbox, []
-            for request_id, body in outbox:
-                try:
-                    node.socket.send_multipart((protocol.VERSION, request_id, body), zmq.NOBLOCK)
-                except zmq.ZMQError:  # EAGAIN: the queue to a node that is away is full
-                    pending = self._pending.pop(request_id, None)
-                    if pending is not None:
-                        self._failed(pending, "unreachable")
-            self._drain(node)  # a send may have swallowed the edge that announced a reply
+        if not self._closed:
+            for node in self._nodes.values():
+                node.link.flush()
+
+    def _undeliverable(self, request_id: bytes) -> None:
+        pending = self._pending.pop(request_id, None)
+        if pending is not None and not self._closed:
+            self._failed(pending, "unreachable")
 
     # -- receiving
 
     def _drain(self, node: _Node) -> None:
-        receive = node.socket.recv_multipart
-        while not self._closed:
-            try:
-                frames = receive(zmq.NOBLOCK)
-            except zmq.ZMQError:
+        for frames in node.link.receive():
+            if self._closed:
                 return
             if len(frames) != 3 or frames[0] != protocol.VERSION:
                 self.counts["bad_frames"] += 1
