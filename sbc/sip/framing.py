@@ -1,0 +1,132 @@
+"""Messages out of a stream (RFC 3261 §18.3, §7.5) and the keep-alives between them (RFC 5626 §3.5.1, §4.4.1).
+
+Where one message ends is for its Content-Length alone to say, so a head that does not say it clearly ends the stream:
+nothing behind it can be told apart any more, and a guess would let a sender smuggle requests (RFC 4475 §3.3.15 ff.).
+"""
+
+from __future__ import annotations
+
+import re
+
+MAX_MESSAGE_BYTES = 65_535  # head and body; what Message.parse takes
+MAX_DIGITS = 10
+
+# A header line named Content-Length or l, whose value may be folded. The start line is never preceded by a line end.
+_CONTENT_LENGTH = re.compile(rb"\n(?:content-length|l)[ \t]*:((?:[^\n]|\n[ \t])*)", re.IGNORECASE)
+_BLANK = b" \t\r\n"
+_LINE_END = b"\r\n"
+
+
+class FramingError(Exception):
+    """The stream cannot be read on: answer what ``head`` holds, then close.
+
+    ``head`` is the broken message as far as it came and at most to the end of its headers; ``reason`` a plain sentence.
+    """
+
+    def __init__(self, reason: str, head: bytes) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.head = head
+
+
+class Framer:
+    """Takes a stream in whatever pieces it comes; the pieces never show in what comes out.
+
+    Time is linear in the octets fed, one at a time or all at once.
+    """
+
+    __slots__ = ("_buffer", "_line_ends", "_needed", "_scanned", "fault", "pings")
+
+    def __init__(self) -> None:
+        self.fault: FramingError | None = None  # set once; nothing comes out afterwards
+        self.pings = 0  # double CRLFs between messages, to be answered with one CRLF each; the caller resets it
+        self._buffer = bytearray()  # the unfinished message, without line ends before it
+        self._scanned = 0  # octets of the buffer in which the end of the head was looked for
+        self._needed = 0  # octets of the whole message once its head is complete
+        self._line_ends = b""  # line ends since the last message or ping
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether a message has begun and not ended."""
+        return bool(self._buffer)
+
+    @property
+    def broken(self) -> bool:
+        """Whether the stream is over."""
+        return self.fault is not None
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The messages that are complete now, in order. After them, :attr:`fault` may say that the stream is over."""
+        found: list[bytes] = []
+        if self.broken:
+            return found
+        source: bytes | bytearray = data
+        if self._buffer:
+            self._buffer += data
+            source = self._buffer
+        at, length = 0, len(source)
+        while at < length:
+            if not self._needed and not self._scanned and source[at] in _LINE_END:
+                at = self._skip(source, at)
+                continue
+            self._line_ends = b""
+            if not self._needed and not self._measure(source, at):
+                break
+            end = at + self._needed
+            if end > length:
+                break
+            found.append(bytes(source[at:end]))
+            at, self._needed, self._scanned = end, 0, 0
+        if self.broken:
+            self._buffer.clear()
+        elif source is self._buffer:
+            del self._buffer[:at]
+        elif at < length:
+            self._buffer += data[at:] if at else data
+        return found
+
+    def _skip(self, source: bytes | bytearray, at: int) -> int:
+        """Past one octet of a line end between messages; every second CRLF in a row is a ping."""
+        self._line_ends += source[at : at + 1]
+        if self._line_ends == b"\r\n\r\n":
+            self.pings += 1
+            self._line_ends = b""
+        elif not b"\r\n\r\n".startswith(self._line_ends):
+            self._line_ends = b"\r" if source[at] == 13 else b""
+        return at + 1
+
+    def _measure(self, source: bytes | bytearray, at: int) -> bool:
+        """Learn how long the message at ``at`` is, once its head is complete."""
+        head_end = _head_end(source, max(at, at + self._scanned - 2))
+        if head_end < 0:
+            self._scanned = len(source) - at
+            if self._scanned > MAX_MESSAGE_BYTES:
+                self.fault = FramingError("the headers are too long", bytes(source[at : at + MAX_MESSAGE_BYTES]))
+            return False
+        head = bytes(source[at:head_end])
+        if len(head) > MAX_MESSAGE_BYTES:
+            self.fault = FramingError("the headers are too long", head[:MAX_MESSAGE_BYTES])
+            return False
+        values = _CONTENT_LENGTH.findall(head)
+        if len(values) != 1:
+            reason = "more than one Content-Length" if values else "no Content-Length on a stream"
+            self.fault = FramingError(reason, head)
+            return False
+        value = values[0].strip(_BLANK)
+        if not value.isdigit() or len(value) > MAX_DIGITS:
+            self.fault = FramingError("Content-Length is no number", head)
+            return False
+        self._needed = len(head) + int(value)
+        if self._needed > MAX_MESSAGE_BYTES:
+            self.fault = FramingError("the message is too long", head)
+            return False
+        return True
+
+
+def _head_end(source: bytes | bytearray, start: int) -> int:
+    """Behind the empty line that ends the headers, -1 where there is none yet; a bare LF ends a line too."""
+    usual = source.find(b"\n\r\n", start)
+    bare = source.find(b"\n\n", start) if usual < 0 else source.find(b"\n\n", start, usual + 1)
+    if bare >= 0:
+        return bare + 2
+    return usual + 3 if usual >= 0 else -1
