@@ -37,6 +37,7 @@ from sbc.b2bua.settings import CoreSettings
 from sbc.b2bua.subjects import BadMessage, Branch, LocalRequest, ReplyEvent
 from sbc.b2bua.tables import B_LEG, CALL, CallAction, CallEvent, CallState, LegAction, LegEvent
 from sbc.errors import SipSyntaxError
+from sbc.policy.overload import Overload
 from sbc.sip.build import reply_to
 from sbc.sip.flow import Flow
 from sbc.sip.ids import Ids
@@ -89,6 +90,7 @@ class Core:
         self.ids = ids
         self.timers = TimerQueue()
         self.draining = False
+        self.overload = Overload()
         self.legs: dict[str, Leg] = {}  # by our tag in their dialog
         self._calls: dict[str, Call] = {}
         self.calls: Mapping[str, Call] = MappingProxyType(self._calls)

@@ -26,6 +26,10 @@ def request(core: Core, msg: Message, flow: Flow, source: Source, now: float) ->
         if not layer.match_ack(msg, now):
             _ack(core, msg, source, now)
         return
+    overload = core.overload
+    if overload.share and method == "INVITE" and not msg.to_tag and not layer.knows(msg) and overload.refuses():
+        refuse.overloaded(core, msg, flow)
+        return
     tx = layer.receive_request(msg, flow, now)
     if tx is None:
         return

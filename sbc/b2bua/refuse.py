@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sbc.b2bua import shape
@@ -26,6 +27,7 @@ KNOWN_METHODS = frozenset(
     }
 )
 _RESPONSE = b"SIP/2.0 "
+OVERLOAD_RETRY_AFTER_S = 5
 
 
 def stranger(core: Core, data: bytes, flow: Flow) -> None:
@@ -39,9 +41,24 @@ def stranger(core: Core, data: bytes, flow: Flow) -> None:
     core.count("UNKNOWN_SOURCE_DROPPED")
 
 
-def stateless(core: Core, request: Message, status: int, flow: Flow, reason: str | None = None) -> bytes:
+def stateless(
+    core: Core,
+    request: Message,
+    status: int,
+    flow: Flow,
+    reason: str | None = None,
+    headers: Sequence[tuple[str, str]] = (),
+) -> bytes:
     """An answer without a transaction; never longer than a few lines, so that nobody is amplified."""
-    return reply_to(request, status, reason=reason, to_tag=core.stateless_tag, received=(flow.host, flow.port))
+    received = (flow.host, flow.port)
+    return reply_to(request, status, reason=reason, to_tag=core.stateless_tag, received=received, headers=headers)
+
+
+def overloaded(core: Core, msg: Message, flow: Flow) -> None:
+    """A new call that there is no time for: refused before it costs anything (RFC 3261 §21.5.4)."""
+    core.count("OVERLOAD_REFUSED")
+    retry_after = (("Retry-After", str(OVERLOAD_RETRY_AFTER_S)),)
+    core.transmit(flow, stateless(core, msg, 503, flow, headers=retry_after))
 
 
 def malformed(core: Core, data: bytes, flow: Flow, source: Source, error: SipSyntaxError, now: float) -> None:

@@ -70,6 +70,10 @@ class TransactionLayer:
         tx._enter(t.PROCEEDING if method == "INVITE" else t.TRYING, now)
         return tx
 
+    def knows(self, msg: Message) -> bool:
+        """Whether the request belongs to a live server transaction: it is a retransmission."""
+        return _server_key(msg, msg.method) in self._servers
+
     def match_ack(self, msg: Message, now: float | None = None) -> bool:
         """True: the ACK belongs to a refused INVITE and was absorbed; else it is a dialog's. Without `now`, the time
         is that of the timer queue."""

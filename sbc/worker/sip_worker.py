@@ -40,6 +40,7 @@ from sbc.worker.settings import core_settings
 from sbc.worker.slot import SipSlot
 
 BEAT_S = 0.5
+LOAD_S = 0.1  # how often the busy share of the time is looked at
 DRAIN_POLL_S = 0.2
 # Under load the worker does not wake up for each datagram but looks every TICK_S: what came meanwhile shares the cost
 # of the turn, of each write, and of each message to the store and the media workers.
@@ -87,6 +88,8 @@ class SipWorker:
         self._performing = False
         self._woken = False
         self._ticking = False
+        self._busy_s = 0.0
+        self._measured_at = self._now()
         self._last_turn = 0.0
         self._close_turns = 0
         self._idle_ticks = 0
@@ -110,6 +113,7 @@ class SipWorker:
         for number, act in ((signal.SIGTERM, self.drain), (signal.SIGINT, self.drain), (signal.SIGHUP, self.reload)):
             self.loop.add_signal_handler(number, act)
         self._beat()
+        self._measure()
         self.journal.start()
         if await self._resume():
             orphans = Orphans(self.media, self.loop, self._owns, self.core.calls, self._ended_orphans)
@@ -216,6 +220,15 @@ class SipWorker:
         self.slot.page.beat()
         self.loop.call_later(BEAT_S, self._beat)
 
+    def _measure(self) -> None:
+        """Tell the core how busy the last moments were, so that it refuses calls before they are late."""
+        now = self._now()
+        if self.journal.is_full:  # CDRs that nobody takes: no new calls that would make more of them
+            self._busy_s = now - self._measured_at
+        self.core.overload.measure(self._busy_s, now - self._measured_at)
+        self._busy_s, self._measured_at = 0.0, now
+        self.loop.call_later(LOAD_S, self._measure)
+
     def _admit(self, config: Config) -> Admission:
         return Admission(config.peers, config.realms, workers=self.slot.count)
 
@@ -244,19 +257,22 @@ class SipWorker:
 
     def _readable(self, listener: int) -> None:
         """A socket has something."""
+        began = self._now()
         self._read(listener)
         self._after_input()
-        self._consider_ticking()
+        self._consider_ticking(began)
 
     def _handed_over(self) -> None:
         """Other workers received what belongs to us."""
+        began = self._now()
         self._take()
         self._after_input()
-        self._consider_ticking()
+        self._consider_ticking(began)
 
-    def _consider_ticking(self) -> None:
+    def _consider_ticking(self, began: float) -> None:
         """Turns that come thick and fast are worth gathering."""
         now = self._now()
+        self._busy_s += now - began
         self._close_turns = self._close_turns + 1 if now - self._last_turn < BUSY_GAP_S else 0
         self._last_turn = now
         if self._close_turns < BUSY_TURNS or self._ticking:
@@ -271,11 +287,13 @@ class SipWorker:
 
     def _tick(self) -> None:
         """One turn for everything that came since the last."""
+        began = self._now()
         received = self._take()
         for listener in range(len(self._readers)):
             received += self._read(listener)
         self.media.poll()
         self._after_input()
+        self._busy_s += self._now() - began
         self._idle_ticks = 0 if received else self._idle_ticks + 1
         if self._idle_ticks < IDLE_TICKS:
             self.loop.call_later(TICK_S, self._tick)

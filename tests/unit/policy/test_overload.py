@@ -1,0 +1,45 @@
+"""Overload: the refused share rises with too much work, falls with room, and is spread evenly."""
+
+from __future__ import annotations
+
+from sbc.policy.overload import MOST, TARGET_BUSY, Overload
+
+
+def feed(overload: Overload, busy: float, seconds: float) -> None:
+    for _ in range(round(seconds * 10)):
+        overload.measure(busy * 0.1, 0.1)
+
+
+def test_nothing_is_refused_up_to_the_target() -> None:
+    overload = Overload()
+    feed(overload, TARGET_BUSY, 60)
+    assert overload.share == 0
+    assert not any(overload.refuses() for _ in range(100))
+
+
+def test_full_overload_is_met_within_a_second_and_never_refuses_everything() -> None:
+    overload = Overload()
+    feed(overload, 1.0, 0.9)
+    assert overload.share == MOST
+    assert sum(not overload.refuses() for _ in range(1000)) in (50, 51)  # 5 %, give or take the first
+
+
+def test_room_brings_the_calls_back() -> None:
+    overload = Overload()
+    feed(overload, 1.0, 5)
+    feed(overload, 0.1, 6)
+    assert overload.share == 0
+
+
+def test_a_share_is_spread_evenly() -> None:
+    overload = Overload()
+    overload.share = 0.25
+    pattern = [overload.refuses() for _ in range(400)]
+    assert sum(pattern) == 100
+    assert all(sum(pattern[start : start + 4]) == 1 for start in range(0, 400, 4))
+
+
+def test_no_time_passed_changes_nothing() -> None:
+    overload = Overload()
+    overload.measure(1.0, 0.0)
+    assert overload.share == 0
