@@ -2,7 +2,7 @@
 
 A worker's memory is the authority for its calls; the store is what someone else resumes from. So nothing here blocks or
 raises into the caller, and what the store did not confirm is kept (the latest record of each call, and finished CDRs in
-order) until it does.
+order) until it does. CDRs are kept until they are in the database: a store may die with what it confirmed.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from sbc.b2bua.effects import FinishCall, SaveCall
 from sbc.store.breaker import State
 from sbc.store.jsontext import to_json
 from sbc.store.keys import CDR_FIELD, QUARANTINE_TTL_S, RECORD_TTL_MARGIN_S, Keys, is_member, member_of
+from sbc.store.outbox import Outbox, StreamId, stream_id
 from sbc.store.pipe import Pipe, Refusal, Reply, StoreAway
 from sbc.store.script import Script, unknown
 from sbc.store.url import StoreAddress
@@ -97,6 +98,7 @@ class Journal:
         self._finish = Script("finish")
         self._unsaved: dict[str, SaveCall] = {}  # by call key: the latest that the store has not confirmed
         self._unsent: dict[int, _Finished] = {}  # in order of their end
+        self._outbox: Outbox[_Finished] = Outbox(cdr_capacity)
         self._sequence = counting()
         self._replay_cdrs: deque[int] = deque()
         self._replay_records: deque[str] = deque()
@@ -266,6 +268,8 @@ class Journal:
         if not isinstance(reply, Exception):
             del self._unsent[sequence]
             self._count("CDR_QUEUED", 1)
+            if (identity := stream_id(reply)) is not None:
+                self._outbox.put(identity, sequence, item)
             if self._drained is not None:
                 self._settle()
         elif unknown(reply):
@@ -293,6 +297,7 @@ class Journal:
         # another run of the server may hold less: restarted, restored from a snapshot, or a promoted replica
         if self._run_id and self._pipe.run_id != self._run_id:
             self._republish_due = True
+            self._take_back()
         self._run_id = self._pipe.run_id
         self._look_at_marker()
         self._begin_replay()
@@ -364,14 +369,36 @@ class Journal:
         if known and found != known:
             self._republish_due = True
             self._republishing = None
+            if self._outbox:
+                self._take_back()
+                self._begin_replay()
         if self._republish_due and self._republishing is None and self.on_restored is not None:
             self._note("warning", "the store lost what it held: all live calls are written again", {})
             self.on_restored()
+
+    def _take_back(self) -> None:
+        """The store may have lost its stream: CDRs that are not in the database yet go there again."""
+        lost = self._outbox.take()
+        if lost:
+            self._note(
+                "warning", "the store lost its stream: CDRs that may not be written go there again", {"cdrs": len(lost)}
+            )
+            self._unsent = dict(sorted([*lost, *self._unsent.items()]))
+
+    def _look_at_stream(self) -> None:
+        asked_at = self._outbox.newest
+        if asked_at is not None:
+            self._pipe.send(partial(self._seen_stream, asked_at), "XRANGE", self._keys.cdr_stream, "-", "+", "COUNT", 1)
+
+    def _seen_stream(self, asked_at: StreamId, reply: Reply) -> None:
+        if isinstance(reply, list):
+            self._outbox.written(asked_at, stream_id(reply[0][0]) if reply else None)
 
     def _tick(self) -> None:
         self._ticker = self._loop.call_later(_TICK_S, self._tick)
         if self._pipe.state is State.READY:
             self._look_at_marker()
+            self._look_at_stream()
             if self._refused and not self._replaying:
                 self._refused = False
                 self._begin_replay()
