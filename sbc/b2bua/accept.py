@@ -310,7 +310,7 @@ def complete(core: Core, leg: Leg, body: bytes, now: float) -> None:
 def send_ack(core: Core, leg: Leg, now: float, body: object = b"") -> None:
     """LegAction.ACK: a transaction of its own, sent once and again for each 2xx that comes again (§13.2.2.4)."""
     leg.unacked = False
-    flow = leg.out(core.settings.realms[leg.realm])
+    flow = leg.out(core)
     description = body if isinstance(body, bytes) else b""
     try:
         uri, headers = leg.dialog.headers("ACK", leg.invite_cseq, core.via(flow.listener, core.ids.branch()))

@@ -11,7 +11,7 @@ from sbc.b2bua.accept import InviteUser
 from sbc.b2bua.call import Attempt, Call, Outcome, Target
 from sbc.b2bua.cdr import printable
 from sbc.b2bua.effects import RouteKind, RunRoute
-from sbc.b2bua.leg import Leg
+from sbc.b2bua.leg import Leg, transport_of
 from sbc.b2bua.subjects import Branch
 from sbc.b2bua.tables import CallEvent, CallState, LegEvent, LegState
 from sbc.dialog.dialog import DEFAULT_PORTS, Dialog, without_tag
@@ -116,7 +116,12 @@ def _make_leg(core: Core, call: Call, target: Target, name: str) -> Leg:
     uri = parse_uri(target.uri)
     flow = target.flow
     if flow is None:
-        listener = core.listener_of(target.realm)
+        wanted = transport_of(uri)
+        try:
+            listener = core.listener_of(target.realm, wanted)
+        except KeyError as error:
+            what = f"{wanted} listener" if wanted else "listener"
+            raise SipSyntaxError(f"realm {target.realm} has no {what}") from error
         transport = core.settings.listeners[listener].transport
         try:
             host = str(ipaddress.ip_address(uri.address))

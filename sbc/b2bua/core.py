@@ -68,6 +68,7 @@ LEG_ACTIONS: dict[LegAction, Callable[[Core, Leg, float, Any], None]] = {
     LegAction.BYE: end.send_bye,
     LegAction.FORGET: end.forget_leg,
 }
+FRAMED = frozenset({"tcp", "tls"})  # streams on which Content-Length ends a message (RFC 3261 §18.3)
 _STRIDE = 16  # more than there are events
 _CALL_ROWS = {
     state * _STRIDE + event: (target, tuple(CALL_ACTIONS[action] for action in actions))
@@ -115,12 +116,15 @@ class Core:
             for listener, host in zip(settings.listeners, self.hosts, strict=True)
         ]
         self._contacts = [
-            f"@{host}:{listener.advertised_port}>"
+            f"@{host}:{listener.advertised_port}{_transport_param(listener.transport)}>"
             for listener, host in zip(settings.listeners, self.hosts, strict=True)
         ]
-        self._realm_listener: dict[str, int] = {}
+        self._listeners: dict[tuple[str, str], int] = {}  # by realm and transport, '' for what a bare URI means
         for index, listener in enumerate(settings.listeners):
-            self._realm_listener.setdefault(listener.realm, index)
+            self._listeners.setdefault((listener.realm, listener.transport), index)
+        for index, listener in enumerate(settings.listeners):
+            default = self._listeners.get((listener.realm, "udp"), index)  # RFC 3263 §4.1
+            self._listeners.setdefault((listener.realm, ""), default)
 
     # Input
 
@@ -132,7 +136,7 @@ class Core:
             refuse.stranger(self, data, flow)
             return
         try:
-            msg = Message.parse(data)
+            msg = Message.parse(data, stream=flow.connection != 0 and flow.transport in FRAMED)
         except SipSyntaxError as error:
             refuse.malformed(self, data, flow, source, error, now)
             return
@@ -445,9 +449,9 @@ class Core:
         """No message will find this leg any more."""
         self.legs.pop(leg.dialog.local_tag, None)
 
-    def listener_of(self, realm: str) -> int:
-        """The listener by which requests leave into a realm; KeyError for an unknown one."""
-        return self._realm_listener[realm]
+    def listener_of(self, realm: str, transport: str = "") -> int:
+        """The listener by which requests leave into a realm; KeyError where it has none of this transport."""
+        return self._listeners[realm, transport]
 
     # Journal
 
@@ -582,6 +586,13 @@ class Core:
             tx = self.layer.invite_for_cancel(msg) if msg.method == "INVITE" else None
             if tx is not None and tx.last_status < 200:
                 self.refuse(tx, 500, now)
+
+
+def _transport_param(transport: str) -> str:
+    """What our Contact says besides the address; WebSockets have one value for both (RFC 7118 §5.3)."""
+    if transport == "udp":
+        return ""
+    return ";transport=ws" if transport in ("ws", "wss") else f";transport={transport}"
 
 
 def _host(address: str) -> str:

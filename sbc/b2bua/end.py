@@ -204,7 +204,7 @@ def send_bye(core: Core, leg: Leg, now: float, _: object = None) -> None:
 
 def transmit_bye(core: Core, leg: Leg, headers: list[tuple[str, str]], body: bytes, now: float) -> None:
     """The BYE itself, as the local route leaves it."""
-    flow = leg.out(core.settings.realms[leg.realm])
+    flow = leg.out(core)
     branch = core.ids.branch()
     try:
         uri, head = leg.dialog.headers("BYE", leg.dialog.next_cseq(), core.via(flow.listener, branch))

@@ -12,11 +12,12 @@ from sbc.dialog.dialog import DEFAULT_PORTS, Dialog
 from sbc.errors import SipSyntaxError
 from sbc.sip.flow import Flow
 from sbc.sip.message import Message
+from sbc.sip.uri import Uri
 
 if TYPE_CHECKING:
     from sbc.b2bua.accept import Accepted
     from sbc.b2bua.call import Attempt, Call, Target
-    from sbc.b2bua.settings import RealmSettings
+    from sbc.b2bua.core import Core
     from sbc.transaction.client import ClientTransaction
     from sbc.transaction.server import ServerTransaction
     from sbc.transaction.timers import Timer
@@ -107,16 +108,20 @@ class Leg:
         """Route set or target were replaced: work the path out anew."""
         self._out = None
 
-    def out(self, realm: RealmSettings) -> Flow:
+    def out(self, core: Core) -> Flow:
         """Where a request inside the dialog goes: the next hop's address as its URI gives it (RFC 3261 §12.2.1.1),
-        or where the other side was seen when the URI has a host name, or an address that cannot be right behind NAT."""
+        or where the other side was seen when the URI has a host name, or an address that cannot be right behind NAT.
+
+        Of a stream, the connection that the other side last used goes along: it is used while it lives, and the
+        address is where to connect to once it is gone."""
         if self._out is None:
-            self._out = self._resolve(realm)
+            self._out = self._resolve(core)
         return self._out
 
-    def _resolve(self, realm: RealmSettings) -> Flow:
+    def _resolve(self, core: Core) -> Flow:
         flow = self.flow
-        if realm.nat == "always":
+        realm = core.settings.realms[self.realm]
+        if realm.nat == "always" or flow.transport in ("ws", "wss"):  # nobody can connect to a browser (RFC 7118 §5)
             return flow
         try:
             hop = self.dialog.next_hop
@@ -132,5 +137,23 @@ class Leg:
             if realm.nat == "auto" and literal.is_private:
                 return flow
             address = str(literal)
+        transport = transport_of(hop)
+        if transport and transport != flow.transport:
+            try:
+                listener = core.listener_of(self.realm, transport)
+            except KeyError:
+                pass  # none of ours speaks it: what worked so far is the better guess
+            else:
+                return Flow(listener, transport, address, hop.port or DEFAULT_PORTS[transport])
         port = hop.port or DEFAULT_PORTS.get(flow.transport, 5060)
-        return flow if (address, port) == (flow.host, flow.port) else flow._replace(host=address, port=port)
+        if (address, port) == (flow.host, flow.port):
+            return flow
+        return flow._replace(host=address, port=port, connection=flow.connection if address == flow.host else 0)
+
+
+def transport_of(uri: Uri) -> str:
+    """The transport that a URI asks for, '' where it leaves that open (RFC 3263 §4.1, RFC 3261 §26.2.2)."""
+    transport = (uri.param("transport") or "").lower()
+    if uri.scheme == "sips" and transport in ("", "tcp"):
+        return "tls"
+    return transport

@@ -99,7 +99,7 @@ class Modification:
     def forward(self, body: bytes, now: float) -> None:
         """Send it to the other side."""
         core, other, msg = self.core, self.other, self.tx.request
-        flow = other.out(core.settings.realms[other.realm])
+        flow = other.out(core)
         branch = core.ids.branch()
         cseq = other.dialog.next_cseq()
         if self.invite:

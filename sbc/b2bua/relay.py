@@ -28,7 +28,7 @@ def receive(core: Core, leg: Leg, msg: Message, tx: ServerTransaction, now: floa
         core.refuse(tx, 480 if other is None or not other.dialog.remote_tag else 481, now, established=True)
         return
     method = msg.method
-    flow = other.out(core.settings.realms[other.realm])
+    flow = other.out(core)
     branch = core.ids.branch()
     forwards = msg.max_forwards
     uri, headers = other.dialog.headers(

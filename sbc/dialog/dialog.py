@@ -9,7 +9,7 @@ from sbc.errors import SipSyntaxError
 from sbc.sip.message import Message
 from sbc.sip.uri import Uri, parse_uri
 
-DEFAULT_PORTS = {"udp": 5060, "tcp": 5060, "tls": 5061}
+DEFAULT_PORTS = {"udp": 5060, "tcp": 5060, "tls": 5061, "ws": 80, "wss": 443}  # RFC 3261 §19.1.2, RFC 7118 §5
 # A resumed dialog may have sent requests that its last record does not know: their numbers must not come again.
 RESUME_CSEQ_MARGIN = 100
 MAX_CSEQ = 0x7FFF_FFFF  # RFC 3261 §8.1.1.5
