@@ -50,36 +50,31 @@ class Framer:
         """Whether a message has begun and not ended."""
         return bool(self._buffer)
 
-    @property
-    def broken(self) -> bool:
-        """Whether the stream is over."""
-        return self.fault is not None
-
     def feed(self, data: bytes) -> list[bytes]:
         """The messages that are complete now, in order. After them, :attr:`fault` may say that the stream is over."""
         found: list[bytes] = []
-        if self.broken:
+        if self.fault is not None:
             return found
-        source: bytes | bytearray = data
-        if self._buffer:
+        buffered = bool(self._buffer)
+        if buffered:
             self._buffer += data
-            source = self._buffer
+        source = self._buffer if buffered else data
         at, length = 0, len(source)
         while at < length:
             if not self._needed and not self._scanned and source[at] in _LINE_END:
                 at = self._skip(source, at)
                 continue
             self._line_ends = b""
-            if not self._needed and not self._measure(source, at):
-                break
-            end = at + self._needed
-            if end > length:
+            needed = self._needed or self._measure(source, at)
+            if needed < 0:
+                self._buffer.clear()
+                return found
+            end = at + needed
+            if not needed or end > length:
                 break
             found.append(bytes(source[at:end]))
             at, self._needed, self._scanned = end, 0, 0
-        if self.broken:
-            self._buffer.clear()
-        elif source is self._buffer:
+        if buffered:
             del self._buffer[:at]
         elif at < length:
             self._buffer += data[at:] if at else data
@@ -95,32 +90,32 @@ class Framer:
             self._line_ends = b"\r" if source[at] == 13 else b""
         return at + 1
 
-    def _measure(self, source: bytes | bytearray, at: int) -> bool:
-        """Learn how long the message at ``at`` is, once its head is complete."""
+    def _measure(self, source: bytes | bytearray, at: int) -> int:
+        """How long the message at ``at`` is; 0 until its head is complete, -1 where that does not say it."""
         head_end = _head_end(source, max(at, at + self._scanned - 2))
         if head_end < 0:
             self._scanned = len(source) - at
-            if self._scanned > MAX_MESSAGE_BYTES:
-                self.fault = FramingError("the headers are too long", bytes(source[at : at + MAX_MESSAGE_BYTES]))
-            return False
+            if self._scanned <= MAX_MESSAGE_BYTES:
+                return 0
+            return self._break("the headers are too long", bytes(source[at : at + MAX_MESSAGE_BYTES]))
         head = bytes(source[at:head_end])
         if len(head) > MAX_MESSAGE_BYTES:
-            self.fault = FramingError("the headers are too long", head[:MAX_MESSAGE_BYTES])
-            return False
+            return self._break("the headers are too long", head[:MAX_MESSAGE_BYTES])
         values = _CONTENT_LENGTH.findall(head)
         if len(values) != 1:
-            reason = "more than one Content-Length" if values else "no Content-Length on a stream"
-            self.fault = FramingError(reason, head)
-            return False
+            return self._break("more than one Content-Length" if values else "no Content-Length on a stream", head)
         value = values[0].strip(_BLANK)
         if not value.isdigit() or len(value) > MAX_DIGITS:
-            self.fault = FramingError("Content-Length is no number", head)
-            return False
-        self._needed = len(head) + int(value)
-        if self._needed > MAX_MESSAGE_BYTES:
-            self.fault = FramingError("the message is too long", head)
-            return False
-        return True
+            return self._break("Content-Length is no number", head)
+        needed = len(head) + int(value)
+        if needed > MAX_MESSAGE_BYTES:
+            return self._break("the message is too long", head)
+        self._needed = needed
+        return needed
+
+    def _break(self, reason: str, head: bytes) -> int:
+        self.fault = FramingError(reason, head)
+        return -1
 
 
 def _head_end(source: bytes | bytearray, start: int) -> int:
