@@ -6,9 +6,9 @@ INVITEs that are refused at once (503 with Retry-After, no state) follows the sh
 
 from __future__ import annotations
 
-TARGET_BUSY = 0.85  # above this the queue in front of the worker grows faster than it shrinks
-RISE = 1.2  # how fast the refused share follows too much work, per second of full overload
-FALL = 0.25  # and how fast it goes when there is room
+TARGET_BUSY = 0.95  # above this the queue in front of the worker grows faster than it shrinks
+RISE = 1.0  # how fast the refused share follows too much work, per second of full overload
+FALL = 0.6  # and how fast it goes when there is room
 MOST = 0.95  # something always gets through, or the controller could not see that the load is gone
 
 

@@ -34,6 +34,7 @@ from sbc.store.nothing import NoJournal
 from sbc.store.url import parse_store_url
 from sbc.telemetry import log
 from sbc.worker._datagrams import Reader, Writer
+from sbc.worker.load import BusyMeter
 from sbc.worker.orphans import Orphans
 from sbc.worker.peers import HandOver
 from sbc.worker.settings import core_settings
@@ -47,6 +48,7 @@ DRAIN_POLL_S = 0.2
 TICK_S = 0.002
 BUSY_GAP_S = 0.004  # turns this close together, BUSY_TURNS times in a row, are load
 BUSY_TURNS = 8
+BATCH = 64  # datagrams read from a socket at a time
 IDLE_TICKS = 25  # ticks without a datagram, then the sockets wake us again
 STORE_START_S = 5.0  # how long a starting worker waits for the store before it serves without what it held
 
@@ -78,7 +80,7 @@ class SipWorker:
             self._media_notified,
             identity=b"sip-%d" % slot.slot,
         )
-        self._readers = [Reader(sock.fileno()) for sock in slot.sockets]
+        self._readers = [Reader(sock.fileno(), BATCH) for sock in slot.sockets]
         self._writers = [Writer(sock.fileno()) for sock in slot.sockets]
         self._out: list[list[tuple[bytes, str, int]]] = [[] for _ in slot.sockets]
         self._transports = [listen.transport for _, listen in slot.config.listeners]
@@ -88,7 +90,8 @@ class SipWorker:
         self._performing = False
         self._woken = False
         self._ticking = False
-        self._busy_s = 0.0
+        self._meter = BusyMeter()
+        self._busy_s = self._meter.read()
         self._measured_at = self._now()
         self._last_turn = 0.0
         self._close_turns = 0
@@ -134,6 +137,7 @@ class SipWorker:
             await server.close()
             self.runner.close()
             self.media.close()
+            self._meter.close()
             left = await self.journal.close(1.0)
             if left:
                 self.log.error("stopped with state that the store did not take", records=left)
@@ -222,11 +226,11 @@ class SipWorker:
 
     def _measure(self) -> None:
         """Tell the core how busy the last moments were, so that it refuses calls before they are late."""
-        now = self._now()
-        if self.journal.is_full:  # CDRs that nobody takes: no new calls that would make more of them
-            self._busy_s = now - self._measured_at
-        self.core.overload.measure(self._busy_s, now - self._measured_at)
-        self._busy_s, self._measured_at = 0.0, now
+        now, busy_s = self._now(), self._meter.read()
+        elapsed_s = now - self._measured_at
+        # CDRs that nobody takes: no new calls that would make more of them.
+        self.core.overload.measure(elapsed_s if self.journal.is_full else busy_s - self._busy_s, elapsed_s)
+        self._busy_s, self._measured_at = busy_s, now
         self.loop.call_later(LOAD_S, self._measure)
 
     def _admit(self, config: Config) -> Admission:
@@ -257,22 +261,19 @@ class SipWorker:
 
     def _readable(self, listener: int) -> None:
         """A socket has something."""
-        began = self._now()
         self._read(listener)
         self._after_input()
-        self._consider_ticking(began)
+        self._consider_ticking()
 
     def _handed_over(self) -> None:
         """Other workers received what belongs to us."""
-        began = self._now()
         self._take()
         self._after_input()
-        self._consider_ticking(began)
+        self._consider_ticking()
 
-    def _consider_ticking(self, began: float) -> None:
+    def _consider_ticking(self) -> None:
         """Turns that come thick and fast are worth gathering."""
         now = self._now()
-        self._busy_s += now - began
         self._close_turns = self._close_turns + 1 if now - self._last_turn < BUSY_GAP_S else 0
         self._last_turn = now
         if self._close_turns < BUSY_TURNS or self._ticking:
@@ -287,15 +288,15 @@ class SipWorker:
 
     def _tick(self) -> None:
         """One turn for everything that came since the last."""
-        began = self._now()
         received = self._take()
         for listener in range(len(self._readers)):
             received += self._read(listener)
         self.media.poll()
         self._after_input()
-        self._busy_s += self._now() - began
         self._idle_ticks = 0 if received else self._idle_ticks + 1
-        if self._idle_ticks < IDLE_TICKS:
+        if received >= BATCH:  # more waits
+            self.loop.call_soon(self._tick)
+        elif self._idle_ticks < IDLE_TICKS:
             self.loop.call_later(TICK_S, self._tick)
         else:
             self._ticking = False
