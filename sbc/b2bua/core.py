@@ -259,11 +259,17 @@ class Core:
     def reject(
         self, call: Call, status: int, now: float, *, reason: str = "", headers: Sequence[tuple[str, str]] = ()
     ) -> None:
-        """Refuse A's INVITE (300..699; ValueError otherwise). Without effect once the call is answered or over."""
+        """Refuse A's INVITE (300..699; ValueError otherwise). Without effect once the call is answered or over.
+
+        The bare status of the best failure passes that failure on, as if no route had been asked: B refused, not we.
+        """
         if not 300 <= status <= 699:
             raise ValueError(f"{status} is no refusal")
         call.decided = True
-        self.step(call, CallEvent.REFUSE, now, Outcome(status, "sbc", 0, reason, tuple(headers)))
+        if status == call.best_status and not reason and not headers:
+            end.give_up(self, call, now)
+        else:
+            self.step(call, CallEvent.REFUSE, now, Outcome(status, "sbc", 0, reason, tuple(headers)))
         self._flush(now)
 
     def dial(

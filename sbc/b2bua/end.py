@@ -82,8 +82,9 @@ def give_up(core: Core, call: Call, now: float) -> None:
     """Relay the best failure (§16.7 step 6) to A, without what would show B."""
     status = call.best_status or 480
     best, headers = call.best_reply
-    kept = tuple(headers) if best == status else ()
-    core.step(call, CallEvent.REFUSE, now, Outcome(shape.relayed_status(status), "b", headers=kept))
+    said = best == status  # by B; otherwise it stands for a silence or a fault that we noticed
+    outcome = Outcome(shape.relayed_status(status), "b" if said else "sbc", headers=tuple(headers) if said else ())
+    core.step(call, CallEvent.REFUSE, now, outcome)
 
 
 def fail(core: Core, leg: Leg, now: float, event: object) -> None:
@@ -97,11 +98,10 @@ def fail(core: Core, leg: Leg, now: float, event: object) -> None:
         if retry_after is not None and retry_after.partition(";")[0].partition("(")[0].strip().isdigit():
             headers.append(("Retry-After", retry_after.partition(";")[0].partition("(")[0].strip()))
         headers += shape.without_content(event.headers)
+        if call.best_status == attempt.status:
+            call.best_reply = (attempt.status, headers)
     else:
         attempt.status = event if isinstance(event, int) else 500
-        headers = []
-    if call.best_status == attempt.status:
-        call.best_reply = (attempt.status, headers)
     branch_failed(core, call, now)
 
 

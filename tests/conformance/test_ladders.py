@@ -550,6 +550,36 @@ def test_every_target_fails() -> None:
     f.over()
 
 
+@pytest.mark.parametrize(
+    ("answer", "refusal", "by"), [(486, 486, "b"), (401, 403, "b"), (486, 480, "sbc"), (0, 408, "sbc")]
+)
+def test_a_failure_route_passes_the_failure_on(answer: int, refusal: int, by: str) -> None:
+    """To reject with the best status is to relay what B said; any other status, and a silence, is our own word."""
+
+    def route(ladder: Ladder, call: Call) -> None:
+        def on_failure(ladder: Ladder, call: Call) -> None:
+            ladder.core.reject(call, call.best_status if refusal != 480 else 480, ladder.now)
+
+        ladder.core.dial(call, [Target(TARGET_B.uri, "outside", timeout_s=3)], ladder.now, on_failure=on_failure)
+
+    f = Ladder(route=route)
+    f.a.request("INVITE", body=sdp(A_HOST))
+    f.a.expect(100)
+    f.b.expect("INVITE")
+    f.b.reply(answer or 180, extra=[("Reason", "Q.850;cause=17")])
+    if answer:
+        f.b.expect("ACK")
+    else:
+        f.a.expect(180)
+        f.after(3)
+        f.b.reply(200, to=f.b.expect("CANCEL"))
+        f.b.reply(487)
+        f.b.expect("ACK")
+    assert f.a.refused(refusal).get("Reason") == ("Q.850;cause=17" if by == "b" else None)
+    assert f.cdr["hangup"] == by
+    f.over()
+
+
 def test_target_with_its_own_timeout() -> None:
     """A gateway that rings too long is cancelled, and the next one is tried."""
 

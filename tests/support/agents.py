@@ -103,7 +103,8 @@ class UaCall:
 
 
 class Agent:
-    """A user agent at ``host:port`` (0: any). As callee it rings, and answers unless the number begins with 2.
+    """A user agent at ``host:port`` (0: any). As callee it rings, and answers unless the number begins with 2;
+    a number that begins with a status of 4xx to 6xx is refused with it.
 
     ``audio_port`` gives each new call the port that its SDP names.
     """
@@ -325,7 +326,9 @@ class Agent:
         self._answered[(message.branch, "INVITE")] = ringing
         self._send(ringing, source)
         call.ringing = True
-        if not call.number.startswith("2"):
+        if call.number.startswith(("4", "5", "6")):
+            self._final(call, message, int(call.number[:3]))
+        elif not call.number.startswith("2"):
             self._final(call, message, 200, self._sdp(call))
 
     def _final(self, call: UaCall, invite: Received, status: int, body: bytes = b"") -> None:
