@@ -20,7 +20,7 @@ from sbc.sip.build import build_request
 from sbc.sip.flow import Flow
 from sbc.sip.message import Message
 from sbc.sip.shard import shard_of
-from sbc.sip.uri import parse_uri
+from sbc.sip.uri import Uri, parse_uri
 from sbc.transaction.server import ServerTransaction
 
 if TYPE_CHECKING:
@@ -114,20 +114,7 @@ def _make_leg(core: Core, call: Call, target: Target, name: str) -> Leg:
     request = call.request
     assert request is not None  # only a resumed call has none, and that one was answered
     uri = parse_uri(target.uri)
-    flow = target.flow
-    if flow is None:
-        wanted = transport_of(uri)
-        try:
-            listener = core.listener_of(target.realm, wanted)
-        except KeyError as error:
-            what = f"{wanted} listener" if wanted else "listener"
-            raise SipSyntaxError(f"realm {target.realm} has no {what}") from error
-        transport = core.settings.listeners[listener].transport
-        try:
-            host = str(ipaddress.ip_address(uri.address))
-        except ValueError as error:
-            raise SipSyntaxError(f"{uri.address} is no address literal") from error
-        flow = Flow(listener, transport, host, uri.port or DEFAULT_PORTS[transport])
+    flow = target.flow or flow_to(core, uri, target.realm)
     tag = core.ids.tag()
     ours = core.hosts[flow.listener]
     dialog = Dialog(
@@ -141,6 +128,23 @@ def _make_leg(core: Core, call: Call, target: Target, name: str) -> Leg:
     leg.call = call
     leg.target = target
     return leg
+
+
+def flow_to(core: Core, uri: Uri, realm: str) -> Flow:
+    """The path to a URI in a realm. Raises SipSyntaxError where its host is a name, or nothing of ours speaks its
+    transport there."""
+    wanted = transport_of(uri)
+    try:
+        listener = core.listener_of(realm, wanted)
+    except KeyError as error:
+        what = f"{wanted} listener" if wanted else "listener"
+        raise SipSyntaxError(f"realm {realm} has no {what}") from error
+    transport = core.settings.listeners[listener].transport
+    try:
+        host = str(ipaddress.ip_address(uri.address))
+    except ValueError as error:
+        raise SipSyntaxError(f"{uri.address} is no address literal") from error
+    return Flow(listener, transport, host, uri.port or DEFAULT_PORTS[transport])
 
 
 def _offered(core: Core, call: Call, leg: Leg, body: bytes, status: int, now: float) -> None:

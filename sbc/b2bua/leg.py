@@ -119,36 +119,40 @@ class Leg:
         return self._out
 
     def _resolve(self, core: Core) -> Flow:
-        flow = self.flow
-        realm = core.settings.realms[self.realm]
-        if realm.nat == "always" or flow.transport in ("ws", "wss"):  # nobody can connect to a browser (RFC 7118 §5)
-            return flow
         try:
             hop = self.dialog.next_hop
         except SipSyntaxError:
+            return self.flow
+        return path_to(core, hop, self.flow, self.realm)
+
+
+def path_to(core: Core, hop: Uri, flow: Flow, realm: str) -> Flow:
+    """Where what is for ``hop`` goes, of which ``flow`` is the path that its last message came by: see ``Leg.out``."""
+    nat = core.settings.realms[realm].nat
+    if nat == "always" or flow.transport in ("ws", "wss"):  # nobody can connect to a browser (RFC 7118 §5)
+        return flow
+    if hop.address == flow.host:
+        address = flow.host
+    else:
+        try:
+            literal = ipaddress.ip_address(hop.address)
+        except ValueError:
             return flow
-        if hop.address == flow.host:
-            address = flow.host
+        if nat == "auto" and literal.is_private:
+            return flow
+        address = str(literal)
+    transport = transport_of(hop)
+    if transport and transport != flow.transport:
+        try:
+            listener = core.listener_of(realm, transport)
+        except KeyError:
+            pass  # none of ours speaks it: what worked so far is the better guess
         else:
-            try:
-                literal = ipaddress.ip_address(hop.address)
-            except ValueError:
-                return flow
-            if realm.nat == "auto" and literal.is_private:
-                return flow
-            address = str(literal)
-        transport = transport_of(hop)
-        if transport and transport != flow.transport:
-            try:
-                listener = core.listener_of(self.realm, transport)
-            except KeyError:
-                pass  # none of ours speaks it: what worked so far is the better guess
-            else:
-                return Flow(listener, transport, address, hop.port or DEFAULT_PORTS[transport])
-        port = hop.port or DEFAULT_PORTS.get(flow.transport, 5060)
-        if (address, port) == (flow.host, flow.port):
-            return flow
-        return flow._replace(host=address, port=port, connection=flow.connection if address == flow.host else 0)
+            return Flow(listener, transport, address, hop.port or DEFAULT_PORTS[transport])
+    port = hop.port or DEFAULT_PORTS.get(flow.transport, 5060)
+    if (address, port) == (flow.host, flow.port):
+        return flow
+    return flow._replace(host=address, port=port, connection=flow.connection if address == flow.host else 0)
 
 
 def transport_of(uri: Uri) -> str:
