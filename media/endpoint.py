@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-import ctypes
 import ipaddress
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
 from media.config import RealmInterface
 from media.protocol import Stream
-from media.rules import NO_ADDRESS, IpAddress, Rule, RuleFlag, pack_local
+from media.rules import (
+    ADDRESS_BYTES,
+    AT_CLOCK_RATE,
+    AT_FLAGS,
+    AT_LATCH,
+    AT_RTP_REMOTE,
+    AT_RTP_SIGNALLED,
+    AT_SIGNALLING,
+    NO_ADDRESS,
+    RULE_BYTES,
+    RULE_U32,
+    IpAddress,
+    RuleFlag,
+    pack_local,
+)
+from media.state import Arena
 
 NAT_PROFILE = "phone-behind-nat"
 _BROADCAST = ipaddress.IPv4Address("255.255.255.255")
@@ -26,12 +39,10 @@ class Unusable(Exception):
         self.reason = reason
 
 
-@dataclass(frozen=True, slots=True)
-class Description:
+class Description(NamedTuple):
     """One usable stream of one leg, resolved: packed addresses (all zero for none) and their policy."""
 
-    rtp: bytes
-    rtcp: bytes
+    addresses: bytes  # RTP, then RTCP
     signalling: bytes
     flags: int  # of RuleFlag: BEHIND_NAT, SECURE, MUX_WANTED
     clock_rate_hz: int
@@ -85,65 +96,69 @@ def describe(stream: Stream, realm: RealmInterface, signalling: str, profile: st
     Raises Unusable (``malformed``: no IP literal, a port out of range; ``unsupported``: multicast, another IP version
     than the realm's).
     """
+    port = stream.port
+    rtcp_port = stream.rtcp_port or port + 1
+    rate = stream.clock_rate_hz
+    if not (0 < port <= 65535 and 0 < rtcp_port <= 65536 and 0 < rate <= 1_000_000):
+        raise Unusable("malformed", f"port {port}, RTCP port {rtcp_port} or clock rate out of range")
+    host, source, flags = _judge(stream.address, stream.protocol, signalling, realm.address, realm.nat, profile)
+    if stream.rtcp_mux:
+        flags |= _MUX_WANTED
+    if host.unspecified:
+        return Description(NO_ADDRESS + NO_ADDRESS, source, flags, rate)
+    family, ip = host.family, host.ip
+    rtp = family + port.to_bytes(2, "big") + ip
+    rtcp = family + rtcp_port.to_bytes(2, "big") + ip if rtcp_port < 65536 else NO_ADDRESS
+    return Description(rtp + rtcp, source, flags, rate)
+
+
+@lru_cache(maxsize=4096)  # hosts repeat, ports do not
+def _judge(
+    address: str, protocol: str, signalling: str, own_address: str, nat: str, profile: str
+) -> tuple[Host, bytes, int]:
+    """What does not depend on ports: the host of a stream, the packed source of its signalling, the flags."""
     try:
-        host = read_host(stream.address)
+        host = read_host(address)
         source = read_host(signalling) if signalling else None
     except ValueError as error:
         raise Unusable("malformed", str(error)) from None
-    rtcp_port = stream.rtcp_port or stream.port + 1
-    if not (0 < stream.port <= 65535 and 0 < rtcp_port <= 65536 and 0 < stream.clock_rate_hz <= 1_000_000):
-        raise Unusable("malformed", f"port {stream.port}, RTCP port {rtcp_port} or clock rate out of range")
     if not host.unicast:
-        raise Unusable("unsupported", f"{stream.address} is no unicast address")
-    if host.version != read_host(realm.address).version and not host.unspecified:
-        raise Unusable("unsupported", f"{stream.address} cannot be reached from {realm.address}")
-    hidden = profile == NAT_PROFILE or (source is not None and source is not host and host.private and source != host)
-    flags = _MUX_WANTED if stream.rtcp_mux else 0
-    if realm.nat == "always" or (realm.nat == "auto" and hidden):
-        flags |= _BEHIND_NAT
-    if "SAVP" in stream.protocol.upper():
+        raise Unusable("unsupported", f"{address} is no unicast address")
+    if host.version != read_host(own_address).version and not host.unspecified:
+        raise Unusable("unsupported", f"{address} cannot be reached from {own_address}")
+    hidden = profile == NAT_PROFILE or (source is not None and host.private and source != host)
+    flags = _BEHIND_NAT if nat == "always" or (nat == "auto" and hidden) else 0
+    if "SAVP" in protocol.upper():
         flags |= _SECURE
-    return Description(
-        rtp=_address(host, stream.port),
-        rtcp=_address(host, rtcp_port % 65536),
-        signalling=_address(source, 1) if source else NO_ADDRESS,
-        flags=flags,
-        clock_rate_hz=stream.clock_rate_hz,
-    )
+    return host, NO_ADDRESS if source is None or source.unspecified else source.at(1), flags
 
 
-def _address(host: Host, port: int) -> bytes:
-    return NO_ADDRESS if host.unspecified or not port else host.at(port)
+_UNLATCHED = bytes(4)  # without probation there is no candidate either
 
 
-# Where the addresses lie in a rule: the described ones are written whole, RTP and RTCP at once.
-_REMOTE = Rule.rtp_remote.offset
-_SIGNALLED = Rule.rtp_signalled.offset
-_SIGNALLING = Rule.signalling.offset
-
-
-def apply(rule: Rule, described: Description, reopen: bool) -> None:
+def apply(arena: Arena, index: int, described: Description, reopen: bool) -> None:
     """Point a rule at what its leg described.
 
     An unchanged description keeps the address in use, learned or not; with ``reopen`` (a new offer or answer) the latch
     may move once more. A changed one starts from the described address.
     """
-    base = ctypes.addressof(rule)
-    both = described.rtp + described.rtcp
-    if ctypes.string_at(base + _SIGNALLED, len(both)) != both:
-        ctypes.memmove(base + _SIGNALLED, both, len(both))
-        ctypes.memmove(base + _REMOTE, both, len(both))
+    octets = arena.octets
+    at = index * RULE_BYTES
+    both = described.addresses
+    if octets[at + AT_RTP_SIGNALLED : at + AT_SIGNALLING] != both:
+        octets[at + AT_RTP_REMOTE : at + AT_SIGNALLING] = both + both
         reopen = True
     if reopen:
-        rule.rtp_latched = rule.rtcp_latched = 0
-        rule.probation = rule.relayed_unlatched = 0  # and so no candidate
-    ctypes.memmove(base + _SIGNALLING, described.signalling, len(described.signalling))
-    rule.clock_rate_hz = described.clock_rate_hz
-    rule.flags = rule.flags & ~_DESCRIBED_FLAGS | described.flags
+        octets[at + AT_LATCH : at + AT_LATCH + 4] = _UNLATCHED
+    octets[at + AT_SIGNALLING : at + AT_SIGNALLING + ADDRESS_BYTES] = described.signalling
+    arena.u32[index * RULE_U32 + AT_CLOCK_RATE] = described.clock_rate_hz
+    octets[at + AT_FLAGS] = octets[at + AT_FLAGS] & ~_DESCRIBED_FLAGS | described.flags
 
 
-def negotiate_mux(one: Rule, other: Rule) -> None:
+def negotiate_mux(arena: Arena, one: int, other: int) -> None:
     """After an answer: RTP and RTCP share a port only where both sides said so (RFC 5761 §5.1.1)."""
-    both = one.flags & other.flags & _MUX_WANTED
-    for rule in (one, other):
-        rule.flags = rule.flags | _RTCP_MUX if both else rule.flags & ~_RTCP_MUX
+    octets = arena.octets
+    at, other_at = one * RULE_BYTES + AT_FLAGS, other * RULE_BYTES + AT_FLAGS
+    both = octets[at] & octets[other_at] & _MUX_WANTED
+    for flags in (at, other_at):
+        octets[flags] = octets[flags] | _RTCP_MUX if both else octets[flags] & ~_RTCP_MUX

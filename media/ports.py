@@ -27,7 +27,7 @@ class PortPairs:
         if not self._free:
             return None
         free = self._free
-        at = self._random.randrange(len(free))
+        at = int(self._random.random() * len(free))
         free[at], free[-1] = free[-1], free[at]
         port = free.pop()
         self._taken.add(port)

@@ -174,6 +174,8 @@ class Reply:
     total: int = 0
 
 
+_SELDOM_SAID = ("code", "reason", "elsewhere", "worker", "sessions", "total")
+
 # code -> may another worker be tried for a new session
 REFUSALS: dict[str, bool] = {
     "malformed": False,  # the request does not fit the protocol
@@ -195,8 +197,16 @@ def encode(request: Request) -> bytes:
 
 
 def encode_reply(reply: Reply) -> bytes:
-    """JSON of a reply."""
-    return orjson.dumps(reply)
+    """JSON of a reply, without what is at its default."""
+    said: dict[str, Any] = {"ok": reply.ok}  # Any: JSON values
+    if reply.endpoints:
+        said["endpoints"] = reply.endpoints
+    if reply.stats:
+        said["stats"] = reply.stats
+    for name in _SELDOM_SAID if not reply.ok or reply.sessions or reply.total else ("worker",):
+        if value := getattr(reply, name):
+            said[name] = value
+    return orjson.dumps(said)
 
 
 def decode_reply(data: bytes) -> Reply:

@@ -11,14 +11,14 @@ import errno
 from collections.abc import Callable
 from itertools import islice
 from random import Random
-from typing import Protocol
+from typing import Any, Protocol
 
 from media import protocol
 from media.config import RealmInterface
 from media.counters import MediaCounter
 from media.endpoint import Description, Unusable, apply, describe, negotiate_mux, read_host, relayable
 from media.ports import PortPairs
-from media.rules import NO_RULE, NO_SEQUENCE, RuleFlag
+from media.rules import AT_LAST_ARRIVAL, AT_LOCAL_PORT, AT_PEER, NO_RULE, RULE_U16, RULE_U32, RULE_U64, RuleFlag
 from media.session import (
     MAX_LEGS,
     MAX_NAME,
@@ -76,40 +76,45 @@ class Relay:
         self._pools = list(shared.values())
         self._sweep: list[str] = []
         self._next_sweep_ns = 0
+        # Any: each takes the request that it is listed under
+        self._perform: dict[type, Callable[[Any, bytes, int], protocol.Reply]] = {
+            protocol.Engage: self._engage,
+            protocol.Offer: self._offer,
+            protocol.Answer: self._answer,
+            protocol.Delete: self._delete,
+            protocol.Query: self._query,
+            protocol.ListSessions: self._list,
+            protocol.Drain: self._drain,
+        }
 
     # -- requests
 
     def handle(self, request: protocol.Request, owner: bytes, now_ns: int) -> protocol.Reply:
         """Perform one request; never raises for what a client can send."""
         try:
-            reply = self._dispatch(request, owner, now_ns)
+            reply = self._perform[type(request)](request, owner, now_ns)
         except Unusable as refusal:
             reply = protocol.Reply(ok=False, code=refusal.code, reason=refusal.reason)
             reply.elsewhere = protocol.REFUSALS[refusal.code]
         reply.worker = self.worker
         return reply
 
-    def _dispatch(self, request: protocol.Request, owner: bytes, now_ns: int) -> protocol.Reply:
-        match request:
-            case protocol.Offer():
-                return self._offer(request, owner, now_ns)
-            case protocol.Answer():
-                return self._answer(request, owner, now_ns)
-            case protocol.Delete():
-                return self._delete(request, now_ns)
-            case protocol.Query():
-                return self._statistics(self._session(request.session), now_ns)
-            case protocol.Engage():
-                session = self.sessions.get(request.session) or self._open(request.session, request.profile, now_ns)
-                session.owner = owner
-                self._commit(session)
-                return protocol.Reply()
-            case protocol.ListSessions():
-                ids = list(islice(self.sessions, request.offset, request.offset + request.limit))
-                return protocol.Reply(sessions=ids, total=len(self.sessions))
-            case protocol.Drain():
-                self.draining = request.on
-                return protocol.Reply(total=len(self.sessions))
+    def _engage(self, request: protocol.Engage, owner: bytes, now_ns: int) -> protocol.Reply:
+        session = self.sessions.get(request.session) or self._open(request.session, request.profile, now_ns)
+        self._own(session, owner)
+        self._commit(session)
+        return protocol.Reply()
+
+    def _query(self, request: protocol.Query, owner: bytes, now_ns: int) -> protocol.Reply:
+        return self._statistics(self._session(request.session), now_ns)
+
+    def _list(self, request: protocol.ListSessions, owner: bytes, now_ns: int) -> protocol.Reply:
+        ids = list(islice(self.sessions, request.offset, request.offset + request.limit))
+        return protocol.Reply(sessions=ids, total=len(self.sessions))
+
+    def _drain(self, request: protocol.Drain, owner: bytes, now_ns: int) -> protocol.Reply:
+        self.draining = request.on
+        return protocol.Reply(total=len(self.sessions))
 
     def _session(self, name: str) -> Session:
         session = self.sessions.get(name)
@@ -130,20 +135,29 @@ class Relay:
         self.count(MediaCounter.SESSIONS_OPENED, 1)
         return session
 
+    def _own(self, session: Session, owner: bytes) -> None:
+        if session.owner != owner:
+            session.owner = owner
+            session.changed = True
+
     def _commit(self, session: Session) -> None:
+        """End the writing of a session; its identity is written again only where it is another one."""
+        if not session.changed:
+            self.arena.end(session.slot)
+            return
         blob = session.encode()
         if blob is None:
             self._close(session, 0)
             raise Unusable("unsupported", "more legs and streams than a session may have")
+        session.changed = False
         self.arena.commit(session.slot, blob)
 
     def _offer(self, request: protocol.Offer, owner: bytes, now_ns: int) -> protocol.Reply:
         for realm in (request.from_realm, request.to_realm):
             if realm not in self.realms:
                 raise Unusable("unknown_realm", f"no realm {realm!r} here")
-        if request.from_leg == request.to_leg or not all(
-            0 < len(n) <= MAX_NAME for n in (request.from_leg, request.to_leg)
-        ):
+        lengths = len(request.from_leg), len(request.to_leg)
+        if request.from_leg == request.to_leg or min(lengths) == 0 or max(lengths) > MAX_NAME:
             raise Unusable("malformed", "an offer goes from one leg to another, each with a short name")
         described = self._describe(request.streams, request.from_realm, request.from_signalling, request.profile)
         if request.streams and not any(described) and any(stream.port for stream in request.streams):
@@ -158,11 +172,14 @@ class Relay:
             giving = self._leg(session, request.from_leg, request.from_realm)
             taking = self._leg(session, request.to_leg, request.to_realm)
             for leg in (giving, taking):
-                leg.rules.extend([NO_STREAM] * (len(described) - len(leg.rules)))
+                if len(leg.rules) < len(described):
+                    leg.rules.extend([NO_STREAM] * (len(described) - len(leg.rules)))
+                    session.changed = True
             for stream, description in enumerate(described):
                 for leg in (giving, taking) if description else ():
                     if leg.rules[stream] == NO_STREAM:
                         leg.rules[stream] = self._make_rule(leg.realm, session.slot, now_ns)
+                        session.changed = True
                         made.append((leg, stream))
         except Unusable:
             for leg, stream in made:
@@ -174,13 +191,13 @@ class Relay:
             raise
         for stream, description in enumerate(described):
             if description:
-                apply(self.arena.rules[giving.rules[stream]], description, reopen=True)
+                apply(self.arena, giving.rules[stream], description, reopen=True)
         for stream in range(len(giving.rules)):
             if stream >= len(described) or described[stream] is None:
                 self._drop_rule(session, giving, stream, now_ns)
                 self._drop_rule(session, taking, stream, now_ns)
         taking.awaiting = True
-        session.owner = owner
+        self._own(session, owner)
         session.touched_ns = now_ns
         self._commit(session)
         return protocol.Reply(endpoints=self._endpoints(taking, len(described)))
@@ -194,6 +211,7 @@ class Relay:
         if len(described) != len(giving.rules):
             raise Unusable("malformed", f"{len(described)} streams answer {len(giving.rules)}")  # RFC 3264 §6
         self.arena.begin(session.slot)
+        u32 = self.arena.u32
         for stream, description in enumerate(described):
             own, facing = giving.rules[stream], taking.rules[stream]
             if description is None or own == NO_STREAM or facing == NO_STREAM:
@@ -202,21 +220,21 @@ class Relay:
                 if all(leg.rules[stream] == NO_STREAM for leg in others):  # no other fork can still take it
                     self._drop_rule(session, taking, stream, now_ns)
                 continue
-            rules = self.arena.rules
-            apply(rules[own], description, reopen=giving.awaiting)
-            negotiate_mux(rules[own], rules[facing])
+            apply(self.arena, own, description, reopen=giving.awaiting)
+            negotiate_mux(self.arena, own, facing)
             for index in session.all_rules():
-                if rules[index].peer in (own, facing):
-                    rules[index].peer = NO_RULE
-            rules[own].peer, rules[facing].peer = facing, own
-            rules[own].last_arrival_ns = max(rules[own].last_arrival_ns, now_ns)
+                if u32[index * RULE_U32 + AT_PEER] in (own, facing):
+                    u32[index * RULE_U32 + AT_PEER] = NO_RULE
+            u32[own * RULE_U32 + AT_PEER], u32[facing * RULE_U32 + AT_PEER] = facing, own
+            arrival = own * RULE_U64 + AT_LAST_ARRIVAL
+            self.arena.u64[arrival] = max(self.arena.u64[arrival], now_ns)
         giving.awaiting = False
-        session.owner = owner
+        self._own(session, owner)
         session.touched_ns = now_ns
         self._commit(session)
         return protocol.Reply(endpoints=self._endpoints(taking, len(described), giving))
 
-    def _delete(self, request: protocol.Delete, now_ns: int) -> protocol.Reply:
+    def _delete(self, request: protocol.Delete, owner: bytes, now_ns: int) -> protocol.Reply:
         session = self._session(request.session)
         reply = self._statistics(session, now_ns)
         if not request.leg:
@@ -229,6 +247,7 @@ class Relay:
         for stream in range(len(leg.rules)):
             self._drop_rule(session, leg, stream, now_ns)
         del session.legs[leg.name]
+        session.changed = True
         self._commit(session)
         reply.stats = {leg.name: reply.stats[leg.name]}
         return reply
@@ -251,20 +270,15 @@ class Relay:
             if len(session.legs) >= MAX_LEGS:
                 raise Unusable("unsupported", f"a session has at most {MAX_LEGS} legs")
             leg = session.legs[name] = Leg(name, realm)
+            session.changed = True
         elif leg.realm != realm:
             raise Unusable("malformed", f"leg {name!r} is in realm {leg.realm!r}, not in {realm!r}")
         return leg
 
     def _make_rule(self, realm: str, slot: int, now_ns: int) -> int:
-        index = self.arena.take_rule()
+        index = self.arena.take_rule(slot, now_ns)
         if index is None:
             raise Unusable("full", "all rules are in use")
-        rule = self.arena.rules[index]
-        rule.slot = slot
-        rule.peer = NO_RULE
-        rule.bad_sequence = NO_SEQUENCE
-        rule.clock_rate_hz = 8000
-        rule.last_arrival_ns = now_ns
         local = read_host(self.realms[realm].address)
         pool = self.ports[realm]
         for _ in range(BIND_ATTEMPTS):
@@ -284,19 +298,25 @@ class Relay:
         if stream >= len(leg.rules) or leg.rules[stream] == NO_STREAM:
             return
         index = leg.rules[stream]
+        u32 = self.arena.u32
         for other in session.all_rules():
-            if self.arena.rules[other].peer == index:
-                self.arena.rules[other].peer = NO_RULE
-        self.sockets.unbind(index)
-        self.ports[leg.realm].release(self.arena.rules[index].local_port, now_ns / 1e9)
-        self.arena.release_rule(index)
+            if u32[other * RULE_U32 + AT_PEER] == index:
+                u32[other * RULE_U32 + AT_PEER] = NO_RULE
+        self._free_rule(leg, index, now_ns)
         leg.rules[stream] = NO_STREAM
+        session.changed = True
+
+    def _free_rule(self, leg: Leg, index: int, now_ns: int) -> None:
+        self.sockets.unbind(index)
+        self.ports[leg.realm].release(self.arena.u16[index * RULE_U16 + AT_LOCAL_PORT], now_ns / 1e9)
+        self.arena.release_rule(index)
 
     def _close(self, session: Session, now_ns: int) -> None:
         self.arena.begin(session.slot)
         for leg in session.legs.values():
-            for stream in range(len(leg.rules)):
-                self._drop_rule(session, leg, stream, now_ns)
+            for index in leg.rules:
+                if index != NO_STREAM:
+                    self._free_rule(leg, index, now_ns)
         self.arena.release_slot(session.slot)
         del self.sessions[session.id], self.by_slot[session.slot]
 
@@ -306,16 +326,15 @@ class Relay:
         found = []
         for stream in range(count):
             dead = leg.rules[stream] == NO_STREAM or (other is not None and other.rules[stream] == NO_STREAM)
-            port = 0 if dead else self.arena.rules[leg.rules[stream]].local_port
+            port = 0 if dead else self.arena.u16[leg.rules[stream] * RULE_U16 + AT_LOCAL_PORT]
             found.append(protocol.Endpoint(address, port, port + 1 if port else 0))
         return found
 
     def _statistics(self, session: Session, now_ns: int) -> protocol.Reply:
-        none = protocol.StreamStats
-        rules = self.arena.rules
+        none, arena = protocol.StreamStats, self.arena
         return protocol.Reply(
             stats={
-                leg.name: [stream_stats(rules[i], now_ns) if i != NO_STREAM else none() for i in leg.rules]
+                leg.name: [stream_stats(arena, i, now_ns) if i != NO_STREAM else none() for i in leg.rules]
                 for leg in session.legs.values()
             }
         )

@@ -11,6 +11,7 @@ import ipaddress
 import socket
 import sys
 from enum import IntFlag
+from functools import lru_cache
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -133,6 +134,42 @@ class Rule(ctypes.Structure):
 
 
 RULE_BYTES = ctypes.sizeof(Rule)
+# A rule as an array of octets, u16, u32 or u64, for code that runs per request: reading many fields at once, or one
+# without an object made for it. Position of a field in units of its own size.
+RULE_U16, RULE_U32, RULE_U64 = RULE_BYTES // 2, RULE_BYTES // 4, RULE_BYTES // 8
+
+
+def _at(name: str, size: int = 1) -> int:
+    offset: int = getattr(Rule, name).offset
+    return offset // size
+
+
+AT_LAST_ARRIVAL = _at("last_arrival_ns", 8)
+AT_PEER, AT_SLOT, AT_JITTER, AT_CLOCK_RATE = (_at(name, 4) for name in ("peer", "slot", "jitter_q4", "clock_rate_hz"))
+AT_LOCAL_PORT = _at("local_port", 2)
+AT_FLAGS, AT_HAS_SSRC, AT_RTP_LATCHED, AT_RTP_REMOTE = map(_at, ("flags", "has_ssrc", "rtp_latched", "rtp_remote"))
+# A described leg: the addresses in use, the same as described, and the signalling's, in a row.
+AT_RTP_SIGNALLED, AT_SIGNALLING = _at("rtp_signalled"), _at("signalling")
+# probation, relayed_unlatched, rtp_latched, rtcp_latched: four octets in a row
+AT_LATCH = _at("probation")
+assert RULE_BYTES % 8 == 0
+
+
+def _blank() -> bytes:
+    rule = Rule()
+    rule.peer = NO_RULE
+    rule.bad_sequence = NO_SEQUENCE
+    rule.clock_rate_hz = 8000
+    return bytes(rule)
+
+
+BLANK = _blank()  # a rule as it is made: sends to nobody, has heard nothing
+
+
+@lru_cache(maxsize=4096)
+def address_text(octets: bytes) -> str:
+    """The text of an Address, "" for none."""
+    return str(Address.from_buffer_copy(octets))
 
 
 def lost_packets(rule: Rule) -> int:

@@ -9,8 +9,21 @@ import orjson
 
 from media.protocol import StreamStats
 from media.quality import estimate
-from media.rules import NO_RULE, Rule, lost_packets
-from media.state import BLOB_BYTES
+from media.rules import (
+    ADDRESS_BYTES,
+    AT_CLOCK_RATE,
+    AT_HAS_SSRC,
+    AT_JITTER,
+    AT_RTP_LATCHED,
+    AT_RTP_REMOTE,
+    NO_RULE,
+    RULE_BYTES,
+    RULE_U32,
+    RULE_U64,
+    Rule,
+    address_text,
+)
+from media.state import BLOB_BYTES, Arena
 
 NO_STREAM = -1
 MAX_STREAMS = 16
@@ -31,7 +44,10 @@ class Leg:
 
 @dataclass(slots=True)
 class Session:
-    """The relay state of one call. ``owner`` is the control identity that used it last: it gets the notifications."""
+    """The relay state of one call. ``owner`` is the control identity that used it last: it gets the notifications.
+
+    ``changed`` tells that the identity in the arena is no longer this one.
+    """
 
     id: str
     slot: int
@@ -40,6 +56,7 @@ class Session:
     legs: dict[str, Leg] = field(default_factory=dict)
     touched_ns: int = 0
     notified_ns: int = 0
+    changed: bool = True
 
     def all_rules(self) -> list[int]:
         """Rule numbers of all legs."""
@@ -69,27 +86,33 @@ def decode(slot: int, blob: bytes, rule_count: int) -> Session:
     return session
 
 
-def stream_stats(rule: Rule, now_ns: int) -> StreamStats:
+def stream_stats(arena: Arena, index: int, now_ns: int) -> StreamStats:
     """Counters of one rule as the protocol tells them."""
-    lost = lost_packets(rule)
-    rate = rule.clock_rate_hz or 8000
-    jitter_ms = rule.jitter_q4 / 16 * 1000 / rate
+    at, at_u32, at_u64 = index * RULE_BYTES, index * RULE_U32, index * RULE_U64
+    octets = arena.octets
+    # the first words of a rule: see media.rules.Rule
+    words = arena.u64[at_u64 : at_u64 + 15].tolist()
+    packets_in, bytes_in, packets_out, bytes_out, rtcp_in, rtcp_out, refused, last_arrival_ns = words[:8]
+    duplicates, reordered, _, lost, received, base_sequence, max_sequence = words[8:]
+    if octets[at + AT_HAS_SSRC]:
+        lost += max(0, max_sequence - base_sequence + 1 - received)  # RFC 3550 A.3, as in rules.lost_packets
+    jitter_ms = arena.u32[at_u32 + AT_JITTER] / 16 * 1000 / (arena.u32[at_u32 + AT_CLOCK_RATE] or 8000)
     return StreamStats(
-        packets_in=rule.packets_in,
-        bytes_in=rule.bytes_in,
-        packets_out=rule.packets_out,
-        bytes_out=rule.bytes_out,
-        rtcp_in=rule.rtcp_in,
-        rtcp_out=rule.rtcp_out,
-        lost=lost,
-        reordered=rule.reordered,
-        duplicates=rule.duplicates,
-        jitter_ms=round(jitter_ms, 3),
-        mos=estimate(rule.packets_in - rule.duplicates, lost, jitter_ms),
-        refused=rule.refused,
-        remote=str(rule.rtp_remote),
-        latched=bool(rule.rtp_latched),
-        last_packet_age_ms=(now_ns - rule.last_arrival_ns) // 1_000_000 if rule.packets_in else -1,
+        packets_in,
+        bytes_in,
+        packets_out,
+        bytes_out,
+        rtcp_in,
+        rtcp_out,
+        lost,
+        reordered,
+        duplicates,
+        round(jitter_ms, 3),
+        estimate(packets_in - duplicates, lost, jitter_ms),
+        refused,
+        address_text(bytes(octets[at + AT_RTP_REMOTE : at + AT_RTP_REMOTE + ADDRESS_BYTES])),
+        octets[at + AT_RTP_LATCHED] != 0,
+        (now_ns - last_arrival_ns) // 1_000_000 if packets_in else -1,
     )
 
 

@@ -7,12 +7,11 @@ slot and its rules are being written: a successor that finds it odd drops the se
 
 from __future__ import annotations
 
-import ctypes
 import mmap
 import os
 import struct
 
-from media.rules import RULE_BYTES, Rule
+from media.rules import AT_FLAGS, AT_LAST_ARRIVAL, AT_SLOT, BLANK, RULE_BYTES, RULE_U32, RULE_U64, Rule
 
 MAGIC = 0x504F52544D454431  # "PORTMED1"
 LAYOUT = 1
@@ -20,7 +19,7 @@ HEADER_BYTES = 4096
 SLOT_BYTES = 2048
 RULES_PER_SESSION = 4  # two legs of one stream, and as much again for forks and video: a pool, not a limit per session
 _HEADER = struct.Struct("<QIIQQ")  # magic, layout, rule size, capacity, epoch (number of workers that used it)
-_SLOT = struct.Struct("<II")  # generation, length of the JSON
+_SLOT = struct.Struct("=II")  # generation, length of the JSON
 BLOB_BYTES = SLOT_BYTES - _SLOT.size
 
 
@@ -54,22 +53,30 @@ class Arena:
         _HEADER.pack_into(self.memory, 0, MAGIC, LAYOUT, RULE_BYTES, capacity, self.epoch)
         self.rules_offset = HEADER_BYTES + capacity * SLOT_BYTES
         self.rules = (Rule * (capacity * RULES_PER_SESSION)).from_buffer(self.memory, self.rules_offset)
+        # The same rules as plain arrays (RULE_U16, RULE_U32, RULE_U64 words each), and the words of the slots.
+        self.octets = memoryview(self.memory)[self.rules_offset : size]
+        self.u16, self.u32, self.u64 = self.octets.cast("H"), self.octets.cast("I"), self.octets.cast("Q")
+        self._slot_words = memoryview(self.memory)[: self.rules_offset].cast("I")
         self.free_slots = list(range(capacity - 1, -1, -1))
         self.free_rules = list(range(len(self.rules) - 1, -1, -1))
 
     def begin(self, slot: int) -> None:
-        """Mark a slot as being written; idempotent until ``commit``."""
-        at = HEADER_BYTES + slot * SLOT_BYTES
-        generation, length = _SLOT.unpack_from(self.memory, at)
-        _SLOT.pack_into(self.memory, at, generation | 1, length)
+        """Mark a slot as being written; idempotent until ``end`` or ``commit``."""
+        self._slot_words[(HEADER_BYTES + slot * SLOT_BYTES) // 4] |= 1
+
+    def end(self, slot: int) -> None:
+        """The slot is whole again, its identity the same as before ``begin``."""
+        at = (HEADER_BYTES + slot * SLOT_BYTES) // 4
+        self._slot_words[at] = ((self._slot_words[at] | 1) + 1) & 0xFFFFFFFF
 
     def commit(self, slot: int, blob: bytes) -> None:
         """Store the identity of a slot (empty: the slot is free) and end its being written; the blob must fit."""
         at = HEADER_BYTES + slot * SLOT_BYTES
-        generation, _ = _SLOT.unpack_from(self.memory, at)
+        words = self._slot_words
+        words[at // 4] |= 1
         self.memory[at + _SLOT.size : at + _SLOT.size + len(blob)] = blob
-        _SLOT.pack_into(self.memory, at, generation | 1, len(blob))
-        struct.pack_into("<I", self.memory, at, ((generation | 1) + 1) & 0xFFFFFFFF)
+        words[at // 4 + 1] = len(blob)
+        words[at // 4] = (words[at // 4] + 1) & 0xFFFFFFFF
 
     def scan(self) -> tuple[dict[int, bytes], int]:
         """Identities by slot as a predecessor left them, and how many slots were caught half written (now free)."""
@@ -98,17 +105,19 @@ class Arena:
         self.commit(slot, b"")
         self.free_slots.append(slot)
 
-    def take_rule(self) -> int | None:
-        """A free rule, cleared, or None."""
+    def take_rule(self, slot: int, now_ns: int) -> int | None:
+        """A free rule, blank, for a session; silent from now on. None when all are in use."""
         if not self.free_rules:
             return None
         index = self.free_rules.pop()
-        ctypes.memset(ctypes.addressof(self.rules[index]), 0, RULE_BYTES)
+        self.octets[index * RULE_BYTES : (index + 1) * RULE_BYTES] = BLANK
+        self.u64[index * RULE_U64 + AT_LAST_ARRIVAL] = now_ns
+        self.u32[index * RULE_U32 + AT_SLOT] = slot
         return index
 
     def release_rule(self, index: int) -> None:
         """Free a rule; the datapath must have closed its sockets before."""
-        self.rules[index].flags = 0
+        self.octets[index * RULE_BYTES + AT_FLAGS] = 0
         self.free_rules.append(index)
 
     def keep(self, slots: set[int], rules: set[int]) -> None:
