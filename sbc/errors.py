@@ -1,4 +1,4 @@
-"""Every error of the signalling plane says whose fault it is, which SIP status it maps to, and whether to try elsewhere."""
+"""Every error of the signalling plane says whose fault it is, its SIP status, and whether to try elsewhere."""
 
 from __future__ import annotations
 
@@ -49,6 +49,15 @@ class SdpError(SbcError):
 
     fault = Fault.PEER
     status = 488
+
+
+class ResolveError(SbcError):
+    """A name leads to no server that can be reached: it does not exist, nobody can tell, or no listener speaks its
+    transport."""
+
+    fault = Fault.PEER
+    status = 503
+    try_elsewhere = True
 
 
 class StoreError(SbcError):

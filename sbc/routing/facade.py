@@ -13,7 +13,7 @@ from sbc.b2bua import subjects
 from sbc.b2bua.subjects import Attempt, Target
 from sbc.errors import SbcError, SipSyntaxError
 from sbc.routing.headers import Headers, ReceivedHeaders, RequestHeaders
-from sbc.routing.node import STRANGER, Node, Peer
+from sbc.routing.node import NEXT_SERVER, STRANGER, Node, Peer
 from sbc.routing.routes import BranchRoute, FailureRoute, ReplyRoute, RouteError
 from sbc.sip.address import NameAddr
 from sbc.sip.message import Message
@@ -173,7 +173,8 @@ class Call(EstablishedCall):
         """Send the call on: to one target or to several, the next when ``on_failure`` says ``dial_next``.
 
         A target is a peer or its name (then ``number`` is called at its gateway, by default the called number), the
-        SIP URI of a peer's gateway, or a Target. Raises RouteError for a target that leads nowhere.
+        SIP URI of a peer's gateway, or a Target. A host name is looked up first (RFC 3263) and stands for all its
+        servers. Raises RouteError for a target that leads nowhere.
         """
         wheres: Sequence[Where] = (to,) if isinstance(to, (str, Peer, Target)) else to
         node, call = self.node, self._call
@@ -181,9 +182,17 @@ class Call(EstablishedCall):
         targets = [node.target(where, called) for where in wheres]
         if not targets:
             raise RouteError("dial: there is no target to dial")
+        armed_failure: object = on_failure
+        if node.resolver is not None and any(node.is_named(target) for target in targets):
+            asked = len(targets)
+            targets = await node.located(targets)
+            if on_failure is None and len(targets) > asked:
+                armed_failure = NEXT_SERVER
         edits = self._edits()
         armed = Armed(edits, on_branch) if edits else on_branch
-        node.core.dial(call, targets, node.clock.monotonic(), on_branch=armed, on_reply=on_reply, on_failure=on_failure)
+        node.core.dial(
+            call, targets, node.clock.monotonic(), on_branch=armed, on_reply=on_reply, on_failure=armed_failure
+        )
 
     async def dial_next(self) -> bool:
         """Send the call to the next target of the last ``dial``; False when there is none left."""

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import ipaddress
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from sbc.b2bua import subjects
 from sbc.b2bua.effects import RunRoute
 from sbc.b2bua.subjects import Target
 from sbc.clock import Clock
 from sbc.config.models import Config
-from sbc.errors import SipSyntaxError
+from sbc.errors import ResolveError, SipSyntaxError
+from sbc.policy.server_location import Path, Server, is_name
 from sbc.routing.routes import RouteError
+from sbc.sip.flow import Flow
 from sbc.sip.uri import Uri, parse_uri
 from sbc.telemetry.log import Logger, get
 
@@ -56,6 +60,19 @@ class Decisions(Protocol):
     def route_done(self, effect: RunRoute, error: BaseException | None, now: float) -> None: ...
 
 
+class Resolver(Protocol):
+    """What routing asks of :class:`sbc.transport.resolver.Resolver`."""
+
+    async def resolve(self, uri: Uri, paths: Sequence[Path]) -> list[Server]: ...
+
+    def failed(self, server: Server) -> None: ...
+
+
+# As ``on_failure`` of a call: no route is armed, but a name has several servers, which are tried before A hears of it.
+NEXT_SERVER: Final = object()
+NAMED_MAX: Final = 4096
+
+
 @dataclass(frozen=True, slots=True)
 class Peer:
     """A configured peer. ``gateway`` is '' for one that is never called; ``calls_to`` names another peer or is ''."""
@@ -89,13 +106,17 @@ def _gateway(uri: str) -> tuple[str, str, str]:
 
 
 class Node:
-    """This node. ``peers`` by name; replaced as a whole when the configuration is."""
+    """This node. ``peers`` by name; replaced as a whole when the configuration is.
 
-    __slots__ = ("_by_host", "clock", "core", "log", "name", "peers")
+    ``resolver`` looks up gateways that are host names; without one (virtual time) only addresses can be dialled.
+    """
 
-    def __init__(self, config: Config, core: Decisions, clock: Clock) -> None:
+    __slots__ = ("_by_host", "_listeners", "_named", "_paths", "clock", "core", "log", "name", "peers", "resolver")
+
+    def __init__(self, config: Config, core: Decisions, clock: Clock, resolver: Resolver | None = None) -> None:
         self.core = core
         self.clock = clock
+        self.resolver = resolver
         self.log: Logger = get()
         self.configure(config)
 
@@ -109,7 +130,15 @@ class Node:
         self._by_host: dict[str, Peer] = {}
         for peer in self.peers.values():
             if peer.gateway:
-                self._by_host.setdefault(_host(peer.gateway).address, peer)
+                self._by_host.setdefault(_host(peer.gateway).address.lower(), peer)
+        self._listeners: dict[tuple[str, Path], int] = {}  # the first of each realm, transport and IP version
+        self._paths: dict[str, list[Path]] = {}
+        for index, (realm, listen) in enumerate(config.listeners):
+            path = Path(listen.transport, ipaddress.ip_address(listen.host).version)
+            if (realm, path) not in self._listeners:
+                self._listeners[realm, path] = index
+                self._paths.setdefault(realm, []).append(path)
+        self._named: dict[str, bool] = {}  # by a URI without its user part
 
     def peer(self, name: str) -> Peer:
         """A peer by name; raises RouteError when none is configured under it."""
@@ -128,12 +157,79 @@ class Node:
             return where
         if isinstance(where, str):
             if where.startswith(("sip:", "sips:")):
-                peer = self._by_host.get(_host(where).address)
+                peer = self._by_host.get(_host(where).address.lower())
                 if peer is None:
                     raise RouteError(f"{where}: no peer has its gateway there; use Target(uri, realm=...)")
                 return Target(where, peer.realm, peer=peer.name, gateway=peer.name)
             where = self.peer(where)
         return Target(where.uri_for(number), where.realm, peer=where.name, gateway=where.name)
+
+    def is_named(self, target: Target) -> bool:
+        """Whether a target must be looked up before it can be dialled."""
+        return target.flow is None and self._has_name(target.uri)
+
+    def _has_name(self, text: str) -> bool:
+        """Whether the host of a URI is a name; what the calls of one gateway share is looked at once."""
+        where = text.rpartition("@")[2]
+        named = self._named.get(where)
+        if named is None:
+            uri = _host(text)
+            named = uri.is_sip and is_name(uri.address)
+            if len(self._named) >= NAMED_MAX:
+                self._named.clear()
+            self._named[where] = named
+        return named
+
+    async def located(self, targets: Sequence[Target]) -> list[Target]:
+        """The same targets, those with a host name as one target for each of its servers (RFC 3263), in order.
+
+        A name that leads nowhere stays as it is: it fails with 503 when its turn comes, as any gateway may.
+        """
+        named = [target for target in targets if self.is_named(target)]
+        if len(named) == 1:
+            found = [await self._servers(named[0])]
+        else:
+            found = await asyncio.gather(*[self._servers(target) for target in named])
+        located: list[Target] = []
+        for target in targets:
+            if named and target is named[0]:
+                del named[0]
+                located += found.pop(0)
+            else:
+                located.append(target)
+        return located
+
+    async def _servers(self, target: Target) -> list[Target]:
+        """A target for each server of its host name; itself when there is none."""
+        assert self.resolver is not None  # asked by who has seen that there is one
+        try:
+            servers = await self.resolver.resolve(_host(target.uri), self._paths.get(target.realm, ()))
+        except ResolveError as error:
+            self.log.warning("name of a gateway leads nowhere", gateway=target.gateway, reason=str(error))
+            return [target]
+        return [replace(target, flow=self._flow(target.realm, server)) for server in servers]
+
+    def _flow(self, realm: str, server: Server) -> Flow:
+        path = Path(server.transport, 6 if ":" in server.host else 4)
+        return Flow(self._listeners[realm, path], server.transport, server.host, server.port)
+
+    def next_server(self, call: subjects.Call) -> bool:
+        """After a failed branch: when its server did not serve it (RFC 3263 §4.3), let others go before that server for
+        a while, and try the next server of the same name; False when there is none, or when the failure is another."""
+        if self.resolver is None or not call.next_target or not call.attempts:
+            return False
+        tried, attempt = call.targets[call.next_target - 1], call.attempts[-1]
+        flow = tried.flow
+        if flow is None or not self._has_name(tried.uri):
+            return False
+        silent = attempt.status == 408 and attempt.pdd_ms < 0
+        if not silent and attempt.status != 503:
+            return False
+        self.resolver.failed(Server(flow.transport, flow.host, flow.port))
+        following = call.targets[call.next_target] if call.has_next else tried
+        if following.uri != tried.uri or following.gateway != tried.gateway or following.flow == flow:
+            return False
+        return self.core.dial_next(call, self.clock.monotonic())
 
     def calls(self) -> Iterator[EstablishedCall]:
         """Every call that this worker owns now."""

@@ -26,7 +26,7 @@ from sbc.routing.facade import (
     Request,
 )
 from sbc.routing.headers import apply
-from sbc.routing.node import Node
+from sbc.routing.node import NEXT_SERVER, Node
 from sbc.routing.routes import Routes, Timer
 
 BUDGET_S: Final = 5.0
@@ -90,7 +90,9 @@ class Runner:
             except SbcError as error:
                 return self._done(effect, error)
             route = route.route
-        if route is None:
+        if kind is RouteKind.FAILURE and self.node.next_server(subject):
+            return self._done(effect, None)
+        if route is None or route is NEXT_SERVER:
             route = self.routes.by_kind.get(kind)
             if route is None:
                 return self._done(effect, None)

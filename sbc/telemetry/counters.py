@@ -62,6 +62,9 @@ class Counter(IntEnum):
     FAILOVERS = "Calls that went on to a further target after a failure."
     CANCEL_CROSSED = "CANCELs that crossed a 200: the answered leg was acknowledged and ended."
     DIALOG_EXPIRED = "Calls ended because they outlived the dialog lifetime."
+    SESSION_REFRESHES = "Session refreshes that we sent (RFC 4028)."
+    SESSION_EXPIRED = "Calls ended because a session was not refreshed in time."
+    SESSION_INTERVAL_REFUSED = "Requests refused for a session interval below min_se_s (422)."
     ACK_MISSING = "Answered calls ended because no ACK came."
     # admission
     UNKNOWN_SOURCE_DROPPED = "Datagrams from unknown sources that were dropped."
@@ -104,11 +107,27 @@ class Counter(IntEnum):
     HANDED_OVER_OUT = "Datagrams handed to the worker that owns their shard."
     HANDED_OVER_IN = "Datagrams that another worker handed to this one."
     HAND_OVER_FAILED = "Datagrams lost because the owner's queue was full."
+    # connections
+    CONNECTIONS_ACCEPTED = "Stream connections accepted."
+    CONNECTIONS_REFUSED = "Stream connections refused because there were too many, of this source or at all."
+    CONNECTIONS_IDLE = "Stream connections closed because nothing came by them."
+    CONNECT_FAILED = "Stream connections that we could not make."
+    HANDSHAKES_FAILED = "Accepted connections whose TLS handshake failed."
+    STREAM_MESSAGES_IN = "SIP messages received by stream connections."
+    STREAM_MESSAGES_OUT = "SIP messages sent by stream connections."
+    STREAM_BROKEN = "Stream connections closed because the next message could not be told apart."
+    STREAM_TIMEOUTS = "Stream connections closed because a message was not finished in time."
+    STREAM_QUEUE_FULL = "Stream connections closed because the peer did not read."
     # routes
     ROUTES_RUN = "Routes started."
     ROUTE_ERRORS = "Routes that raised."
     ROUTE_UNDECIDED = "Routes that ended without a decision (500)."
     ROUTE_TIMEOUTS = "Routes that took longer than allowed."
+    # names
+    DNS_QUERIES = "Questions put to the DNS."
+    DNS_FAILURES = "Questions that no name server answered."
+    DNS_TIMEOUTS = "Answers of the DNS for which a call did not wait."
+    RESOLVE_FAILED = "Gateway names that led to no server."
     # media control
     MEDIA_REQUESTS = "Requests sent to media workers."
     MEDIA_REFUSED = "Requests that a media worker refused."
