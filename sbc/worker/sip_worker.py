@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import random
 import signal
 from collections.abc import Callable
 from functools import partial
@@ -33,6 +34,7 @@ from sbc.store.journal import Journal
 from sbc.store.nothing import NoJournal
 from sbc.store.url import parse_store_url
 from sbc.telemetry import log
+from sbc.transport.resolver import Resolver, SystemNameServers
 from sbc.worker._datagrams import Reader, Writer
 from sbc.worker.load import BusyMeter
 from sbc.worker.orphans import Orphans
@@ -71,7 +73,8 @@ class SipWorker:
         self._reloading: asyncio.Task[None] | None = None
         settings = core_settings(slot.config, slot.shard_key, self._admission, self._routes.kinds)
         self.core = Core(settings, Ids(buffered(os.urandom)))
-        node = Node(slot.config, self.core, clock)
+        self.resolver = Resolver(SystemNameServers().ask, now=self._now, draw=random.random, count=self._count)
+        node = Node(slot.config, self.core, clock, self.resolver)
         self.runner = Runner(self._routes, node, loop=loop, drain=self._wake, count=self._count)
         self.media = MediaPool(
             slot.media_endpoints,
@@ -136,6 +139,7 @@ class SipWorker:
         finally:
             await server.close()
             self.runner.close()
+            self.resolver.close()
             self.media.close()
             self._meter.close()
             left = await self.journal.close(1.0)
