@@ -58,15 +58,22 @@ class Sbc:
         return (self.directory / "sbc.log").read_text(errors="replace")
 
     def ask(self, method: str, **params: Any) -> Any:  # Any: JSON both ways
-        """One question to the control worker."""
+        """One question to the control worker, which may just be starting again."""
         with socket.socket(socket.AF_UNIX) as sock:
             sock.settimeout(5)
-            sock.connect(str(self.directory / "run" / "control.sock"))
+            eventually(lambda: self._reached(sock), 15, f"a control worker to ask for {method}")
             sock.sendall(json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode() + b"\n")
             reply = json.loads(sock.makefile().readline())
         if "error" in reply:
             raise AssertionError(f"{method}: {reply['error']}")
         return reply["result"]
+
+    def _reached(self, sock: socket.socket) -> bool:
+        try:
+            sock.connect(str(self.directory / "run" / "control.sock"))
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        return True
 
     def total(self, counter: str) -> int:
         """A counter, summed over the SIP workers; 0 while it never counted."""
