@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sbc.b2bua import exchange, shape
+from sbc.b2bua import connect, exchange, refresh, shape
 from sbc.b2bua.call import Call, Outcome
 from sbc.b2bua.effects import RouteKind, RunRoute
 from sbc.b2bua.subjects import ReplyEvent
@@ -58,8 +58,11 @@ def _reply(core: Core, leg: Leg, msg: Message, now: float) -> None:
     attempt = leg.attempt
     if attempt is not None and attempt.pdd_ms < 0:
         attempt.pdd_ms = int((now - attempt.started) * 1000)
+    if status >= 300 and leg.state in _OPEN and connect.again(core, leg, msg, now):
+        return
     if status >= 200:
         leg.modifying = False
+        leg.sent = None
         if leg.timer is not None:
             leg.timer.cancel()
             leg.timer = None
@@ -148,16 +151,17 @@ def _relay(core: Core, leg: Leg, event: ReplyEvent, body: bytes, now: float) -> 
     call = leg.call
     tx = call.a.invite
     if call.state is CallState.RINGING and tx is not None:
-        headers = _dialog_headers(call, event, body)
+        headers = _dialog_headers(call, event, body, core.supported)
         core.respond(tx, event.status, now, headers, body, call.a.dialog.local_tag, event.reason)
 
 
-def _dialog_headers(call: Call, event: ReplyEvent, body: bytes) -> list[tuple[str, str]]:
+def _dialog_headers(call: Call, event: ReplyEvent, body: bytes, extra: shape.Headers) -> shape.Headers:
     """What a reply that makes a dialog carries (RFC 3261 §12.1.1)."""
     dialog = call.a.dialog
     headers = [("Record-Route", route) for route in dialog.route_set]
     headers += (("Contact", dialog.contact), shape.ALLOWED_HEADER)
     headers += shape.without_content(event.headers)
+    headers += extra
     if body:
         headers.append(shape.SDP_TYPE)
     return headers
@@ -170,6 +174,7 @@ def answer(core: Core, leg: Leg, now: float, event: object) -> None:
     leg.dialog.establish(msg)
     leg.forget_path()
     leg.unacked = True
+    refresh.confirm(core, leg, msg, now)
     assert leg.attempt is not None
     leg.attempt.status = msg.status
     if not core.step(call, CallEvent.B_ANSWERED, now):
@@ -207,7 +212,8 @@ def _described(core: Core, leg: Leg, event: ReplyEvent, body: bytes, status: int
         return
     tx = a.invite
     assert tx is not None
-    data = core.response(tx, event.status, _dialog_headers(call, event, body), body, a.dialog.local_tag, event.reason)
+    headers = _dialog_headers(call, event, body, refresh.agree(core, a, tx.request, now))
+    data = core.response(tx, event.status, headers, body, a.dialog.local_tag, event.reason)
     a.accepted = Accepted(core, a, tx.flow, data, tx.request.cseq_number)
     call.answered_at, call.answer_wall = now, core.wall(now)
     call.status = event.status
@@ -226,6 +232,8 @@ def accept(core: Core, call: Call, now: float) -> None:
     accepted.start(now)
     core.count("CALLS_ANSWERED")
     core.start_lifetime(call, call.lifetime_s or core.settings.dialog_lifetime_s, now)
+    refresh.arm(core, a, now)
+    refresh.arm(core, b, now)
     core.free(b, now)
 
 

@@ -6,8 +6,7 @@ import ipaddress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sbc.b2bua import exchange, shape
-from sbc.b2bua.accept import InviteUser
+from sbc.b2bua import accept, exchange, refresh, shape
 from sbc.b2bua.call import Attempt, Call, Outcome, Target
 from sbc.b2bua.cdr import printable
 from sbc.b2bua.effects import RouteKind, RunRoute
@@ -42,6 +41,9 @@ def invite(core: Core, msg: Message, tx: ServerTransaction, source: Source, now:
         return
     if msg.body and not shape.is_sdp(msg):
         core.refuse(tx, 415, now, [("Accept", "application/sdp")])
+        return
+    if minimum := refresh.too_short(core, msg):
+        core.refuse(tx, 422, now, minimum)
         return
     try:
         contact = msg.contact()
@@ -187,6 +189,26 @@ def send(core: Core, branch: Branch, now: float) -> None:
 def send_invite(core: Core, leg: Leg, now: float, branch: object) -> None:
     """LegAction.SEND_INVITE."""
     assert isinstance(branch, Branch)
+    leg.sent = branch
+    refresh.propose(core, leg)
+    if _transmit(core, leg, branch, now) and branch.target.timeout_s:
+        leg.timer = core.timers.start(branch.target.timeout_s, partial(_no_answer, core, leg), now)
+
+
+def again(core: Core, leg: Leg, msg: Message, now: float) -> bool:
+    """Send the INVITE once more for a refusal that says what it lacks; False: that refusal stands.
+
+    The new INVITE has the next CSeq, the same Call-ID and From tag, and no To tag (RFC 3261 §8.1.3.5).
+    """
+    branch = leg.sent
+    if branch is None or msg.status != 422 or leg.session is None or not leg.session.raised(msg):
+        return False
+    dialog = leg.dialog
+    dialog.remote_tag, dialog.route_set = "", ()
+    return _transmit(core, leg, branch, now)
+
+
+def _transmit(core: Core, leg: Leg, branch: Branch, now: float) -> bool:
     call, dialog = branch.call, leg.dialog
     request = call.request
     assert request is not None
@@ -199,18 +221,17 @@ def send_invite(core: Core, leg: Leg, now: float, branch: object) -> None:
     )
     headers.append(("Contact", dialog.contact))
     headers += branch.headers
+    headers += refresh.request_headers(core, leg)
     try:
         data = build_request("INVITE", uri, headers, branch.body)
     except SipSyntaxError as error:
         core.note("error", "branch cannot be sent", call, leg=leg.name, reason=str(error))
         leg.state = LegState.IDLE
         core.fail_leg(leg, 500, now)
-        return
+        return False
     leg.modifying = True
-    leg.uac = core.layer.send("INVITE", via_branch, data, leg.flow, InviteUser(core, leg), now)
-    target = branch.target
-    if target.timeout_s:
-        leg.timer = core.timers.start(target.timeout_s, partial(_no_answer, core, leg), now)
+    leg.uac = core.layer.send("INVITE", via_branch, data, leg.flow, accept.InviteUser(core, leg), now)
+    return True
 
 
 def _no_answer(core: Core, leg: Leg, now: float) -> None:

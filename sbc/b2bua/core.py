@@ -10,7 +10,8 @@ A map for those who are new here, in the order of a call:
 - :mod:`~sbc.b2bua.call`, :mod:`~sbc.b2bua.leg`: what the machines are about.
 - :mod:`~sbc.b2bua.connect`: A's INVITE, the route, one branch after the other.
 - :mod:`~sbc.b2bua.accept`: B's replies, the 200 to A, the ACKs.
-- :mod:`~sbc.b2bua.modify`: re-INVITE and UPDATE. :mod:`~sbc.b2bua.relay`: INFO and its kin.
+- :mod:`~sbc.b2bua.modify`: re-INVITE and UPDATE. :mod:`~sbc.b2bua.refresh`: session timers.
+  :mod:`~sbc.b2bua.relay`: INFO and its kin.
 - :mod:`~sbc.b2bua.end`: CANCEL, BYE, failure, release; media, CDR and journal at the end.
 - :mod:`~sbc.b2bua.exchange`: every offer and answer passes the media plane here.
 - :mod:`~sbc.b2bua.shape`: what the other side gets to see.
@@ -29,7 +30,7 @@ from typing import Any
 
 from media.protocol import Reply
 from media.protocol import Request as MediaRequest
-from sbc.b2bua import accept, cdr, connect, dispatch, end, exchange, modify, refuse, snapshot
+from sbc.b2bua import accept, cdr, connect, dispatch, end, exchange, extensions, modify, refuse, snapshot
 from sbc.b2bua.call import Call, Outcome, Target
 from sbc.b2bua.effects import Count, Effect, MediaCommand, Note, RouteKind, RunRoute, SaveCall, Transmit
 from sbc.b2bua.leg import Leg
@@ -109,6 +110,7 @@ class Core:
     def reconfigure(self, settings: CoreSettings) -> None:
         """Serve by new settings from now on. Listeners keep their order; timers of transactions stay as they were."""
         self.settings = settings
+        self.supported = extensions.supported(settings)
         self.pass_headers = frozenset(name.lower() for name in settings.pass_headers)
         self.hosts = [_host(listener.advertised_host) for listener in settings.listeners]
         self._vias = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sbc.b2bua import accept, connect, end, modify, refuse, relay, shape
+from sbc.b2bua import accept, connect, end, extensions, modify, refresh, refuse, relay, shape
 from sbc.b2bua.tables import CallState
 from sbc.dialog.dialog import Sequence
 from sbc.errors import SipSyntaxError
@@ -88,7 +88,7 @@ def _in_dialog(core: Core, msg: Message, tx: ServerTransaction, source: Source, 
 
 def _serve(core: Core, leg: Leg, msg: Message, tx: ServerTransaction, now: float) -> None:
     method = msg.method
-    required = msg.get_all("Require")
+    required = extensions.unsupported(core.settings, msg)
     if leg.call.state >= CallState.ENDING:
         core.refuse(tx, 481, now, established=True)
     elif required:
@@ -96,6 +96,8 @@ def _serve(core: Core, leg: Leg, msg: Message, tx: ServerTransaction, now: float
         core.refuse(tx, 420, now, [("Unsupported", ", ".join(required))], established=True)
     elif modify.is_modification(msg):
         modify.receive(core, leg, msg, tx, now)
+    elif method == "UPDATE" and refresh.is_refresh(leg, msg):
+        refresh.receive(core, leg, msg, tx, now)
     elif method in shape.RELAYED_METHODS or method == "UPDATE":
         try:
             relay.receive(core, leg, msg, tx, now)

@@ -29,12 +29,14 @@ _NOT_ACCEPTABLE = frozenset({"unsupported", "malformed"})  # refusals that are a
 def offer(core: Core, call: Call, sender: Leg, receiver: Leg, body: bytes, then: Then, now: float) -> None:
     """``sender`` offers; nobody else may until ``answer`` or :func:`withdraw` (RFC 3264 §4)."""
     call.offer_from = sender
+    receiver.sdp_before = receiver.sdp_out
     _cross(core, call, sender, receiver, body, True, then, now)
 
 
 def answer(core: Core, call: Call, sender: Leg, receiver: Leg, body: bytes, then: Then, now: float) -> None:
     """``sender`` answers the offer of ``receiver``; the answer that the 18x had already needs no media worker again."""
     call.offer_from = None
+    sender.sdp_before = None
     if call.state is CallState.ANSWERING and body == sender.sdp_in and receiver.sdp_out:
         then(receiver.sdp_out, 0, now)
         return
@@ -42,8 +44,29 @@ def answer(core: Core, call: Call, sender: Leg, receiver: Leg, body: bytes, then
 
 
 def withdraw(call: Call) -> None:
-    """The open offer was refused: the description in force stays what it was."""
-    call.offer_from = None
+    """The open offer was refused: the description in force stays what it was (RFC 3261 §14.1).
+
+    The version of o= stays raised: the next change must differ from what was refused, too.
+    """
+    sender, call.offer_from = call.offer_from, None
+    receiver = call.other(sender) if sender is not None else None
+    if receiver is not None and receiver.sdp_before is not None:
+        receiver.describe_again(receiver.sdp_before)
+
+
+def learn(core: Core, call: Call, sender: Leg, receiver: Leg, body: bytes, now: float) -> None:
+    """``sender`` has answered otherwise than before to an offer that changed nothing: media goes where it says now.
+    ``receiver`` is told nothing, since nobody asked it anything."""
+    if call.media_profile is None:
+        core.note("info", "answer to a refresh changes media that we do not relay", call, leg=sender.name)
+        return
+    former, version = receiver.sdp_out, receiver.sdp_version
+
+    def learnt(described: bytes, status: int, now: float) -> None:
+        receiver.describe_again(former)
+        receiver.sdp_version = version
+
+    _cross(core, call, sender, receiver, body, False, learnt, now)
 
 
 def drop_branch(core: Core, call: Call, leg: Leg, now: float) -> None:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from sbc.b2bua.accept import Accepted
     from sbc.b2bua.call import Attempt, Call, Target
     from sbc.b2bua.core import Core
+    from sbc.b2bua.subjects import Branch
+    from sbc.dialog.session_timer import SessionTimer
     from sbc.transaction.client import ClientTransaction
     from sbc.transaction.server import ServerTransaction
     from sbc.transaction.timers import Timer
@@ -47,11 +49,15 @@ class Leg:
         "name",
         "peer",
         "realm",
+        "sdp_before",
         "sdp_in",
         "sdp_out",
         "sdp_text",
         "sdp_version",
+        "sent",
+        "session",
         "session_id",
+        "session_watch",
         "state",
         "target",
         "timer",
@@ -77,6 +83,7 @@ class Leg:
         self.uac: ClientTransaction | None = None  # B leg, and any INVITE that we sent on a leg later
         self.invite_cseq = 0  # of the last INVITE that we sent
         self.target: Target | None = None
+        self.sent: Branch | None = None  # the INVITE that opens this leg, until its final answer
         self.attempt: Attempt | None = None
         self.timer: Timer | None = None  # no final answer in time
         # offers and INVITEs inside the dialog
@@ -95,9 +102,19 @@ class Leg:
         self.sdp_text = ""  # what we last sent, from s= on: the version of o= rises when it differs
         self.sdp_out = b""  # what we last sent
         self.sdp_in = b""  # what it last sent and the media plane took
+        self.sdp_before: bytes | None = None  # while an offer of ours is open: what holds again when it is refused
+        # RFC 4028
+        self.session: SessionTimer | None = None
+        self.session_watch: Timer | None = None
 
     def __repr__(self) -> str:
         return f"<Leg {self.name} {self.state.name} {self.dialog.call_id}>"
+
+    def describe_again(self, description: bytes) -> None:
+        """``description`` is in force, as when it was sent."""
+        self.sdp_out, self.sdp_before = description, None
+        lines = description.partition(b"\r\no=")[2].decode("utf-8", "surrogateescape")
+        self.sdp_text = lines.partition("\r\n")[2]
 
     def refresh_target(self, message: Message) -> None:
         """A new Contact changes where requests of this leg go."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sbc.b2bua import exchange, shape
+from sbc.b2bua import exchange, refresh, shape
 from sbc.b2bua.accept import Accepted, ack_again, complete
 from sbc.b2bua.call import Outcome
 from sbc.b2bua.relay import DIALOG_GONE, relayed_failure
@@ -33,7 +33,14 @@ def refusal(leg: Leg, other: Leg | None, msg: Message) -> int:
         return 500
     if other is None or call.state not in (CallState.ANSWERED, CallState.UP):
         return 491
-    if leg.modifying or leg.accepted is not None or leg.unacked or other.accepted is not None or other.unacked:
+    if (
+        leg.modifying
+        or other.modifying
+        or leg.accepted is not None
+        or leg.unacked
+        or other.accepted is not None
+        or other.unacked
+    ):
         return 491
     if call.offer_from is not None:
         return 500 if call.offer_from is leg else 491
@@ -52,6 +59,9 @@ def receive(core: Core, leg: Leg, msg: Message, tx: ServerTransaction, now: floa
     if msg.body and not shape.is_sdp(msg):
         core.refuse(tx, 415, now, [("Accept", "application/sdp")], established=True)
         return
+    if minimum := refresh.too_short(core, msg):
+        core.refuse(tx, 422, now, minimum, established=True)
+        return
     assert other is not None  # refusal() says so
     leg.uas = tx
     other.modifying = True
@@ -69,7 +79,7 @@ def receive(core: Core, leg: Leg, msg: Message, tx: ServerTransaction, now: floa
 class Modification:
     """One INVITE or UPDATE on its way from ``leg`` to ``other``, and its answer back."""
 
-    __slots__ = ("core", "done", "invite", "leg", "method", "offered_sdp", "other", "tx", "uac")
+    __slots__ = ("body", "core", "done", "invite", "leg", "method", "offered_sdp", "other", "tx", "uac")
 
     def __init__(self, core: Core, leg: Leg, other: Leg, tx: ServerTransaction) -> None:
         self.core = core
@@ -79,6 +89,7 @@ class Modification:
         self.method = tx.method
         self.invite = tx.method == "INVITE"
         self.offered_sdp = bool(tx.request.body)
+        self.body = b""  # the offer that crossed
         self.uac: ClientTransaction | None = None
         self.done = False
 
@@ -97,7 +108,8 @@ class Modification:
         self.core.free(self.leg, now)
 
     def forward(self, body: bytes, now: float) -> None:
-        """Send it to the other side."""
+        """Send it to the other side, or again when that asked for more."""
+        self.body = body
         core, other, msg = self.core, self.other, self.tx.request
         flow = other.out(core)
         branch = core.ids.branch()
@@ -111,6 +123,7 @@ class Modification:
         headers.append(("Contact", other.dialog.contact))
         headers += shape.without_content(shape.pass_headers(core, msg, other))
         headers.append(shape.ALLOWED_HEADER)
+        headers += refresh.request_headers(core, other)
         if body:
             headers.append(shape.SDP_TYPE)
         data = build_request(self.method, uri, headers, body)
@@ -129,6 +142,9 @@ class Modification:
         if self.done:
             if status < 300:
                 ack_again(self.core, self.other, now)
+            return
+        if status == 422 and self.alive and self.other.session is not None and self.other.session.raised(msg):
+            self.forward(self.body, now)
             return
         self.done = True
         self.other.modifying = False
@@ -172,6 +188,7 @@ class Modification:
         core, leg, other = self.core, self.leg, self.other
         call = leg.call
         other.refresh_target(msg)
+        refresh.confirm(core, other, msg, now)
         other.unacked = self.invite
         described = shape.is_sdp(msg)
         then = partial(self._described, msg)
@@ -202,6 +219,7 @@ class Modification:
         leg.refresh_target(tx.request)
         headers = shape.without_content(shape.pass_headers(core, msg, leg))
         headers += (("Contact", leg.dialog.contact), shape.ALLOWED_HEADER)
+        headers += refresh.agree(core, leg, tx.request, now)
         if body:
             headers.append(shape.SDP_TYPE)
         data = core.response(tx, msg.status, headers, body)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from sbc.b2bua import shape
+from sbc.b2bua import extensions, shape
 from sbc.b2bua.connect import SCHEMES
 from sbc.b2bua.effects import RouteKind, RunRoute
 from sbc.b2bua.subjects import BadMessage
@@ -99,7 +99,7 @@ def unacceptable(core: Core, msg: Message, tx: ServerTransaction, now: float) ->
         core.refuse(tx, 482, now)
         return True
     if msg.method not in ("ACK", "CANCEL"):
-        required = msg.get_all("Require")  # no extension is supported yet
+        required = extensions.unsupported(core.settings, msg)
         if required:
             core.count("EXTENSION_REFUSED")
             core.refuse(tx, 420, now, [("Unsupported", ", ".join(required))])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sbc.b2bua import shape
+from sbc.b2bua import refresh, shape
 from sbc.b2bua.call import Headers, Outcome
 from sbc.b2bua.tables import CallEvent, CallState
 from sbc.sip.build import build_request
@@ -36,6 +36,8 @@ def receive(core: Core, leg: Leg, msg: Message, tx: ServerTransaction, now: floa
     )
     if method in ("UPDATE", "NOTIFY"):
         headers.append(("Contact", other.dialog.contact))
+    if method == "UPDATE":
+        headers += refresh.request_headers(core, other)
     headers += shape.pass_headers(core, msg, other, also=shape.METHOD_HEADERS.get(method, ()))
     data = build_request(method, uri, headers, msg.body)
     core.layer.send(method, branch, data, flow, Relayed(core, leg, other, tx), now)
@@ -78,6 +80,8 @@ class Relayed:
             self.other.refresh_target(msg)
             self.leg.refresh_target(self.tx.request)
             headers.append(("Contact", self.leg.dialog.contact))
+            refresh.confirm(core, self.other, msg, now)
+            headers += refresh.agree(core, self.leg, self.tx.request, now)
             core.touch(self.leg.call)
         if self.tx.method in ("UPDATE", "OPTIONS"):
             headers.append(shape.ALLOWED_HEADER)

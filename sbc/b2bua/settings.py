@@ -8,10 +8,13 @@ from typing import Literal, Protocol
 
 from media.protocol import Stream
 from sbc.b2bua.effects import RouteKind
+from sbc.dialog.session_timer import Policy as SessionTimers
 
 # Headers of a request or response that cross to the other leg as they are. Everything that is not here and that we do
 # not write ourselves stays behind: an unknown header may carry an address of the side that it came from.
 PASS_HEADERS = frozenset({"Subject", "Priority", "Content-Type", "Content-Disposition", "Content-Language", "Accept"})
+
+NO_SESSION_TIMERS = SessionTimers()
 
 
 class Source(Protocol):
@@ -93,6 +96,7 @@ class CoreSettings:
     t4_s: float = 5.0
     timer_c_s: float = 180.0
     dialog_lifetime_s: float = 43_200.0
+    session_timers: SessionTimers = NO_SESSION_TIMERS
     drain_retry_after_s: int = 10
     pass_headers: frozenset[str] = PASS_HEADERS
     media_targets: Mapping[str, MediaTargetPolicy] = field(default_factory=dict)  # by realm

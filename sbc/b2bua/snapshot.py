@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from sbc.b2bua import refresh
 from sbc.b2bua.accept import Accepted
 from sbc.b2bua.call import Attempt, Call
 from sbc.b2bua.leg import Leg
 from sbc.b2bua.tables import CallState, LegState
 from sbc.dialog.dialog import MAX_CSEQ, RESUME_CSEQ_MARGIN, Dialog
+from sbc.dialog.session_timer import DEFAULT_MIN_SE_S, MAX_INTERVAL_S, SessionTimer
 from sbc.errors import SipSyntaxError
 from sbc.sip.address import parse_name_addr
 from sbc.sip.flow import Flow
@@ -62,8 +64,8 @@ def encode(core: Core, call: Call, now: float) -> bytes:
         "vars": call.variables,
         "flags": sorted(call.flags),
         "tries": [(t.gateway, t.uri, t.leg, t.status, t.pdd_ms) for t in call.attempts],
-        "a": _leg_record(call.a),
-        "b": _leg_record(call.b),
+        "a": _leg_record(core, call.a),
+        "b": _leg_record(core, call.b),
     }
     try:
         return orjson.dumps(record)
@@ -71,7 +73,7 @@ def encode(core: Core, call: Call, now: float) -> bytes:
         return orjson.dumps({"octets": _octets(record)})
 
 
-def _leg_record(leg: Leg) -> Json:
+def _leg_record(core: Core, leg: Leg) -> Json:
     dialog = leg.dialog
     accepted, ack = leg.accepted, leg.ack
     return {
@@ -95,6 +97,15 @@ def _leg_record(leg: Leg) -> Json:
         "sver": leg.sdp_version,
         "sdp": leg.sdp_out.decode("latin-1"),
         "unacked": leg.unacked,
+        "timer": None
+        if leg.session is None
+        else (
+            leg.session.interval_s,
+            leg.session.min_se_s,
+            leg.session.ours,
+            leg.session.update,
+            core.wall(leg.session.refreshed_at),
+        ),
         "accepted": None
         if accepted is None
         else (tuple(accepted.flow), accepted.data.decode("latin-1"), accepted.cseq),
@@ -123,6 +134,7 @@ def decode(core: Core, data: bytes, now: float, wall: float) -> Call:
         if leg.accepted is not None:
             core.transmit(leg.accepted.flow, leg.accepted.data)
             leg.accepted.start(now)
+        refresh.arm(core, leg, now)
     return call
 
 
@@ -186,8 +198,8 @@ def _call(core: Core, fields: _Fields, now: float, wall: float) -> Call:
         raise BadRecord("key: not one of ours")
     if key in core.calls:
         raise BadRecord("the call is here already")
-    a = _leg(core, _Fields(fields.raw.get("a")))
-    b = _leg(core, _Fields(fields.raw.get("b")))
+    a = _leg(core, _Fields(fields.raw.get("a")), now, wall)
+    b = _leg(core, _Fields(fields.raw.get("b")), now, wall)
     if a.name != "a" or a.dialog.local_tag == b.dialog.local_tag:
         raise BadRecord("the legs are not two sides of a call")
     for leg in (a, b):
@@ -233,7 +245,7 @@ def _call(core: Core, fields: _Fields, now: float, wall: float) -> Call:
     return call
 
 
-def _leg(core: Core, fields: _Fields) -> Leg:
+def _leg(core: Core, fields: _Fields, now: float, wall: float) -> Leg:
     dialog = Dialog(
         fields.text("cid", 1024),
         fields.text("local"),
@@ -260,13 +272,30 @@ def _leg(core: Core, fields: _Fields) -> Leg:
     leg.invite_cseq = fields.integer("iseq", 0, MAX_CSEQ)
     leg.session_id = fields.integer("sid", 0, 2**63 - 1)
     leg.sdp_version = fields.integer("sver", 0, 2**53)
-    leg.sdp_out = fields.octets("sdp")
-    _, _, leg.sdp_text = leg.sdp_out.partition(b"\r\no=")[2].decode("utf-8", "surrogateescape").partition("\r\n")
+    leg.describe_again(fields.octets("sdp"))
+    leg.session = _session(fields.raw.get("timer"), now, wall)
     leg.unacked = fields.flag("unacked")
     ack = _list(fields.raw.get("ack"), 2)
     if ack is not None:
         leg.ack = (_flow(core, ack[0]), _octets_of(ack[1], "ack"))
     return leg
+
+
+def _session(raw: Any, now: float, wall: float) -> SessionTimer | None:  # Any: parsed JSON
+    """The session timer of a leg (RFC 4028); a session that has expired meanwhile ends at once, not before."""
+    parts = _list(raw, 5)
+    if parts is None:
+        return None
+    interval_s, min_se_s, ours, update, refreshed = parts
+    if type(ours) is not bool or type(update) is not bool or type(refreshed) not in (int, float):
+        raise BadRecord("timer: not one")
+    for seconds in (interval_s, min_se_s):
+        if type(seconds) is not int or not DEFAULT_MIN_SE_S <= seconds <= MAX_INTERVAL_S:
+            raise BadRecord("timer: no interval")
+    session = SessionTimer(interval_s, min_se_s, ours=ours)
+    session.update = update
+    session.refreshed_at = now - min(max(wall - refreshed, 0.0), float(interval_s))
+    return session
 
 
 def _flow(core: Core, raw: Any) -> Flow:  # Any: parsed JSON

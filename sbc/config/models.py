@@ -135,6 +135,8 @@ class Timers(Model):
     commit_timeout_ms: Annotated[int, Field(ge=0, le=5000)] = 50  # how long a 200 to INVITE waits for the journal
     media_timeout_ms: Annotated[int, Field(ge=10, le=5000)] = 250  # deadline of one request to a media worker
     dialog_lifetime_s: Annotated[int, Field(ge=60)] = 43_200
+    session_expires_s: Annotated[int, Field(ge=0, le=86_400)] = 1800  # RFC 4028, per leg; 0: no session timers
+    min_se_s: Annotated[int, Field(ge=90, le=86_400)] = 90  # the shortest session interval that we agree to
     drain_timeout_s: Annotated[float, Field(ge=0)] = 30.0
 
 

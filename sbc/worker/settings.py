@@ -5,6 +5,7 @@ from __future__ import annotations
 from sbc.b2bua.effects import RouteKind
 from sbc.b2bua.settings import AdmissionPolicy, CoreSettings, ListenerSettings, RealmSettings
 from sbc.config.models import Config
+from sbc.dialog.session_timer import Policy as SessionTimers
 from sbc.policy.media_targets import targets_by_realm
 
 
@@ -37,4 +38,5 @@ def core_settings(
         t4_s=timers.t4_ms / 1000,
         timer_c_s=timers.invite_timeout_s,
         dialog_lifetime_s=float(timers.dialog_lifetime_s),
+        session_timers=SessionTimers(timers.session_expires_s, timers.min_se_s),
     )

@@ -8,6 +8,7 @@ from hypothesis import example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from sbc.dialog.session_timer import Policy
 from tests.support.ladder import A_HOST, Ladder, Phone, hunt, sdp
 
 
@@ -143,14 +144,17 @@ BEGINNINGS = [
 
 
 @hypothesis_settings(max_examples=600, deadline=None)
-@given(st.builds(list.__add__, st.sampled_from(BEGINNINGS), st.lists(st.sampled_from(sorted(STEPS)), max_size=20)))
-@example(["b 180", "b 200", "a acks", "b reinvites", "a byes", "a answers 200"])
-@example(["b 183", "media waits", "b 200", "a cancels", "media goes on", "b again"])
-@example(["b 200", "a acks", "a reinvites", "b byes", "b answers 200", "a answers 200"])
-@example(["b 503", "c 200", "b 200", "a acks", "a byes"])
-@example(["b 200", "a reinvites", "b byes", "a acks"])
-def test_everything_ends_once(steps: list[str]) -> None:
-    f = Ladder(route=hunt)
+@given(
+    steps=st.builds(list.__add__, st.sampled_from(BEGINNINGS), st.lists(st.sampled_from(sorted(STEPS)), max_size=20)),
+    timers=st.booleans(),
+)
+@example(steps=["b 180", "b 200", "a acks", "b reinvites", "a byes", "a answers 200"], timers=False)
+@example(steps=["b 183", "media waits", "b 200", "a cancels", "media goes on", "b again"], timers=False)
+@example(steps=["b 200", "a acks", "a reinvites", "b byes", "b answers 200", "a answers 200"], timers=False)
+@example(steps=["b 503", "c 200", "b 200", "a acks", "a byes"], timers=False)
+@example(steps=["b 200", "a reinvites", "b byes", "a acks"], timers=False)
+def test_everything_ends_once(steps: list[str], timers: bool) -> None:
+    f = Ladder(route=hunt, session_timers=Policy(90 if timers else 0))
     if not any(step.startswith("a invites") for step in steps):
         steps = ["a invites", *steps]
     for step in steps:

@@ -1,0 +1,261 @@
+"""Session timers on each leg (RFC 4028): agreed in INVITE and UPDATE, refreshed by us, and BYE when nobody did.
+
+The arithmetic and the headers are :mod:`sbc.dialog.session_timer`; here are the requests, the clock and the call.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from sbc.b2bua import accept, exchange, shape
+from sbc.b2bua.call import Outcome
+from sbc.b2bua.tables import CallEvent, CallState
+from sbc.dialog.session_timer import SessionTimer, is_too_short
+from sbc.errors import SipSyntaxError
+from sbc.sip.build import build_request
+from sbc.sip.message import Message
+from sbc.transaction.server import ServerTransaction
+
+if TYPE_CHECKING:
+    from sbc.b2bua.core import Core
+    from sbc.b2bua.leg import Leg
+    from sbc.transaction.client import ClientTransaction
+
+BUSY_RETRY_S = 5.0  # another transaction changes the session: look again then; it may be a refresh itself
+_ESTABLISHED = (CallState.ANSWERED, CallState.UP)
+_GONE = frozenset({408, 481})  # §10: the session is over
+
+
+def request_headers(core: Core, leg: Leg) -> shape.Headers:
+    """What a session refresh request to this leg says of extensions and of its timer."""
+    headers = list(core.supported)
+    if leg.session is not None:
+        headers += leg.session.request_headers()
+    return headers
+
+
+def propose(core: Core, leg: Leg) -> None:
+    """The leg is about to get its first INVITE: ask for a timer, where they are in use."""
+    policy = core.settings.session_timers
+    if policy.interval_s:
+        leg.session = SessionTimer(policy.interval_s, policy.min_se_s)
+
+
+def too_short(core: Core, msg: Message) -> shape.Headers:
+    """The Min-SE of the 422 that an INVITE or UPDATE deserves (§9); empty: none."""
+    policy = core.settings.session_timers
+    if policy.interval_s and is_too_short(policy, msg):
+        core.count("SESSION_INTERVAL_REFUSED")
+        return [("Min-SE", str(policy.min_se_s))]
+    return []
+
+
+def agree(core: Core, leg: Leg, request: Message, now: float) -> shape.Headers:
+    """The leg's INVITE or UPDATE is accepted: what our 2xx says of extensions and of the timer."""
+    headers = list(core.supported)
+    policy = core.settings.session_timers
+    if leg.session is None and policy.interval_s:
+        leg.session = SessionTimer(policy.interval_s, policy.min_se_s)
+    if leg.session is not None:
+        headers += leg.session.accepted(policy, request, now)
+        arm(core, leg, now)
+    return headers
+
+
+def confirm(core: Core, leg: Leg, response: Message, now: float) -> None:
+    """The leg has accepted our INVITE or UPDATE."""
+    if leg.session is not None:
+        leg.session.confirmed(response, now)
+        arm(core, leg, now)
+
+
+def arm(core: Core, leg: Leg, now: float) -> None:
+    """Watch the leg's session from now on; before the call is answered there is nothing to watch."""
+    stop(leg)
+    if leg.session is not None and leg.call.state in _ESTABLISHED:
+        delay_s = max(leg.session.acts_at - now, 0.0)
+        leg.session_watch = core.timers.start(delay_s, partial(_due, core, leg), now)
+
+
+def stop(leg: Leg) -> None:
+    """The session is over, or watched anew."""
+    if leg.session_watch is not None:
+        leg.session_watch.cancel()
+        leg.session_watch = None
+
+
+def _due(core: Core, leg: Leg, now: float) -> None:
+    leg.session_watch = None
+    session, call = leg.session, leg.call
+    if session is None or call.state not in _ESTABLISHED:
+        return
+    if now >= session.gives_up_at:
+        core.count("SESSION_EXPIRED")
+        core.step(call, CallEvent.RELEASE, now, Outcome(408, "sbc", 102, note=f"session expired on leg {leg.name}"))
+    elif session.ours and now >= session.acts_at:
+        _refresh(core, leg, session, now)
+    else:
+        arm(core, leg, now)
+
+
+def _refresh(core: Core, leg: Leg, session: SessionTimer, now: float) -> None:
+    """UPDATE without a body where the other side allows it, else INVITE with the description in force (§7.4)."""
+    update = session.update or not leg.sdp_out
+    other = leg.call.other(leg)
+    if not update and (
+        leg.uas is not None
+        or leg.modifying
+        or leg.unacked
+        or leg.accepted is not None
+        or other is None
+        or other.uas is not None
+        or leg.call.offer_from is not None
+    ):
+        session.retry_at = now + BUSY_RETRY_S
+        arm(core, leg, now)
+        return
+    core.count("SESSION_REFRESHES")
+    # What nobody answers must not be asked again before it has timed out.
+    session.retry_at = now + 64 * core.settings.t1_s
+    Refresh(core, leg, "UPDATE" if update else "INVITE").send(now)
+    arm(core, leg, now)
+
+
+def _glare_delay_s(core: Core, leg: Leg) -> float:
+    """RFC 3261 §14.1: 2.1 to 4 s at random for whoever chose the Call-ID, 0 to 2 s for the other side."""
+    number = core.session_id()
+    return number % 201 / 100 if leg is leg.call.a else 2.1 + number % 191 / 100
+
+
+class Refresh:
+    """One refresh of ours on its way."""
+
+    __slots__ = ("core", "done", "leg", "method")
+
+    def __init__(self, core: Core, leg: Leg, method: str) -> None:
+        self.core = core
+        self.leg = leg
+        self.method = method
+        self.done = False
+
+    def send(self, now: float) -> None:
+        """Send it, with the next CSeq."""
+        core, leg = self.core, self.leg
+        flow = leg.out(core)
+        branch = core.ids.branch()
+        cseq = leg.dialog.next_cseq()
+        invite = self.method == "INVITE"
+        body = leg.sdp_out if invite else b""
+        try:
+            uri, headers = leg.dialog.headers(self.method, cseq, core.via(flow.listener, branch))
+            headers.append(("Contact", leg.dialog.contact))
+            headers.append(shape.ALLOWED_HEADER)
+            headers += request_headers(core, leg)
+            if agent := core.settings.realms[leg.realm].user_agent:
+                headers.append(("User-Agent", agent))
+            if body:
+                headers.append(shape.SDP_TYPE)
+            data = build_request(self.method, uri, headers, body)
+        except SipSyntaxError as error:  # a Contact or Record-Route of theirs that nobody could use
+            core.note("warning", "refresh cannot be written", leg.call, leg=leg.name, reason=error.reason)
+            return
+        if invite:
+            leg.invite_cseq = cseq
+            leg.modifying = True
+        core.layer.send(self.method, branch, data, flow, self, now)
+
+    @property
+    def _alive(self) -> bool:
+        return self.leg.call.state in _ESTABLISHED
+
+    def on_response(self, tx: ClientTransaction, msg: Message, now: float) -> None:
+        """The final answer; a 2xx to INVITE gets its ACK at once, each time that it comes."""
+        status, core, leg = msg.status, self.core, self.leg
+        if status < 200:
+            return
+        invite = self.method == "INVITE"
+        if self.done:
+            if invite and status < 300:
+                accept.ack_again(core, leg, now)
+            return
+        self._finish()
+        if status < 300:
+            if invite:
+                accept.send_ack(core, leg, now)
+            if self._alive:
+                leg.refresh_target(msg)
+                confirm(core, leg, msg, now)
+                self._learn(msg, now)
+                core.touch(leg.call)
+        elif self._alive:
+            self._refused(msg, now)
+
+    def _learn(self, msg: Message, now: float) -> None:
+        """The answer to what we sent before should be the one we had; media follows where it is not (RFC 3264 §8)."""
+        leg = self.leg
+        other = leg.call.other(leg)
+        if self.method == "INVITE" and other is not None and shape.is_sdp(msg) and msg.body != leg.sdp_in:
+            exchange.learn(self.core, leg.call, leg, other, msg.body, now)
+
+    def _refused(self, msg: Message, now: float) -> None:
+        core, leg, status = self.core, self.leg, msg.status
+        session = leg.session
+        if status in _GONE:
+            self._gone(status, now)
+        elif session is None:
+            return
+        elif status in (405, 501) and self.method == "UPDATE" and leg.sdp_out:
+            session.update = False
+            session.retry_at = now
+        elif status == 422 and session.raised(msg):
+            session.retry_at = now
+        elif status == 491:
+            session.retry_at = now + _glare_delay_s(core, leg)
+        else:
+            session.failed(now)
+        if self._alive:
+            arm(core, leg, now)
+
+    def on_timeout(self, tx: ClientTransaction, now: float) -> None:
+        """§10: nobody is there any more. Timer C only wants a CANCEL."""
+        if not tx.terminated:
+            tx.cancel(None, now)
+        elif not self.done:
+            self._finish()
+            self._gone(408, now)
+
+    def on_transport_error(self, tx: ClientTransaction, now: float) -> None:
+        """It may pass before the session expires."""
+        if not self.done:
+            self._finish()
+            if self._alive and self.leg.session is not None:
+                self.leg.session.failed(now)
+                arm(self.core, self.leg, now)
+
+    def _finish(self) -> None:
+        self.done = True
+        if self.method == "INVITE":
+            self.leg.modifying = False
+
+    def _gone(self, status: int, now: float) -> None:
+        if self._alive:
+            note = f"{status} to session refresh on leg {self.leg.name}"
+            self.core.step(self.leg.call, CallEvent.RELEASE, now, Outcome(408, "sbc", 102, note=note))
+
+
+def is_refresh(leg: Leg, msg: Message) -> bool:
+    """Whether an UPDATE only refreshes this leg's own session: the other leg has a timer of its own."""
+    return leg.session is not None and not msg.body and msg.get("Session-Expires") is not None
+
+
+def receive(core: Core, leg: Leg, msg: Message, tx: ServerTransaction, now: float) -> None:
+    """Answer such an UPDATE here."""
+    minimum = too_short(core, msg)
+    if minimum:
+        core.refuse(tx, 422, now, minimum, established=True)
+        return
+    leg.refresh_target(msg)
+    headers = [("Contact", leg.dialog.contact), shape.ALLOWED_HEADER, *agree(core, leg, msg, now)]
+    core.respond(tx, 200, now, headers)
+    core.touch(leg.call)
