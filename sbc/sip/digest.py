@@ -24,7 +24,8 @@ PARAMS_MAX: Final = 32
 _TOKEN: Final = r"[-.!%*_+`'~A-Za-z0-9]+"
 # One auth-param, perhaps with the scheme that begins a challenge before it. No part can match in two ways.
 _PARAM: Final = re.compile(
-    rf"[ \t,]*(?:({_TOKEN})[ \t]+)?({_TOKEN})[ \t]*=[ \t]*(?:\"([^\"\\]*(?:\\.[^\"\\]*)*)\"|([^ \t,\"\\]+))[ \t]*(?=,|$)",
+    rf"[ \t,]*(?:({_TOKEN})[ \t]+)?({_TOKEN})[ \t]*=[ \t]*"
+    r'(?:"([^"\\]*(?:\\.[^"\\]*)*)"|([^ \t,"\\]+))[ \t]*(?=,|$)',
     re.DOTALL,
 )
 _REST: Final = re.compile(r"[ \t,]*$")

@@ -1,4 +1,4 @@
-"""Nonces of our own challenges: time and serial number under a key, so that a server need keep none of them (RFC 7616 §5.4).
+"""Nonces of our own challenges: time and serial number under a key, so that none need be kept (RFC 7616 §5.4).
 
 A nonce is base64url of: milliseconds since 1970 (6 octets), serial number (8 octets), MAC (16 octets).
 """
