@@ -12,6 +12,7 @@ A map for those who are new here, in the order of a call:
 - :mod:`~sbc.b2bua.accept`: B's replies, the 200 to A, the ACKs.
 - :mod:`~sbc.b2bua.modify`: re-INVITE and UPDATE. :mod:`~sbc.b2bua.refresh`: session timers.
   :mod:`~sbc.b2bua.relay`: INFO and its kin.
+- :mod:`~sbc.b2bua.forward`, :mod:`~sbc.b2bua.subscription`: other requests outside a dialog, and what they open.
 - :mod:`~sbc.b2bua.end`: CANCEL, BYE, failure, release; media, CDR and journal at the end.
 - :mod:`~sbc.b2bua.exchange`: every offer and answer passes the media plane here.
 - :mod:`~sbc.b2bua.shape`: what the other side gets to see.
@@ -30,12 +31,12 @@ from typing import Any
 
 from media.protocol import Reply
 from media.protocol import Request as MediaRequest
-from sbc.b2bua import accept, cdr, connect, dispatch, end, exchange, extensions, modify, refuse, snapshot
+from sbc.b2bua import accept, cdr, connect, dispatch, end, exchange, extensions, forward, modify, refuse, snapshot
 from sbc.b2bua.call import Call, Outcome, Target
 from sbc.b2bua.effects import Count, Effect, MediaCommand, Note, RouteKind, RunRoute, SaveCall, Transmit
 from sbc.b2bua.leg import Leg
 from sbc.b2bua.settings import CoreSettings
-from sbc.b2bua.subjects import BadMessage, Branch, LocalRequest, ReplyEvent
+from sbc.b2bua.subjects import BadMessage, Branch, LocalRequest, OutOfDialogRequest, ReplyEvent
 from sbc.b2bua.tables import B_LEG, CALL, CallAction, CallEvent, CallState, LegAction, LegEvent
 from sbc.errors import SipSyntaxError
 from sbc.policy.overload import Overload
@@ -103,6 +104,7 @@ class Core:
         self._dirty: dict[str, Call] = {}
         self._wall_offset = 0.0
         self.stateless_tag = ids.tag()  # RFC 3261 §8.2.7: the same for every stateless answer
+        self.requests = forward.Requests(self)
         self.reconfigure(settings)
         timers = TimerSettings(settings.t1_s, settings.t2_s, settings.t4_s, settings.timer_c_s)
         self.layer = TransactionLayer(self.timers, timers, self.transmit, self.count)
@@ -110,6 +112,7 @@ class Core:
     def reconfigure(self, settings: CoreSettings) -> None:
         """Serve by new settings from now on. Listeners keep their order; timers of transactions stay as they were."""
         self.settings = settings
+        self.requests.reconfigure(settings)
         self.supported = extensions.supported(settings)
         self.pass_headers = frozenset(name.lower() for name in settings.pass_headers)
         self.hosts = [_host(listener.advertised_host) for listener in settings.listeners]
@@ -197,6 +200,8 @@ class Core:
             connect.send(self, subject, now)
         elif isinstance(subject, LocalRequest):
             end.transmit_bye(self, subject.leg, subject.headers, subject.body, now)
+        elif isinstance(subject, OutOfDialogRequest):
+            forward.route_done(self, subject, error, now)
         elif isinstance(subject, BadMessage):
             if error is not None:
                 self.reply_bad(subject, subject.error.status, now)

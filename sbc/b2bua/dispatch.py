@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sbc.b2bua import accept, connect, end, extensions, modify, refresh, refuse, relay, shape
+from sbc.b2bua import accept, connect, end, extensions, forward, modify, refresh, refuse, relay, shape, subscription
 from sbc.b2bua.tables import CallState
 from sbc.dialog.dialog import Sequence
 from sbc.errors import SipSyntaxError
@@ -42,7 +42,7 @@ def request(core: Core, msg: Message, flow: Flow, source: Source, now: float) ->
     elif method == "INVITE":
         connect.invite(core, msg, tx, source, now)
     else:
-        refuse.out_of_dialog(core, msg, tx, now)
+        forward.receive(core, msg, tx, source, now)
 
 
 def _ack(core: Core, msg: Message, source: Source, now: float) -> None:
@@ -58,6 +58,9 @@ def _ack(core: Core, msg: Message, source: Source, now: float) -> None:
 
 def _in_dialog(core: Core, msg: Message, tx: ServerTransaction, source: Source, now: float) -> None:
     leg = core.legs.get(msg.to_tag)
+    if leg is None and (side := core.requests.sides.get(msg.to_tag)) is not None:
+        subscription.receive(core, side, msg, tx, source, now)
+        return
     if leg is None or not leg.dialog.matches(msg):
         core.count("DIALOG_UNKNOWN")
         core.refuse(tx, 481, now, established=True)

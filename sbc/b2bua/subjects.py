@@ -17,8 +17,11 @@ from sbc.sip.message import Message
 if TYPE_CHECKING:
     from sbc.b2bua.leg import Leg
     from sbc.b2bua.settings import Source
+    from sbc.transaction.client import ClientTransaction
+    from sbc.transaction.server import ServerTransaction
+    from sbc.transaction.timers import Timer
 
-__all__ = ["Attempt", "BadMessage", "Branch", "Call", "LocalRequest", "ReplyEvent", "Target"]
+__all__ = ["Attempt", "BadMessage", "Branch", "Call", "LocalRequest", "OutOfDialogRequest", "ReplyEvent", "Target"]
 
 
 class Branch:
@@ -72,6 +75,26 @@ class ReplyEvent:
         if self.received.status >= 200:
             raise ValueError("only a provisional reply can be dropped")
         self.dropped = True
+
+
+class OutOfDialogRequest:
+    """A request other than INVITE outside a dialog, until it is answered: its route relays or answers it, once.
+
+    ``key`` names it in the log, and is the Call-ID under which it goes on; ``tag`` is ours in what the sender gets.
+    """
+
+    __slots__ = ("client", "decided", "key", "message", "shard", "source", "tag", "timer", "tx")
+
+    def __init__(self, key: str, shard: int, message: Message, source: Source, tx: ServerTransaction, tag: str) -> None:
+        self.key = key
+        self.shard = shard
+        self.message = message
+        self.source = source
+        self.tx = tx
+        self.tag = tag
+        self.decided = False
+        self.client: ClientTransaction | None = None  # while it is relayed and not answered
+        self.timer: Timer | None = None
 
 
 @dataclass(slots=True)

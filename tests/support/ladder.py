@@ -26,6 +26,7 @@ from sbc.b2bua.effects import (
     Transmit,
 )
 from sbc.b2bua.settings import CoreSettings, ListenerSettings, RealmSettings
+from sbc.b2bua.subjects import OutOfDialogRequest
 from sbc.policy.admission import Source
 from sbc.sip.flow import Flow
 from sbc.sip.ids import Ids
@@ -255,6 +256,7 @@ class Ladder:
         self,
         *,
         route: Callable[[Ladder, Call], None] | None = None,
+        requests: Callable[[Ladder, OutOfDialogRequest], None] | None = None,
         hooks: dict[str, Callable[[Ladder, Any], None]] | None = None,  # Any: the subject of that route
         engage: bool = True,
         seed: int = 0,
@@ -264,6 +266,7 @@ class Ladder:
         self.peers = Peers()
         self.core = Core(settings(self.peers, **changes), counting_ids(seed))
         self.route = route or dial_b
+        self.requests = requests or undecided
         self.hooks = hooks or {}
         self.engage = engage
         self.counts: dict[str, int] = {}
@@ -348,7 +351,9 @@ class Ladder:
         """Run a route as the runner would."""
         error: BaseException | None = None
         try:
-            if effect.kind is RouteKind.REQUEST:
+            if isinstance(effect.subject, OutOfDialogRequest):
+                self.requests(self, effect.subject)
+            elif effect.kind is RouteKind.REQUEST:
                 if self.engage:
                     effect.subject.media_profile = "default"
                 self.route(self, effect.subject)
@@ -403,6 +408,7 @@ class Ladder:
         self.after(200.0)
         assert not self.core.calls, [call.describe() for call in self.core.calls.values()]
         assert not self.core.legs
+        assert not self.core.requests.sides
         assert not len(self.core.layer)
         assert self.peers.open == 0
         assert not [note for note in self.notes if note.event == "fault in the core"], self.notes
@@ -440,6 +446,10 @@ TARGET_C = Target(f"sip:+4930123@{C_HOST}:5070", "outside", peer="carrier-c", ga
 def dial_b(ladder: Ladder, call: Call) -> None:
     """The route of most flows: everything to b."""
     ladder.core.dial(call, [TARGET_B], ladder.now)
+
+
+def undecided(ladder: Ladder, request: OutOfDialogRequest) -> None:
+    """The route of nodes that serve calls only."""
 
 
 def hunt(ladder: Ladder, call: Call) -> None:
