@@ -2,8 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import struct
 from collections import deque
-from random import Random
+from random import Random, SystemRandom
+
+
+class BufferedRandom(SystemRandom):
+    """The system's random source, asked once for many numbers; only ``random`` is buffered."""
+
+    def __init__(self) -> None:
+        self._drawn: list[float] = []
+        super().__init__()
+
+    def random(self) -> float:
+        """As Random.random: 0 or more, below 1."""
+        if not self._drawn:
+            self._drawn = [(word >> 11) * 2.0**-53 for word in struct.unpack("=256Q", os.urandom(2048))]
+        return self._drawn.pop()
 
 
 class PortPairs:

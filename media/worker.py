@@ -7,13 +7,13 @@ import signal
 import socket
 import sys
 import time
-from random import SystemRandom
 from types import FrameType
 
 from media._datapath import CONTROL, EVENTS, SIGNAL, Datapath
 from media.config import PAGE_WORDS, MediaConfig
 from media.control import Control
 from media.counters import WORD_HEARTBEAT_NS, WORD_PID, WORD_READY, WORD_START_NS, MediaCounter
+from media.ports import BufferedRandom
 from media.relay import Relay
 from media.state import Arena
 
@@ -51,7 +51,7 @@ class Worker:
             config.realms,
             self.arena,
             self.datapath,
-            SystemRandom(),
+            BufferedRandom(),
             self.count,
             worker=name,
             quarantine_s=config.quarantine_s,
@@ -60,6 +60,7 @@ class Worker:
             resumed, lost = self.relay.resume(time.monotonic_ns())
             if resumed or lost:
                 print(f"{name}: resumed {resumed} sessions, gave up {lost}", file=sys.stderr, flush=True)
+        self._show_levels()
         self.control = Control(config.endpoint, self.relay.handle, self.count)
         self.datapath.watch(self.control.fd, CONTROL)
 
@@ -73,7 +74,6 @@ class Worker:
 
     def run(self) -> None:
         """Relay and answer until stopped. Sessions stay in the arena for a successor."""
-        self.control.drain(time.monotonic_ns())  # the descriptor tells edges only: start from empty
         next_tick_ns = 0
         self.page[WORD_READY] = 1
         while not self.stopping:
@@ -91,13 +91,17 @@ class Worker:
 
     def _tick(self, now_ns: int) -> None:
         self.page[WORD_HEARTBEAT_NS] = now_ns
-        for counter, level in self.relay.gauges().items():
-            self.page[counter] = level
+        self._show_levels()
         for session, silent_s in self.relay.silent(now_ns, int(self.config.media_timeout_s * 1e9), SWEEP_PER_TICK):
             self.count(MediaCounter.MEDIA_TIMEOUTS, 1)
             event: dict[str, object] = {"event": "timeout", "session": session.id, "silent_s": round(silent_s, 1)}
             self.control.notify(session.owner, event)
         self.control.drain(now_ns)
+
+    def _show_levels(self) -> None:
+        """Gauges: a page may still hold those of a predecessor."""
+        for counter, level in self.relay.gauges().items():
+            self.page[counter] = level
 
     def _report_latches(self) -> None:
         for index in self.datapath.events():

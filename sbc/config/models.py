@@ -134,6 +134,7 @@ class Timers(Model):
     invite_timeout_s: Annotated[float, Field(gt=0)] = 180.0  # Timer C, and the longest ringing
     commit_timeout_ms: Annotated[int, Field(ge=0, le=5000)] = 50  # how long a 200 to INVITE waits for the journal
     media_timeout_ms: Annotated[int, Field(ge=10, le=5000)] = 250  # deadline of one request to a media worker
+    media_silence_s: Annotated[float, Field(ge=1, le=86400)] = 60.0  # an answered call without a packet ends
     dialog_lifetime_s: Annotated[int, Field(ge=60)] = 43_200
     session_expires_s: Annotated[int, Field(ge=0, le=86_400)] = 1800  # RFC 4028, per leg; 0: no session timers
     min_se_s: Annotated[int, Field(ge=90, le=86_400)] = 90  # the shortest session interval that we agree to

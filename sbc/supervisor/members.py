@@ -18,6 +18,7 @@ from sbc.worker.slot import SipSlot
 
 KINDS = {Group.SIP: Kind.SIP, Group.MEDIA: Kind.MEDIA, Group.CONTROL: Kind.CONTROL}
 MEDIA_SESSIONS = 8192  # per media worker; memory is taken as it is touched
+MEDIA_QUARANTINE_S = 2.0  # how long a port pair rests between two calls
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +178,8 @@ class Estate:
             state_fd=self.media_memory[member.slot],
             page=member.page.words,
             capacity=MEDIA_SESSIONS,
+            media_timeout_s=self.config.timers.media_silence_s,
+            quarantine_s=MEDIA_QUARANTINE_S,
         )
 
     def _control_slot(self, member: Member) -> ControlSlot:
