@@ -20,7 +20,7 @@ from sbc.b2bua.effects import Count, FinishCall, MediaCommand, Note, RunRoute, S
 from sbc.clock import SystemClock
 from sbc.config.loader import load
 from sbc.config.models import Config
-from sbc.errors import ConfigError, StoreError
+from sbc.errors import ConfigError
 from sbc.management import rpc
 from sbc.media_client.client import MediaPool, Notification
 from sbc.policy.admission import Admission
@@ -39,6 +39,7 @@ from sbc.worker._datagrams import Reader, Writer
 from sbc.worker.load import BusyMeter
 from sbc.worker.orphans import Orphans
 from sbc.worker.peers import HandOver
+from sbc.worker.resume import Resumption
 from sbc.worker.settings import core_settings
 from sbc.worker.slot import SipSlot
 
@@ -102,6 +103,7 @@ class SipWorker:
         self._stopped = loop.create_future()
         self._draining = False
         self._parent = os.getppid()
+        self._resuming: asyncio.Task[None] | None = None
         self._perform: dict[type, Callable[[Any], None]] = {  # Any: each takes the effect that it is listed under
             Transmit: self._transmit,
             RunRoute: self.runner.perform,
@@ -121,9 +123,7 @@ class SipWorker:
         self._beat()
         self._measure()
         self.journal.start()
-        if await self._resume():
-            orphans = Orphans(self.media, self.loop, self._owns, self.core.calls, self._ended_orphans)
-            orphans.end(self.slot.media_endpoints)
+        await self._resume()
         await self.runner.start_up()
         methods: dict[str, rpc.Method] = {"calls": self._list_calls, "call": self._one_call, "hangup": self._hang_up}
         server = await rpc.serve(self.slot.control_path, methods, self._rpc_fault)
@@ -138,6 +138,8 @@ class SipWorker:
             await self._stopped
         finally:
             await server.close()
+            if self._resuming is not None:
+                self._resuming.cancel()
             self.runner.close()
             self.resolver.close()
             self.media.close()
@@ -146,26 +148,23 @@ class SipWorker:
             if left:
                 self.log.error("stopped with state that the store did not take", records=left)
 
-    async def _resume(self) -> bool:
-        """Take up the calls of our shards; whether we have seen all of them."""
-        if not await self.journal.ready(STORE_START_S):
-            self.log.error("the store does not answer: serving without the calls that it may hold")
-            return False
+    async def _resume(self) -> None:
+        """Take up the calls of our shards; those that the store keeps to itself at the start, when it answers."""
         mine = range(self.slot.slot, SHARDS, self.slot.count)
-        resumed, complete = 0, True
-        try:
-            async for stored in self.journal.load(mine):
-                if self.core.resume(stored.record, self._now(), self._wall()) is None:
-                    self.journal.quarantine(stored.key, stored.shard)
-                else:
-                    resumed += 1
-                self._drain_effects()
-        except StoreError as error:
-            complete = False
-            self.log.error("the store failed while calls were being resumed", reason=str(error))
-        if resumed:
-            self.log.warning("calls resumed from the journal", calls=resumed)
-        return complete
+        resumption = Resumption(self.journal, mine, self.core.calls, self._resume_call, self._after_input, self.log)
+        if await resumption.attempt(STORE_START_S):
+            self._end_orphans()
+        else:
+            self.log.error("the store does not answer: serving without the calls that it may hold")
+            self._resuming = self.loop.create_task(resumption.complete())
+            self._resuming.add_done_callback(lambda task: None if task.cancelled() else self._end_orphans())
+
+    def _resume_call(self, record: bytes) -> bool:
+        return self.core.resume(record, self._now(), self._wall()) is not None
+
+    def _end_orphans(self) -> None:
+        orphans = Orphans(self.media, self.loop, self._owns, self.core.calls, self._ended_orphans)
+        orphans.end(self.slot.media_endpoints)
 
     def _owns(self, call_id: str) -> bool:
         """Whether this worker is the one for a Call-ID or call key."""

@@ -93,3 +93,27 @@ def test_a_store_that_answers_nothing_holds_no_call_up(tmp_path: Path) -> None:
     finally:
         store.resume()
         store.kill()
+
+
+def test_a_sip_worker_that_starts_while_the_store_is_mute_takes_its_calls_up_later(tmp_path: Path) -> None:
+    """Both at once: a SIP worker dies while the store is stopped. New calls come up all the same, after the time that
+    the new worker waits for the store; the calls of the old one are resumed when the store goes on."""
+    store = StoreServer(tmp_path)
+    store.start()
+    try:
+        with site(tmp_path, loopback(sip=1, media=1, store=f"unix://{store.path}")) as at:
+            pairs = at.establish(20)
+            store.pause()
+            at.sbc.respawned("sip 0", at.sbc.kill("sip 0"))
+            start = time.monotonic()
+            new = at.establish(5)
+            print(f"a new call {time.monotonic() - start:.3f} s after the death")
+            assert at.sbc.ask("calls")["total"] == 5
+            store.resume()
+            back_s = eventually(lambda: at.sbc.ask("calls")["total"] == 25, 10, "the calls of before")
+            print(f"calls resumed {back_s:.3f} s after the store")
+            at.end(pairs + new)
+            at.settled(25)
+    finally:
+        store.resume()
+        store.kill()
