@@ -1,4 +1,4 @@
-"""Torture and attack messages (RFC 4475, RFC 5118, published advisories) against a real SBC over UDP.
+"""Torture, attack and captured messages (RFC 4475, RFC 5118, advisories) against a real SBC over UDP.
 
 Each comes from a configured peer, and must have the outcome that ``expectations.csv`` of the test data says. The table
 is read from its column ``expect``: status codes, silence, or being processed; where its words need judgement,
@@ -24,7 +24,7 @@ from tests.support.sbc import Sbc, eventually, running
 from tests.support.shared import shared_data
 
 DATA = shared_data("sip").parent
-FOLDERS = ("sip/rfc4475/", "sip/rfc5118/", "sip/attacks/")
+FOLDERS = ("sip/rfc4475/", "sip/rfc5118/", "sip/real/", "sip/attacks/")
 T1_S = 0.02
 SILENCE_S = 0.3  # after so long without a word a message counts as dropped
 PATIENCE_S = 5.0
@@ -33,6 +33,18 @@ DROP, PROCESS = "drop", "process"  # beside statuses: no answer; an INVITE that 
 WORDS = {DROP: r"\bdrop|\bnothing\b", PROCESS: r"\bprocess|\baccept|\bnormal|\brelay"}
 
 READ_AS: dict[str, tuple[set[int | str], str]] = {
+    **dict.fromkeys(
+        (
+            "ipp-gw-6.20A-01-200.sip",
+            "mavenir-volte-300-comma-vias.sip",
+            "microsip-3.22-02-200.sip",
+            "sipps-sdp-02-200.sip",
+            "zoiper-tcp-02-200.sip",
+        ),
+        ({DROP}, "a response that answers no request of ours; the row is about its replay"),
+    ),
+    "zoiper-tcp-01-register.sip": ({DROP}, "the second segment of a TCP stream: by itself it is no message"),
+    "mixed-req-01-invite.sip": ({PROCESS}, "the attribute is ignored, the call goes on"),
     "wsinv.dat": ({481}, "its To has a tag: an INVITE inside a dialog that we do not have"),
     "a07-smuggle-space-before-colon.sip": ({PROCESS}, "an INVITE with headers that do not cross"),
     "a08-smuggle-control-char-before-colon.sip": ({400, PROCESS}, "the column allows both"),
@@ -52,6 +64,12 @@ NOT_YET: dict[str, tuple[int | str, str]] = {
             "ipv6-good.dat",
             "port-ambiguous.dat",
             "port-unambiguous.dat",
+            "huawei-softx3000-01-register.sip",
+            "huawei-softx3000-03-register.sip",
+            "huawei-softx3000-05-register.sip",
+            "huawei-softx3000-07-register.sip",
+            "pjsua-2.10-register-compact.sip",
+            "tandberg-67-register-tcp-via.sip",
             "a06-from-tag-260.sip",
             "a17-authorization-unterminated.sip",
             "a18-authorization-no-equals.sip",
@@ -60,6 +78,7 @@ NOT_YET: dict[str, tuple[int | str, str]] = {
         ),
         REGISTRAR,
     ),
+    "mavenir-volte-subscribe-long-route.sip": (405, "no presence yet"),
     "a03-accept-50-headers.sip": (405, "no presence yet"),
     "a31-subscribe-no-auth.sip": (405, "no presence yet"),
     "a30-message-spoof-no-auth.sip": (405, "no messaging yet"),
@@ -109,6 +128,11 @@ ALSO: dict[str, tuple[str, Callable[[Outcome], bool]]] = {
         lambda seen: not seen.invite or display_of(seen.invite) == display_of(seen.sent),
     ),
     "a37-friendly-scanner.sip": ("no product name", lambda seen: not header(seen.answer, "(?:Server|User-Agent)")),
+    "sipps-sdp-01-invite.sip": ("k= stays behind", lambda seen: b"\nk=" not in seen.invite),
+    "snom360-utf8-displayname-invite.sip": (
+        "octets as they were",
+        lambda seen: display_of(seen.invite) == display_of(seen.sent),
+    ),
     "a40-require-unknown-plus-100rel.sip": ("the unknown tag", unsupported("100rel", "x-unknown-ext")),
 }
 
