@@ -9,7 +9,7 @@ import socket
 import types
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import orjson
 
@@ -29,41 +29,52 @@ def decode_request(data: bytes) -> protocol.Request:
     raw = orjson.loads(data)
     if not isinstance(raw, dict):
         raise ValueError("a request is a JSON object")
-    kind = protocol.REQUESTS.get(str(raw.pop("do", "")))
+    kind = _KINDS.get(str(raw.pop("do", "")))
     if kind is None:
         raise ValueError("'do' names no request")
-    try:
-        if isinstance(raw.get("streams"), list):
-            raw["streams"] = [_checked(protocol.Stream(**stream)) for stream in raw["streams"]]
-        request: protocol.Request = _checked(kind(**raw))
-    except TypeError as error:
-        raise ValueError(str(error)) from None
-    if isinstance(request, protocol.ListSessions) and (request.offset < 0 or request.limit < 0):
+    streams = raw.get("streams")
+    request: protocol.Request = _build(kind, raw)
+    if type(streams) is list and isinstance(request, protocol.Offer | protocol.Answer):
+        request.streams = [_build(_STREAM, stream) for stream in streams]
+    elif isinstance(request, protocol.ListSessions) and (request.offset < 0 or request.limit < 0):
         raise ValueError("offset and limit may not be negative")
     return request
 
 
-def _shape(kind: type) -> list[tuple[str, type, frozenset[str]]]:
-    """Field names of a protocol class, with the type that JSON must bring and the texts allowed (empty: any)."""
-    found = []
-    for name, hint in get_type_hints(kind).items():
-        origin = get_origin(hint)
-        if origin in (Union, types.UnionType):
-            raise TypeError(f"{kind.__name__}.{name}: a request has no unions")
-        literal = frozenset(get_args(hint)) if origin is not None and origin is not list else frozenset()
-        found.append((name, str if literal else (origin or hint), literal))
-    return found
+class _Kind:
+    """A class of the protocol, and what JSON must bring for it: types by field name, and allowed texts of some."""
+
+    def __init__(self, made: type) -> None:
+        self.made = made
+        self.types: dict[str, type] = {}
+        self.allowed: dict[str, frozenset[str]] = {}
+        for name, hint in get_type_hints(made).items():
+            origin = get_origin(hint)
+            if origin in (Union, types.UnionType):
+                raise TypeError(f"{made.__name__}.{name}: a request has no unions")
+            if origin is Literal:
+                self.allowed[name] = frozenset(get_args(hint))
+            self.types[name] = str if origin is Literal else origin or hint
 
 
-_SHAPES = {kind: _shape(kind) for kind in (protocol.Stream, *protocol.REQUESTS.values())}
+_STREAM = _Kind(protocol.Stream)
+_KINDS = {name: _Kind(made) for name, made in protocol.REQUESTS.items()}
 
 
-def _checked(value: Any) -> Any:  # Any: one of the protocol's dataclasses, returned as it came
-    for name, expected, allowed in _SHAPES[type(value)]:
-        found = getattr(value, name)
-        if type(found) is not expected or (allowed and found not in allowed):
-            raise TypeError(f"{name}: {expected.__name__} expected")
-    return value
+def _build(kind: _Kind, raw: Any) -> Any:  # Any: JSON in, an object of the protocol out
+    if type(raw) is not dict:
+        raise ValueError("an object expected")
+    expected = kind.types
+    for name, value in raw.items():
+        if expected.get(name) is not type(value):
+            raise ValueError(f"{name}: unknown or of a wrong type")
+    for name, allowed in kind.allowed.items():
+        if name in raw and raw[name] not in allowed:
+            raise ValueError(f"{name}: {raw[name]!r} is not allowed")
+    try:
+        return kind.made(**raw)
+    except TypeError as error:  # something is missing
+        raise ValueError(str(error)) from None
 
 
 class _Client:
@@ -199,6 +210,8 @@ class Control:
         if incoming.answer:
             self._send(client, incoming.answer)
             incoming.answer = b""
+        if messages:
+            self._count(MediaCounter.CONTROL_REQUESTS, len(messages))
         for frames in messages:
             self._one(client, frames, now_ns)
         return len(messages)
@@ -234,7 +247,6 @@ class Control:
     # -- requests
 
     def _one(self, client: _Client, frames: list[bytes], now_ns: int) -> None:
-        self._count(MediaCounter.CONTROL_REQUESTS, 1)
         if (
             len(frames) != 3
             or frames[0] != protocol.VERSION

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -129,6 +130,10 @@ def run(config: MediaConfig) -> int:
     for end in (reader, writer):
         end.setblocking(False)
     worker.datapath.watch(reader.fileno(), SIGNAL)
+    # What lives now lives long, and requests leave no cycles behind: the collector may come rarely.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
     old_wakeup = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
     old = {number: signal.signal(number, worker.stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:

@@ -8,7 +8,7 @@ control a media worker, and any ROUTER can stand in for one.
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 MORE, LONG, COMMAND = 1, 2, 4  # bits of a frame's flags
 MAX_FRAMES = 8  # of one message; ours have three
@@ -23,16 +23,16 @@ class ZmtpError(Exception):
     """The peer speaks something else, or more than it may: end the connection."""
 
 
-def encode(frames: Iterable[bytes]) -> bytes:
+def encode(frames: Sequence[bytes]) -> bytes:
     """One message of at least one frame."""
-    parts: list[bytes] = []
-    header = b""
-    for frame in frames:
-        size = len(frame)
-        header = b"\1%c" % size if size < 256 else b"\3" + size.to_bytes(8, "big")
-        parts += (header, frame)
-    parts[-2] = bytes((header[0] & ~MORE,)) + header[1:]
-    return b"".join(parts)
+    return b"".join([_frame(MORE, frame) for frame in frames[:-1]]) + _frame(0, frames[-1])
+
+
+def _frame(flags: int, body: bytes) -> bytes:
+    size = len(body)
+    if size < 256:
+        return b"%c%c%b" % (flags, size, body)
+    return b"%c%b%b" % (flags | LONG, size.to_bytes(8, "big"), body)
 
 
 def opening(socket_type: bytes, identity: bytes = b"") -> bytes:
@@ -45,10 +45,7 @@ def opening(socket_type: bytes, identity: bytes = b"") -> bytes:
 
 
 def _command(name: bytes, content: bytes) -> bytes:
-    body = b"%c%s%s" % (len(name), name, content)
-    if len(body) < 256:
-        return b"%c%c%s" % (COMMAND, len(body), body)
-    return b"%c%s%s" % (COMMAND | LONG, len(body).to_bytes(8, "big"), body)
+    return _frame(COMMAND, b"%c%b%b" % (len(name), name, content))
 
 
 class Incoming:

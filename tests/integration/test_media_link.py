@@ -148,7 +148,7 @@ async def test_a_link_talks_to_a_router_of_libzmq_and_finds_it_again(tmp_path: P
                 assert frames == [b"sip-0", b"1", b"\0" * 7 + b"\1", b"{}"], turn
                 big = b"x" * 1_000_000
                 router.send_multipart([b"sip-0", b"1", b"\0" * 7 + b"\1", big])
-                replies = []
+                replies: list[list[bytes]] = []
                 while not replies:
                     came.clear()
                     await asyncio.wait_for(came.wait(), 2)
