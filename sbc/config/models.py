@@ -30,9 +30,9 @@ class Model(BaseModel):
 
 
 class Listen(Model):
-    """One bound SIP socket, written ``udp:10.0.0.5:5060`` or ``udp:[2001:db8::1]:5060``."""
+    """One bound SIP socket, written ``udp:10.0.0.5:5060``, ``tcp:10.0.0.5:5060`` or ``udp:[2001:db8::1]:5060``."""
 
-    transport: Literal["udp"]
+    transport: Literal["udp", "tcp"]
     host: str
     port: Annotated[int, Field(ge=1, le=65535)]
 
@@ -46,6 +46,11 @@ class Listen(Model):
             raise ValueError(f"{value!r} is not transport:address:port, for example udp:10.0.0.5:5060")
         host = match["host"].strip("[]")
         return {"transport": match["transport"], "host": str(ipaddress.ip_address(host)), "port": int(match["port"])}
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether it accepts connections."""
+        return self.transport != "udp"
 
 
 def _port_range(value: Any) -> Any:  # Any: whatever the YAML held
@@ -141,6 +146,14 @@ class Timers(Model):
     drain_timeout_s: Annotated[float, Field(ge=0)] = 30.0
 
 
+class Connections(Model):
+    """Limits of stream connections, for each SIP worker."""
+
+    per_source: Annotated[int, Field(ge=1)] = 100  # accepted ones from one address, handshakes included
+    total: Annotated[int, Field(ge=1)] = 10_000  # accepted ones
+    idle_timeout_s: Annotated[float, Field(gt=0)] = 900.0  # without a message or keep-alive
+
+
 class Cdr(Model):
     """Where call records go besides the database."""
 
@@ -175,6 +188,7 @@ class Config(Model):
     realms: Annotated[dict[str, Realm], Field(min_length=1)]
     peers: dict[str, Peer] = {}
     timers: Timers = Timers()
+    connections: Connections = Connections()
     cdr: Cdr = Cdr()
     management: Management = Management()
     log: Log = Log()

@@ -12,6 +12,7 @@ from sbc.errors import ConfigError
 from sbc.telemetry import log
 
 BUFFER_BYTES = 4 << 20  # 1 s of a burst of 4,000 large messages
+BACKLOG = 1024  # connections not accepted yet, by listener and slot; net.core.somaxconn is the limit
 # Linux <asm-generic/socket.h>, <linux/in.h>: not all of them are in the socket module of Python 3.11.
 SO_SNDBUFFORCE, SO_RCVBUFFORCE, IP_FREEBIND = 32, 33, 15
 
@@ -33,7 +34,7 @@ def bind_all(config: Config, slots: int) -> list[SlotSockets]:
         try:
             free = _probe(realm, listen)
             for row in bound:
-                row.append(_udp(listen, free))
+                row.append(_bound(listen, free))
         except OSError as error:
             faults.append(f"realms.{realm}.listen: {text(listen)}: {_reason(error)}")
     if faults:
@@ -67,8 +68,9 @@ def _family(listen: Listen) -> socket.AddressFamily:
 def _probe(realm: str, listen: Listen) -> bool:
     """Bind without SO_REUSEPORT, which would share the port with a stranger in silence. True: the address is not ours
     (yet), as with one that moves between nodes, so bind it all the same."""
-    with socket.socket(_family(listen), socket.SOCK_DGRAM) as sock:
+    with socket.socket(_family(listen), _kind(listen)) as sock:
         _only_v6(sock)
+        _reuse_address(sock)
         try:
             sock.bind((listen.host, listen.port))
         except OSError as error:
@@ -79,21 +81,37 @@ def _probe(realm: str, listen: Listen) -> bool:
     return False
 
 
+def _kind(listen: Listen) -> socket.SocketKind:
+    return socket.SOCK_STREAM if listen.is_stream else socket.SOCK_DGRAM
+
+
+def _reuse_address(sock: socket.socket) -> None:
+    """Connections of a former run that still close must not keep us from listening; two listeners never share so."""
+    if sock.type == socket.SOCK_STREAM:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+
+
 def _only_v6(sock: socket.socket) -> None:
     if sock.family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
 
 
-def _udp(listen: Listen, free: bool) -> socket.socket:
-    sock = socket.socket(_family(listen), socket.SOCK_DGRAM)
+def _bound(listen: Listen, free: bool) -> socket.socket:
+    """A bound socket; one for streams listens, so that what connects while its worker is away waits in the queue."""
+    sock = socket.socket(_family(listen), _kind(listen))
     try:
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         _only_v6(sock)
         if free:  # at level IPPROTO_IP for IPv6 too
             sock.setsockopt(socket.IPPROTO_IP, IP_FREEBIND, 1)
-        _buffers(sock)
-        sock.bind((listen.host, listen.port))
+        if listen.is_stream:
+            _reuse_address(sock)
+            sock.bind((listen.host, listen.port))
+            sock.listen(BACKLOG)
+        else:
+            _buffers(sock)
+            sock.bind((listen.host, listen.port))
     except OSError:
         sock.close()
         raise

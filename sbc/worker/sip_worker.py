@@ -38,10 +38,11 @@ from sbc.transport.resolver import Resolver, SystemNameServers
 from sbc.worker._datagrams import Reader, Writer
 from sbc.worker.load import BusyMeter
 from sbc.worker.orphans import Orphans
-from sbc.worker.peers import HandOver
+from sbc.worker.peers import RECEIVED, HandOver
 from sbc.worker.resume import Resumption
 from sbc.worker.settings import core_settings
 from sbc.worker.slot import SipSlot
+from sbc.worker.streams import StreamSide
 
 BEAT_S = 0.5
 LOAD_S = 0.1  # how often the busy share of the time is looked at
@@ -84,11 +85,27 @@ class SipWorker:
             self._media_notified,
             identity=b"sip-%d" % slot.slot,
         )
-        self._readers = [Reader(sock.fileno(), BATCH) for sock in slot.sockets]
-        self._writers = [Writer(sock.fileno()) for sock in slot.sockets]
-        self._out: list[list[tuple[bytes, str, int]]] = [[] for _ in slot.sockets]
+        # by listener; None: connections, not datagrams
+        self._datagram_sockets = [
+            None if listen.is_stream else sock
+            for (_, listen), sock in zip(slot.config.listeners, slot.sockets, strict=True)
+        ]
+        self._readers = [None if sock is None else Reader(sock.fileno(), BATCH) for sock in self._datagram_sockets]
+        self._writers = [None if sock is None else Writer(sock.fileno()) for sock in self._datagram_sockets]
+        self._out: list[list[tuple[bytes, str, int]] | None] = [
+            None if sock is None else [] for sock in self._datagram_sockets
+        ]
         self._transports = [listen.transport for _, listen in slot.config.listeners]
-        self._hand_over = HandOver(slot.inbox, slot.hand_over)
+        self._hand_over = HandOver(slot.slot, slot.inbox, slot.hand_over)
+        self._streams = StreamSide(
+            slot,
+            loop,
+            self._hand_over,
+            receive=self._stream_received,
+            failed=self._stream_failed,
+            turn=self._stream_turn,
+            admits=self._may_connect,
+        )
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
         self._performing = False
@@ -128,6 +145,7 @@ class SipWorker:
         methods: dict[str, rpc.Method] = {"calls": self._list_calls, "call": self._one_call, "hangup": self._hang_up}
         server = await rpc.serve(self.slot.control_path, methods, self._rpc_fault)
         self._watch_sockets()
+        self._streams.streams.start()
         # What lives now lives long: the collector need not look at it again. Calls leave no cycles behind, so it may
         # come rarely.
         gc.collect()
@@ -144,6 +162,7 @@ class SipWorker:
             self.resolver.close()
             self.media.close()
             self._meter.close()
+            self._streams.streams.close()
             left = await self.journal.close(1.0)
             if left:
                 self.log.error("stopped with state that the store did not take", records=left)
@@ -219,6 +238,7 @@ class SipWorker:
             return
         self.config, self._admission, self._routes = config, admission, routes
         self.core.reconfigure(settings)
+        self._streams.streams.limits = config.connections
         self.runner.replace(routes, config)
         log.configure(config.log.level, config.log.format, self.slot.name)
         self._count("RELOADS")
@@ -258,8 +278,9 @@ class SipWorker:
 
     def _watch_sockets(self) -> None:
         """Let every socket wake us."""
-        for listener, sock in enumerate(self.slot.sockets):
-            self.loop.add_reader(sock.fileno(), self._readable, listener)
+        for listener, sock in enumerate(self._datagram_sockets):
+            if sock is not None:
+                self.loop.add_reader(sock.fileno(), self._readable, listener)
         self.loop.add_reader(self._hand_over.fileno(), self._handed_over)
 
     def _readable(self, listener: int) -> None:
@@ -283,8 +304,9 @@ class SipWorker:
             return
         self._ticking = True
         self._idle_ticks = 0
-        for sock in self.slot.sockets:
-            self.loop.remove_reader(sock.fileno())
+        for sock in self._datagram_sockets:
+            if sock is not None:
+                self.loop.remove_reader(sock.fileno())
         self.loop.remove_reader(self._hand_over.fileno())
         self.media.gather(True)
         self.loop.call_later(TICK_S, self._tick)
@@ -294,6 +316,8 @@ class SipWorker:
         received = self._take()
         for listener in range(len(self._readers)):
             received += self._read(listener)
+        received += self._streams.messages
+        self._streams.messages = 0
         self.media.poll()
         self._after_input()
         self._idle_ticks = 0 if received else self._idle_ticks + 1
@@ -310,7 +334,8 @@ class SipWorker:
     def _read(self, listener: int) -> int:
         """One batch of one socket, each datagram to its owner; how many there were."""
         slot, count, key = self.slot.slot, self.slot.count, self.slot.shard_key
-        received = self._readers[listener].read()
+        reader = self._readers[listener]
+        received = reader.read() if reader is not None else None
         if not received:
             return 0
         now, wall = self._now(), self._wall()
@@ -330,9 +355,13 @@ class SipWorker:
         """What others handed over; how many datagrams."""
         now, wall = self._now(), self._wall()
         taken = 0
-        for listener, host, port, data in self._hand_over.take():
+        for frame in self._hand_over.take():
+            kind, _, listener, host, port, connection, data = frame
             taken += 1
-            self._receive(data, Flow(listener, self._transports[listener], host, port), now, wall)
+            if kind == RECEIVED:
+                self._receive(data, Flow(listener, self._transports[listener], host, port, connection), now, wall)
+            else:
+                self._streams.take(frame, self._transports)
         if taken:
             self._count("HANDED_OVER_IN", taken)
         return taken
@@ -348,16 +377,38 @@ class SipWorker:
 
     def _transmit(self, effect: Transmit) -> None:
         flow = effect.flow
-        self._out[flow.listener].append((effect.data, flow.host, flow.port))
+        out = self._out[flow.listener]
+        if out is not None:
+            out.append((effect.data, flow.host, flow.port))
+        else:
+            self._streams.send(flow, effect.data)
 
     def _flush(self) -> None:
-        for listener, out in enumerate(self._out):
-            if out:
-                sent = self._writers[listener].send(out)
+        for out, writer in zip(self._out, self._writers, strict=True):
+            if out and writer is not None:
+                sent = writer.send(out)
                 self._count("DATAGRAMS_OUT", sent)
                 if sent < len(out):
                     self._count("SEND_FAILED", len(out) - sent)
                 out.clear()
+        self._streams.flush()
+
+    # --- streams --------------------------------------------------------------------------------------------------
+
+    def _stream_received(self, data: bytes, flow: Flow) -> None:
+        self._receive(data, flow, self._now(), self._wall())
+
+    def _stream_failed(self, flow: Flow) -> None:
+        self.core.transport_failed(flow, self._now())
+        self._wake()
+
+    def _stream_turn(self) -> None:
+        """Connections have brought something: one turn for all that are readable now."""
+        self._wake()
+
+    def _may_connect(self, listener: int, host: str) -> bool:
+        """A stranger gets no connection, unless strangers are to be told that they are."""
+        return self.config.unknown_sources == "refuse" or self._admission.admit(listener, host) is not None
 
     # --- effects --------------------------------------------------------------------------------------------------
 
@@ -392,6 +443,9 @@ class SipWorker:
     def _woken_turn(self) -> None:
         self._woken = False
         self._after_input()
+        if self._streams.messages:
+            self._streams.messages = 0
+            self._consider_ticking()
 
     def _rearm(self) -> None:
         """Keep one timer at or before the core's next deadline; an early one costs only a look."""

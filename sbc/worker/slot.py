@@ -14,7 +14,7 @@ from sbc.telemetry.counters import Page
 class SipSlot:
     """One SIP worker. A respawned worker gets the same slot: its sockets hold what arrived meanwhile.
 
-    ``sockets``     bound UDP sockets of this slot, by listener (the index of ``Flow.listener``), non-blocking
+    ``sockets``     bound sockets of this slot, by listener (the index of ``Flow.listener``), non-blocking, listening
     ``inbox``       AF_UNIX datagram socket on which other workers hand datagrams over to this slot, non-blocking
     ``hand_over``   write ends by slot, non-blocking; ``hand_over[slot]`` leads to the own inbox
     ``page``        counters; call ``page.ready()`` when serving and ``page.beat()`` every second

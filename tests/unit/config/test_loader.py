@@ -78,7 +78,7 @@ unknown_sources: drp
 timers: { t1_ms: 1, invite_timeout_s: -1, t2_ms: 2.5 }
 realms:
   core:
-    listen: [udp:127.0.0.1:5060, tcp:127.0.0.1:5060, "udp:999.0.0.1:5", foo]
+    listen: [udp:127.0.0.1:5060, spx:127.0.0.1:5060, "udp:999.0.0.1:5", foo]
     media: { address: 127.0.0.1, ports: 40000-30000 }
     trusted: perhaps
     trusted: true
@@ -99,7 +99,7 @@ peers:
         "5:18: timers.t1_ms: should be at least 10, not '1'",
         "5:39: timers.invite_timeout_s: should be greater than 0.0, not '-1'",
         "5:50: timers.t2_ms: should be a whole number, not '2.5'",
-        "8:34: realms.core.listen.1: transport should be 'udp', not 'tcp'",
+        "8:34: realms.core.listen.1: transport should be 'udp' or 'tcp', not 'spx'",
         "8:54: realms.core.listen.2: '999.0.0.1' does not appear to be an IPv4 or IPv6 address",
         "8:73: realms.core.listen.3: 'foo' is not transport:address:port, for example udp:10.0.0.5:5060",
         "9:41: realms.core.media.ports: 40000-30000: the range must rise within 1024-65535",
