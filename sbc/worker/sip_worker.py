@@ -138,7 +138,6 @@ class SipWorker:
         for number, act in ((signal.SIGTERM, self.drain), (signal.SIGINT, self.drain), (signal.SIGHUP, self.reload)):
             self.loop.add_signal_handler(number, act)
         self._beat()
-        self._measure()
         self.journal.start()
         await self._resume()
         await self.runner.start_up()
@@ -151,6 +150,8 @@ class SipWorker:
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)
+        self._busy_s, self._measured_at = self._meter.read(), self._now()  # starting up was no load
+        self._measure()
         self.slot.page.ready()
         try:
             await self._stopped
