@@ -167,10 +167,11 @@ def test_check_names_every_fault_by_line_and_column(tmp_path: Path) -> None:
 
 
 def test_help_is_there_within_200_ms() -> None:
-    """The best of five of the installed command, after one to warm up."""
+    """The installed command, warm. What else runs on the machine only ever adds to it, so the best of a few counts:
+    five on an idle machine, more while none of them had the processor to itself."""
     sbc_command("--help")
-    times = []
-    for _ in range(5):
+    times: list[float] = []
+    while len(times) < 5 or (min(times) >= 0.2 and len(times) < 30):
         start = time.monotonic()
         done = sbc_command("--help")
         times.append(time.monotonic() - start)
