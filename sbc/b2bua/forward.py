@@ -211,6 +211,9 @@ class Requests:
             # A Contact that names headers would have us send them (RFC 3261 §19.1.5): they stay behind.
             uri = contact.uri._replace(headers="")
             path = path_to(core, uri, tx.flow, subject.source.realm)
+            there = core.settings.admission.admit(path.listener, path.host)
+            if there is None or there.peer != subject.source.peer:  # a Contact opens no way to somebody else
+                path = tx.flow
             user = self.bindings.seal(Binding(str(uri), path), realm)
             if user is None:
                 raise Refusal(400)
