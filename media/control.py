@@ -21,7 +21,7 @@ CACHE_REPLIES = 4096
 MAX_REQUEST_BYTES = 256 * 1024
 MAX_UNSENT_BYTES = 8 * 1024 * 1024  # replies that a client may leave unread
 MAX_CLIENTS = 256
-READ_BYTES = 256 * 1024
+READ_BYTES = 64 * 1024  # into a buffer that is kept: to allocate as much for each read costs more than the read
 
 
 def decode_request(data: bytes) -> protocol.Request:
@@ -111,6 +111,7 @@ class Control:
         self._clients: dict[int, _Client] = {}  # by descriptor
         self._by_identity: dict[bytes, _Client] = {}  # those that said READY
         self._serial = 0
+        self._buffer = memoryview(bytearray(READ_BYTES))
         self._talked: list[_Client] = []  # have something to send
         self._poll = select.epoll()
         self._listener = _listen(endpoint)
@@ -195,11 +196,11 @@ class Control:
     def _read(self, client: _Client, now_ns: int) -> int:
         incoming = client.incoming
         try:
-            data = client.sock.recv(READ_BYTES)
-            if not data:
+            size = client.sock.recv_into(self._buffer)
+            if not size:
                 self._leave(client)
                 return 0
-            messages = incoming.feed(data)
+            messages = incoming.feed(bytes(self._buffer[:size]))
         except (BlockingIOError, InterruptedError):
             return 0
         except (OSError, zmtp.ZmtpError):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from media import zmtp
 
-READ_BYTES = 256 * 1024
+READ_BYTES = 64 * 1024  # into a buffer that is kept: to allocate as much for each read costs more than the read
 MAX_REPLY_BYTES = 16 * 1024 * 1024  # a list of sessions
 HIGH_WATER = 20_000  # messages that wait for a worker which is away
 RECONNECT_S, RECONNECT_MAX_S = 0.01, 0.2
@@ -23,6 +23,7 @@ class Link:
 
     __slots__ = (
         "_address",
+        "_buffer",
         "_delay_s",
         "_family",
         "_identity",
@@ -46,6 +47,7 @@ class Link:
         self._on_readable = on_readable
         self._outbox: list[bytes] = []
         self._unsent = b""
+        self._buffer = memoryview(bytearray(READ_BYTES))
         self._incoming = zmtp.Incoming(b"DEALER", MAX_REPLY_BYTES)
         self._sock: socket.socket | None = None
         self._watched = True
@@ -90,12 +92,12 @@ class Link:
         if sock is None:
             return []
         try:
-            data = sock.recv(READ_BYTES)
-            if not data:
+            size = sock.recv_into(self._buffer)
+            if not size:
                 self._lost()
                 return []
             was_ready = self._incoming.ready
-            messages = self._incoming.feed(data)
+            messages = self._incoming.feed(bytes(self._buffer[:size]))
         except (BlockingIOError, InterruptedError):
             return []
         except (OSError, zmtp.ZmtpError):
