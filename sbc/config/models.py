@@ -20,6 +20,7 @@ IpAddress = Annotated[ipaddress.IPv4Address | ipaddress.IPv6Address, BeforeValid
 IpNetwork = Annotated[ipaddress.IPv4Network | ipaddress.IPv6Network, BeforeValidator(_not_a_number)]
 
 _LISTEN = re.compile(r"^(?P<transport>[a-z]+):(?P<host>\[[0-9a-fA-F:.]+\]|[0-9.]+):(?P<port>\d{1,5})$")
+_NAME_SERVER = re.compile(r"^(?:\[([0-9a-fA-F:.]+)\]|([0-9.]+)|([0-9a-fA-F:]+:[0-9a-fA-F:.]*$))(?::(\d{1,5}))?$")
 _PORTS = re.compile(r"^(\d{1,5})-(\d{1,5})$")
 
 
@@ -173,6 +174,19 @@ class Log(Model):
     format: Literal["auto", "text", "json"] = "auto"
 
 
+def _name_server(value: Any) -> Any:  # Any: whatever the YAML held
+    """``address``, ``address:port`` or ``[address]:port`` as address and port."""
+    if not isinstance(value, str):
+        return value
+    match = _NAME_SERVER.match(value)
+    if match is None:
+        raise ValueError(f"{value!r} is not the address of a name server, for example 192.0.2.53 or [2001:db8::53]:53")
+    return (str(ipaddress.ip_address(match[1] or match[2] or match[3])), int(match[4] or 53))
+
+
+NameServer = Annotated[tuple[str, Annotated[int, Field(ge=1, le=65535)]], BeforeValidator(_name_server)]
+
+
 class Config(Model):
     """The whole of ``sbc.yaml``."""
 
@@ -187,6 +201,7 @@ class Config(Model):
     unknown_sources: Literal["drop", "refuse"] = "drop"
     realms: Annotated[dict[str, Realm], Field(min_length=1)]
     peers: dict[str, Peer] = {}
+    name_servers: list[NameServer] = []  # for host names of gateways; empty: those of the system
     timers: Timers = Timers()
     connections: Connections = Connections()
     cdr: Cdr = Cdr()

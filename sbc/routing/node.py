@@ -173,8 +173,11 @@ class Node:
         where = text.rpartition("@")[2]
         named = self._named.get(where)
         if named is None:
-            uri = _host(text)
-            named = uri.is_sip and is_name(uri.address)
+            try:
+                uri = parse_uri(text)
+                named = uri.is_sip and is_name(uri.address)
+            except SipSyntaxError:
+                named = False  # the core says what is wrong with it
             if len(self._named) >= NAMED_MAX:
                 self._named.clear()
             self._named[where] = named

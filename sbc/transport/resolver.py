@@ -22,29 +22,35 @@ FLIGHTS_MAX: Final = 256  # questions under way; more than that are not asked
 Ask = Callable[[Question], Awaitable[tuple[tuple[Record, ...], float]]]
 
 
-class SystemNameServers:
-    """The name servers of this machine.
+class NameServers:
+    """The name servers that the configuration names, or those of the machine.
 
     Their client is loaded on a thread when the first name is asked for: it takes 5 MB and a tenth of a second, which a
     node that knows no names need not pay, and the loop of one that does must not.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, servers: Sequence[tuple[str, int]] = ()) -> None:
         self._loading = asyncio.Lock()
+        self.configure(servers)
+
+    def configure(self, servers: Sequence[tuple[str, int]]) -> None:
+        """Ask these (address, port) from now on; none: those of the machine, as they are now."""
+        self._servers = list(servers) or None
         self._client: DnsClient | None = None
 
     async def ask(self, question: Question) -> tuple[tuple[Record, ...], float]:
         """See :meth:`sbc.transport.dns_client.DnsClient.ask`."""
         async with self._loading:
-            if self._client is None:
-                self._client = await asyncio.to_thread(_load_client)
-        return await self._client.ask(question)
+            client = self._client
+            if client is None:
+                client = self._client = await asyncio.to_thread(_load_client, self._servers)
+        return await client.ask(question)
 
 
-def _load_client() -> DnsClient:
+def _load_client(servers: Sequence[tuple[str, int]] | None) -> DnsClient:
     from sbc.transport.dns_client import DnsClient
 
-    return DnsClient()
+    return DnsClient(servers)
 
 
 def _count(name: str) -> None:

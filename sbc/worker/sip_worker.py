@@ -34,7 +34,7 @@ from sbc.store.journal import Journal
 from sbc.store.nothing import NoJournal
 from sbc.store.url import parse_store_url
 from sbc.telemetry import log
-from sbc.transport.resolver import Resolver, SystemNameServers
+from sbc.transport.resolver import NameServers, Resolver
 from sbc.worker._datagrams import Reader, Writer
 from sbc.worker.load import BusyMeter
 from sbc.worker.orphans import Orphans
@@ -75,7 +75,8 @@ class SipWorker:
         self._reloading: asyncio.Task[None] | None = None
         settings = core_settings(slot.config, slot.shard_key, self._admission, self._routes.kinds)
         self.core = Core(settings, Ids(buffered(os.urandom)))
-        self.resolver = Resolver(SystemNameServers().ask, now=self._now, draw=random.random, count=self._count)
+        self._name_servers = NameServers(slot.config.name_servers)
+        self.resolver = Resolver(self._name_servers.ask, now=self._now, draw=random.random, count=self._count)
         node = Node(slot.config, self.core, clock, self.resolver)
         self.runner = Runner(self._routes, node, loop=loop, drain=self._wake, count=self._count)
         self.media = MediaPool(
@@ -241,6 +242,7 @@ class SipWorker:
         self.core.reconfigure(settings)
         self._streams.streams.limits = config.connections
         self.runner.replace(routes, config)
+        self._name_servers.configure(config.name_servers)
         log.configure(config.log.level, config.log.format, self.slot.name)
         self._count("RELOADS")
 

@@ -20,7 +20,7 @@ from sbc.policy.name_cache import NameCache
 from sbc.policy.server_location import Path, Question, Server
 from sbc.sip.uri import parse_uri
 from sbc.transport.dns_client import DnsClient
-from sbc.transport.resolver import Resolver, SystemNameServers
+from sbc.transport.resolver import NameServers, Resolver
 from tests.support.name_server import NameServer
 
 ALL = (Path("udp", 4), Path("tcp", 4), Path("udp", 6))
@@ -292,13 +292,13 @@ def test_the_client_of_the_system_is_loaded_once_and_off_the_loop(
         async with bench() as b:
             loads = []
 
-            def load() -> DnsClient:
+            def load(servers: object) -> DnsClient:
                 loads.append(1)
                 time.sleep(0.3)
                 return b.client
 
             monkeypatch.setattr("sbc.transport.resolver._load_client", load)
-            system = SystemNameServers()
+            system = NameServers()
             answers = await asyncio.gather(*[system.ask(Question("plain.example", "A")) for _ in range(3)])
             assert answers == [(("127.0.0.31",), 60)] * 3
             assert len(loads) == 1
