@@ -2,7 +2,9 @@
 
 A SIP worker (DEALER) sends frames ``[VERSION, request id, JSON]`` to a media worker (ROUTER) and gets the same frames
 back with a reply. The request id is 8 octets, big endian, chosen by the client; the same id sent again gets the cached
-reply. Id 0 marks notifications from the worker. A JSON body is one request object with the key ``do``.
+reply. Id 0 marks notifications from the worker. A JSON body is one request object with the key ``do``; a reply leaves
+out what is at its default. The frames travel as ZeroMQ messages (``media.zmtp``): whoever has several at hand writes
+them at once, each message still stands for itself.
 
 Session and leg: a *session* is the relay state of one call; a *leg* is one side of it, named ``a``, ``b1``, ``b2`` ...
 ``offer`` takes the streams that leg ``from_leg`` described and returns the endpoints to show to ``to_leg``; ``answer``
