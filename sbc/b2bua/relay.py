@@ -1,4 +1,4 @@
-"""Requests inside a dialog that change no session: INFO, OPTIONS, MESSAGE, NOTIFY, and UPDATE without an offer."""
+"""Requests inside a dialog that change no session: INFO and its kin, subscriptions, and UPDATE without an offer."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # Answers to a request inside a dialog after which there is no dialog (RFC 3261 §12.2.1.2, RFC 5057 §5.1)
 DIALOG_GONE = frozenset({408, 481})
+# Requests of another usage of the dialog (RFC 6665): what becomes of that one is not the call's end (RFC 5057 §4.2).
+SUBSCRIPTION = frozenset({"SUBSCRIBE", "NOTIFY"})
 
 
 def receive(core: Core, leg: Leg, msg: Message, tx: ServerTransaction, now: float) -> None:
@@ -34,7 +36,7 @@ def receive(core: Core, leg: Leg, msg: Message, tx: ServerTransaction, now: floa
     uri, headers = other.dialog.headers(
         method, other.dialog.next_cseq(), core.via(flow.listener, branch), 70 if forwards is None else forwards - 1
     )
-    if method in ("UPDATE", "NOTIFY"):
+    if method == "UPDATE" or method in SUBSCRIPTION:
         headers.append(("Contact", other.dialog.contact))
     if method == "UPDATE":
         headers += refresh.request_headers(core, other)
@@ -75,7 +77,10 @@ class Relayed:
             if msg.status in DIALOG_GONE:
                 self._gone(msg.status, now)
             return
-        headers = shape.pass_headers(core, msg, self.leg)
+        also = ("Expires",) if self.tx.method == "SUBSCRIBE" else ()  # RFC 6665 §4.2.1.1: never without
+        headers = shape.pass_headers(core, msg, self.leg, also=also)
+        if also:
+            headers.append(("Contact", self.leg.dialog.contact))
         if self.tx.method == "UPDATE":  # a target refresh request (RFC 3311 §5.2)
             self.other.refresh_target(msg)
             self.leg.refresh_target(self.tx.request)
@@ -98,6 +103,8 @@ class Relayed:
         self._gone(408, now)
 
     def _gone(self, status: int, now: float) -> None:
+        if self.tx.method in SUBSCRIPTION:
+            return
         self.core.step(
             self.leg.call,
             CallEvent.RELEASE,

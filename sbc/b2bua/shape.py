@@ -17,15 +17,16 @@ if TYPE_CHECKING:
     from sbc.b2bua.core import Core
     from sbc.b2bua.leg import Leg
 
-ALLOW = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, MESSAGE, NOTIFY"
+ALLOW = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, MESSAGE, NOTIFY, SUBSCRIBE"
 ALLOWED_HEADER = ("Allow", ALLOW)
 SDP_TYPE = ("Content-Type", "application/sdp")
 # Methods that cross a dialog with their headers and body.
-RELAYED_METHODS = frozenset({"INFO", "OPTIONS", "MESSAGE", "NOTIFY"})
+RELAYED_METHODS = frozenset({"INFO", "OPTIONS", "MESSAGE", "NOTIFY", "SUBSCRIBE"})
 # What belongs to such a request besides the pass list of the settings: no value of these can name a host.
 METHOD_HEADERS: dict[str, tuple[str, ...]] = {
     "INFO": ("Info-Package",),
     "NOTIFY": ("Event", "Subscription-State"),
+    "SUBSCRIBE": ("Event", "Expires"),
 }
 ANONYMOUS_HOST = "anonymous.invalid"  # RFC 3323 §4.1.1.3
 

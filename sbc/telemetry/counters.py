@@ -85,6 +85,13 @@ class Counter(IntEnum):
     WRONG_SOURCE_REFUSED = "In-dialog messages refused because they came from a source outside the dialog's peer."
     GLARE_REFUSED = "Requests refused because another one of the same dialog is pending (491)."
     SDP_REFUSED = "Requests refused for their session description (488)."
+    # other requests
+    REQUESTS_RELAYED = "Requests other than INVITE outside a dialog that a route sent on."
+    REQUEST_TIMEOUTS = "Such requests that had no final answer in time (408)."
+    SUBSCRIPTIONS_STARTED = "Subscriptions asked for through this node."
+    SUBSCRIPTIONS_ACTIVE = "Subscriptions that this worker owns now."
+    SUBSCRIPTIONS_EXPIRED = "Subscriptions whose notifier did not say in time that they were over."
+    SUBSCRIPTIONS_REFUSED = "Subscriptions refused because the worker has as many as it may (503)."
     # transactions
     TRANSACTIONS = "Transactions opened, server and client."
     STRAY_RESPONSE = "Responses that matched no transaction."
@@ -163,7 +170,14 @@ class Counter(IntEnum):
 
 
 GAUGES = frozenset(
-    {Counter.CALLS_ACTIVE, Counter.JOURNAL_WAITING, Counter.STORE_DOWN, Counter.CDR_WAITING, Counter.LOOP_LAG_MAX_US}
+    {
+        Counter.CALLS_ACTIVE,
+        Counter.SUBSCRIPTIONS_ACTIVE,
+        Counter.JOURNAL_WAITING,
+        Counter.STORE_DOWN,
+        Counter.CDR_WAITING,
+        Counter.LOOP_LAG_MAX_US,
+    }
 )
 _WORD: dict[str, int] = {name: int(member) for name, member in Counter.__members__.items()}
 _OTHER = int(Counter.OTHER)

@@ -504,3 +504,32 @@ def test_credentials_stay_behind_in_a_call() -> None:
     f.b.expect("ACK")
     assert f.a.refused(403).get("WWW-Authenticate") is None
     f.over()
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_subscription_inside_a_call(lost: bool) -> None:
+    """SUBSCRIBE and NOTIFY in the call's dialog cross as others do; their failure is not the call's end."""
+    f = Ladder()
+    f.set_up()
+    f.a.request("SUBSCRIBE", extra=[("Event", "refer;id=1"), ("Expires", "60")])
+    asked = f.b.expect("SUBSCRIBE")
+    assert (asked.get("Event"), asked.get("Expires")) == ("refer;id=1", "60")
+    f.b.reply(200, to=asked, extra=[("Expires", "50")])
+    answer = f.a.expect(200)
+    assert answer.get("Expires") == "50"
+    assert answer.contact() is not None
+    f.b.request("NOTIFY", extra=[("Event", "refer;id=1"), ("Subscription-State", "active;expires=50")])
+    sent = f.a.expect("NOTIFY")
+    assert sent.get("Subscription-State") == "active;expires=50"
+    if lost:
+        f.after(33)
+        f.a.inbox.clear()
+        f.b.expect(408)
+    else:
+        f.a.reply(481, to=sent)
+        f.b.expect(481)
+    f.a.request("BYE")
+    f.a.expect(200)
+    f.b.reply(200, to=f.b.expect("BYE"))
+    assert f.cdr["hangup"] == "a"
+    f.over()
