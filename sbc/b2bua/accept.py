@@ -5,12 +5,13 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sbc.b2bua import connect, exchange, refresh, shape
+from sbc.b2bua import connect, exchange, provisional, refresh, shape
 from sbc.b2bua.call import Call, Outcome
 from sbc.b2bua.effects import RouteKind, RunRoute
 from sbc.b2bua.subjects import ReplyEvent
 from sbc.b2bua.tables import CallEvent, CallState, LegEvent, LegState
 from sbc.dialog.dialog import Dialog
+from sbc.dialog.reliable import rseq_of
 from sbc.errors import SipSyntaxError
 from sbc.sip.build import build_request
 from sbc.sip.flow import Flow
@@ -36,8 +37,12 @@ class InviteUser:
 
     def on_response(self, tx: ClientTransaction, msg: Message, now: float) -> None:
         """Every reply above 100; 100 has no meaning beyond the transaction."""
-        if msg.status == 100:
-            return
+        if msg.status < 200:
+            if msg.status == 100:
+                return
+            rseq = rseq_of(msg)
+            if rseq and self.leg.state in _OPEN and not provisional.received(self.core, self.leg, msg, rseq, now):
+                return
         if self.leg.busy:
             self.core.wait(self.leg, partial(_reply, self.core, self.leg, msg))
         else:
@@ -62,7 +67,7 @@ def _reply(core: Core, leg: Leg, msg: Message, now: float) -> None:
         return
     if status >= 200:
         leg.modifying = False
-        leg.sent = None
+        leg.sent = leg.received = None
         if leg.timer is not None:
             leg.timer.cancel()
             leg.timer = None
@@ -122,37 +127,62 @@ def _end_fork(core: Core, leg: Leg, msg: Message, now: float) -> None:
 
 
 def relay(core: Core, leg: Leg, now: float, event: object) -> None:
-    """LegAction.RELAY: a provisional reply to A; its description is the answer, or a preview of it."""
+    """LegAction.RELAY: a provisional reply to A; its description is the answer, a preview of it, or B's offer."""
     assert isinstance(event, ReplyEvent)
     call, msg = leg.call, event.received
     if call.state is not CallState.RINGING:
         return
+    a = call.a
     if msg.to_tag and msg.to_tag != leg.dialog.remote_tag:
         leg.dialog.establish(msg)
         leg.forget_path()
     call.b = leg
-    if event.body and call.body and shape.is_sdp(msg):
+    if not event.body or not shape.is_sdp(msg):
+        _relay(core, leg, event, b"", now)
+    elif a.described_early:  # A has its answer for good: only media follow
+        if event.body != leg.sdp_in:
+            exchange.learn(core, call, leg, a, event.body, now)
+        _relay(core, leg, event, b"", now)
+    elif call.body:
         core.hold(leg)
-        exchange.answer(core, call, leg, call.a, event.body, partial(_relay_described, core, leg, event), now)
+        exchange.answer(core, call, leg, a, event.body, partial(_relay_described, core, leg, event), now)
+    elif leg.prack:
+        core.hold(leg)
+        exchange.offer(core, call, leg, a, event.body, partial(_relay_offer, core, leg, event), now)
     else:
         _relay(core, leg, event, b"", now)
 
 
 def _relay_described(core: Core, leg: Leg, event: ReplyEvent, body: bytes, status: int, now: float) -> None:
-    # The offer stays open: an unreliable provisional answers nothing yet (RFC 3261 §13.2.1).
-    if leg.call.offer_from is None:
-        leg.call.offer_from = leg.call.a
     # Without media there is no early media either; the 200 will show whether it was only a moment.
     _relay(core, leg, event, b"" if status else body, now)
+    # Where A did not get it reliably the offer stays open: such a provisional answers nothing yet (§13.2.1).
+    if leg.call.offer_from is None and not leg.call.a.described_early:
+        leg.call.offer_from = leg.call.a
+    core.free(leg, now)
+
+
+def _relay_offer(core: Core, leg: Leg, event: ReplyEvent, body: bytes, status: int, now: float) -> None:
+    """B's offer in a reliable provisional (RFC 3262 §5); A's PRACK will answer it."""
+    if status:
+        core.step(leg.call, CallEvent.REFUSE, now, Outcome(status, "sbc", note="media refused the offer"))
+    else:
+        _relay(core, leg, event, body, now)
     core.free(leg, now)
 
 
 def _relay(core: Core, leg: Leg, event: ReplyEvent, body: bytes, now: float) -> None:
     call = leg.call
-    tx = call.a.invite
-    if call.state is CallState.RINGING and tx is not None:
-        headers = _dialog_headers(call, event, body, core.supported)
-        core.respond(tx, event.status, now, headers, body, call.a.dialog.local_tag, event.reason)
+    a = call.a
+    tx = a.invite
+    if call.state is not CallState.RINGING or tx is None:
+        return
+    headers = _dialog_headers(call, event, body, core.supported[a.realm][True])
+    reliable = provisional.relayed(core, a, tx, reliably=rseq_of(event.received) != 0)
+    if reliable is not None:
+        reliable.respond(event.status, headers, body, event.reason, now)
+    else:
+        core.respond(tx, event.status, now, headers, body, a.dialog.local_tag, event.reason)
 
 
 def _dialog_headers(call: Call, event: ReplyEvent, body: bytes, extra: shape.Headers) -> shape.Headers:
@@ -187,7 +217,9 @@ def answer(core: Core, leg: Leg, now: float, event: object) -> None:
     core.hold(leg)
     then = partial(_described, core, leg, event)
     described = bool(event.body) and shape.is_sdp(msg)
-    if not call.body:
+    if call.a.described_early:
+        _answered_early(core, call, leg, event.body if described else b"", then, now)
+    elif not call.body:
         if described:
             exchange.offer(core, call, leg, call.a, event.body, then, now)
         else:
@@ -202,6 +234,18 @@ def answer(core: Core, leg: Leg, now: float, event: object) -> None:
         then(b"", 502, now)
 
 
+def _answered_early(core: Core, call: Call, leg: Leg, body: bytes, then: exchange.Then, now: float) -> None:
+    """Offer and answer went by reliable provisionals: A's 200 carries no description (RFC 3262 §5)."""
+    if not leg.described_early:  # this branch has its own to say
+        if not call.body:
+            then(b"", 502, now)  # an offer that A cannot be asked any more
+            return
+        call.offer_from = None
+    if body and body != leg.sdp_in:
+        exchange.learn(core, call, leg, call.a, body, now)
+    then(b"", 0, now)
+
+
 def _described(core: Core, leg: Leg, event: ReplyEvent, body: bytes, status: int, now: float) -> None:
     """The description for A is there: journal first, so that a call that A believes answered can be resumed."""
     call, a = leg.call, leg.call.a
@@ -209,6 +253,10 @@ def _described(core: Core, leg: Leg, event: ReplyEvent, body: bytes, status: int
         return
     if status:
         core.step(call, CallEvent.REFUSE, now, Outcome(status, "sbc", note="media refused the answer"))
+        return
+    waiting = a.provisionals
+    if waiting is not None and waiting.sent.open and waiting.described:
+        waiting.then = partial(_described, core, leg, event, body, status)
         return
     tx = a.invite
     assert tx is not None
@@ -227,7 +275,10 @@ def accept(core: Core, call: Call, now: float) -> None:
     assert tx is not None
     assert accepted is not None
     assert b is not None
-    a.uas = None
+    if a.uas is tx:  # else an UPDATE that crosses the answer
+        a.uas = None
+    if a.provisionals is not None:
+        a.provisionals.stop()
     tx.respond(call.status, accepted.data, now)
     accepted.start(now)
     core.count("CALLS_ANSWERED")
@@ -282,7 +333,7 @@ def acked(core: Core, leg: Leg, msg: Message, now: float) -> None:
     if accepted is None or accepted.cseq != msg.cseq_number:
         return  # again, or of an older INVITE
     accepted.stop()
-    leg.accepted = None
+    leg.accepted = leg.provisionals = None
     if leg.bye_wanted:
         core.send_bye(leg, now)
         return

@@ -6,7 +6,7 @@ import ipaddress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sbc.b2bua import accept, exchange, refresh, shape
+from sbc.b2bua import accept, exchange, provisional, refresh, shape
 from sbc.b2bua.call import Attempt, Call, Outcome, Target
 from sbc.b2bua.cdr import printable
 from sbc.b2bua.effects import RouteKind, RunRoute
@@ -205,6 +205,7 @@ def again(core: Core, leg: Leg, msg: Message, now: float) -> bool:
         return False
     dialog = leg.dialog
     dialog.remote_tag, dialog.route_set = "", ()
+    leg.received = None
     return _transmit(core, leg, branch, now)
 
 
@@ -221,7 +222,7 @@ def _transmit(core: Core, leg: Leg, branch: Branch, now: float) -> bool:
     )
     headers.append(("Contact", dialog.contact))
     headers += branch.headers
-    headers += refresh.request_headers(core, leg)
+    headers += refresh.request_headers(core, leg, reliable=provisional.offers(core, leg))
     try:
         data = build_request("INVITE", uri, headers, branch.body)
     except SipSyntaxError as error:

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sbc.b2bua import accept, connect, end, extensions, forward, modify, refresh, refuse, relay, shape, subscription
+from sbc.b2bua import (
+    accept,
+    connect,
+    end,
+    extensions,
+    forward,
+    modify,
+    provisional,
+    refresh,
+    refuse,
+    relay,
+    shape,
+    subscription,
+)
 from sbc.b2bua.tables import CallState
 from sbc.dialog.dialog import Sequence
 from sbc.errors import SipSyntaxError
@@ -83,6 +96,8 @@ def _in_dialog(core: Core, msg: Message, tx: ServerTransaction, source: Source, 
     method = msg.method
     if method == "BYE":
         end.bye(core, leg, msg, tx, now)
+    elif method == "PRACK":
+        provisional.prack(core, leg, msg, tx, now)
     elif leg.busy:
         core.wait(leg, lambda later: _serve(core, leg, msg, tx, later))
     else:
@@ -91,7 +106,7 @@ def _in_dialog(core: Core, msg: Message, tx: ServerTransaction, source: Source, 
 
 def _serve(core: Core, leg: Leg, msg: Message, tx: ServerTransaction, now: float) -> None:
     method = msg.method
-    required = extensions.unsupported(core.settings, msg)
+    required = extensions.unsupported(core.settings, leg.realm, msg)
     if leg.call.state >= CallState.ENDING:
         core.refuse(tx, 481, now, established=True)
     elif required:

@@ -133,7 +133,10 @@ def refuse_a(core: Core, call: Call, now: float, outcome: Outcome) -> None:
     if a.accepted is not None:  # was prepared, never sent
         a.accepted = None
         call.answered_at = call.answer_wall = 0.0
-    a.uas = None
+    if a.uas is tx:  # else an UPDATE or PRACK, which close() answers
+        a.uas = None
+    if a.provisionals is not None:
+        a.provisionals.stop()
     a.state = LegState.ENDED
     call.status = outcome.status
     core.forget(a)

@@ -11,21 +11,26 @@ if TYPE_CHECKING:
 Headers = list[tuple[str, str]]
 
 
-def tags(settings: CoreSettings) -> tuple[str, ...]:
-    """The option tags that we support towards every realm."""
-    return ("timer",) if settings.session_timers.interval_s else ()
+def tags(settings: CoreSettings, realm: str, *, reliable: bool) -> tuple[str, ...]:
+    """The option tags that we support towards a realm. ``reliable``: 100rel among them, where the realm allows it."""
+    found = ("timer",) if settings.session_timers.interval_s else ()
+    return (*found, "100rel") if reliable and settings.realms[realm].reliable != "never" else found
 
 
-def supported(settings: CoreSettings) -> Headers:
-    """The Supported header of what we send (RFC 3261 §20.37), or nothing."""
-    found = tags(settings)
-    return [("Supported", ", ".join(found))] if found else []
+def supported(settings: CoreSettings) -> dict[str, tuple[Headers, Headers]]:
+    """By realm, the Supported header of what we send (RFC 3261 §20.37), or nothing: without 100rel and with it."""
+
+    def header(realm: str, *, reliable: bool) -> Headers:
+        found = tags(settings, realm, reliable=reliable)
+        return [("Supported", ", ".join(found))] if found else []
+
+    return {realm: (header(realm, reliable=False), header(realm, reliable=True)) for realm in settings.realms}
 
 
-def unsupported(settings: CoreSettings, request: Message) -> list[str]:
-    """What a request requires that we do not speak: the Unsupported of a 420 (§8.2.2.3)."""
+def unsupported(settings: CoreSettings, realm: str, request: Message) -> list[str]:
+    """What a request requires that we do not speak: the Unsupported of a 420 (§8.2.2.3). 100rel is about INVITE."""
     required = request.get_all("Require")
     if not required:
         return required
-    known = tags(settings)
+    known = tags(settings, realm, reliable=request.method == "INVITE")
     return [tag for tag in required if tag.lower() not in known]

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from sbc.b2bua.accept import Accepted
     from sbc.b2bua.call import Attempt, Call, Target
     from sbc.b2bua.core import Core
+    from sbc.b2bua.provisional import Provisionals
     from sbc.b2bua.subjects import Branch
+    from sbc.dialog.reliable import Received
     from sbc.dialog.session_timer import SessionTimer
     from sbc.transaction.client import ClientTransaction
     from sbc.transaction.server import ServerTransaction
@@ -40,6 +42,7 @@ class Leg:
         "busy",
         "bye_wanted",
         "call",
+        "described_early",
         "dialog",
         "direction",
         "flow",
@@ -48,7 +51,10 @@ class Leg:
         "modifying",
         "name",
         "peer",
+        "prack",
+        "provisionals",
         "realm",
+        "received",
         "sdp_before",
         "sdp_in",
         "sdp_out",
@@ -103,6 +109,11 @@ class Leg:
         self.sdp_out = b""  # what we last sent
         self.sdp_in = b""  # what it last sent and the media plane took
         self.sdp_before: bytes | None = None  # while an offer of ours is open: what holds again when it is refused
+        # RFC 3262
+        self.provisionals: Provisionals | None = None  # A leg: what we sent it reliably
+        self.received: Received | None = None  # B leg: what it sent us reliably
+        self.described_early = False  # a reliable provisional had a description: it stands
+        self.prack = 0  # B leg: RSeq of its offer, whose PRACK waits for A's answer
         # RFC 4028
         self.session: SessionTimer | None = None
         self.session_watch: Timer | None = None

@@ -5,8 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sbc.b2bua import exchange, refresh, shape
-from sbc.b2bua.accept import Accepted, ack_again, complete
+from sbc.b2bua import accept, exchange, refresh, shape
 from sbc.b2bua.call import Outcome
 from sbc.b2bua.relay import DIALOG_GONE, relayed_failure
 from sbc.b2bua.tables import CallEvent, CallState
@@ -29,26 +28,30 @@ def refusal(leg: Leg, other: Leg | None, msg: Message) -> int:
     RFC 3311 §5.2, and RFC 5407 §3.1.4 for a 2xx whose ACK has not come yet.
     """
     call = leg.call
-    if leg.uas is not None:
+    if call.state is CallState.RINGING and msg.method != "INVITE":
+        if other is None or not (leg.described_early and other.described_early) or _awaits_prack(leg):
+            return 491 if leg.uas is None else 500
+    elif leg.uas is not None:
         return 500
-    if other is None or call.state not in (CallState.ANSWERED, CallState.UP):
+    elif other is None or call.state not in (CallState.ANSWERED, CallState.UP):
         return 491
-    if (
-        leg.modifying
-        or other.modifying
-        or leg.accepted is not None
-        or leg.unacked
-        or other.accepted is not None
-        or other.unacked
-    ):
-        return 491
+    else:
+        for side in (leg, other):
+            if side.modifying or side.accepted is not None or side.unacked:
+                return 491
     if call.offer_from is not None:
         return 500 if call.offer_from is leg else 491
     return 0
 
 
+def _awaits_prack(leg: Leg) -> bool:
+    """Whether one of the legs has not acknowledged its answer yet, so that there is no session to change."""
+    provisionals = leg.call.a.provisionals
+    return provisionals is not None and provisionals.sent.open and provisionals.described
+
+
 def receive(core: Core, leg: Leg, msg: Message, tx: ServerTransaction, now: float) -> None:
-    """An INVITE, or an UPDATE with an offer, from one side."""
+    """An INVITE, or an UPDATE or PRACK with an offer, from one side."""
     call = leg.call
     other = call.other(leg)
     status = refusal(leg, other, msg)
@@ -86,8 +89,8 @@ class Modification:
         self.leg = leg
         self.other = other
         self.tx = tx
-        self.method = tx.method
         self.invite = tx.method == "INVITE"
+        self.method = "INVITE" if self.invite else "UPDATE"
         self.offered_sdp = bool(tx.request.body)
         self.body = b""  # the offer that crossed
         self.uac: ClientTransaction | None = None
@@ -96,7 +99,9 @@ class Modification:
     @property
     def alive(self) -> bool:
         """Whether the call still wants this."""
-        return self.leg.call.state in (CallState.ANSWERED, CallState.UP)
+        state = self.leg.call.state
+        early = state in (CallState.RINGING, CallState.ANSWERING) and not self.invite
+        return early or state in (CallState.ANSWERED, CallState.UP)
 
     def offered(self, body: bytes, status: int, now: float) -> None:
         """The media plane has the offer for the other side, or the call stays as it is."""
@@ -141,7 +146,7 @@ class Modification:
             return
         if self.done:
             if status < 300:
-                ack_again(self.core, self.other, now)
+                accept.ack_again(self.core, self.other, now)
             return
         if status == 422 and self.alive and self.other.session is not None and self.other.session.raised(msg):
             self.forward(self.body, now)
@@ -151,7 +156,7 @@ class Modification:
         if not self.alive:
             if status < 300 and self.invite:
                 self.other.unacked = True
-                complete(self.core, self.other, b"", now)
+                accept.complete(self.core, self.other, b"", now)
             return
         if status < 300:
             self._succeeded(msg, now)
@@ -181,6 +186,8 @@ class Modification:
             self._gone(408, now)
 
     def _gone(self, status: int, now: float) -> None:
+        if self.leg.call.state < CallState.ANSWERED:
+            return  # the answer to the INVITE will tell
         note = f"{status} to {self.method} in dialog"
         self.core.step(self.leg.call, CallEvent.RELEASE, now, Outcome(status, "sbc", note=note))
 
@@ -208,7 +215,7 @@ class Modification:
             if status:
                 exchange.withdraw(leg.call)
                 self.refuse(488 if status == 488 else 500, (), now)
-                complete(core, other, b"", now)
+                accept.complete(core, other, b"", now)
             else:
                 self._accept(msg, body, now)
         core.free(other, now)
@@ -219,13 +226,14 @@ class Modification:
         leg.refresh_target(tx.request)
         headers = shape.without_content(shape.pass_headers(core, msg, leg))
         headers += (("Contact", leg.dialog.contact), shape.ALLOWED_HEADER)
-        headers += refresh.agree(core, leg, tx.request, now)
+        if tx.method != "PRACK":
+            headers += refresh.agree(core, leg, tx.request, now)
         if body:
             headers.append(shape.SDP_TYPE)
         data = core.response(tx, msg.status, headers, body)
         tx.respond(msg.status, data, now)
         if self.invite:
-            leg.accepted = Accepted(core, leg, tx.flow, data, tx.request.cseq_number)
+            leg.accepted = accept.Accepted(core, leg, tx.flow, data, tx.request.cseq_number)
             leg.accepted.start(now)
         core.touch(leg.call)
 

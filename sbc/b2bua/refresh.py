@@ -27,9 +27,9 @@ _ESTABLISHED = (CallState.ANSWERED, CallState.UP)
 _GONE = frozenset({408, 481})  # §10: the session is over
 
 
-def request_headers(core: Core, leg: Leg) -> shape.Headers:
+def request_headers(core: Core, leg: Leg, *, reliable: bool = False) -> shape.Headers:
     """What a session refresh request to this leg says of extensions and of its timer."""
-    headers = list(core.supported)
+    headers = list(core.supported[leg.realm][reliable])
     if leg.session is not None:
         headers += leg.session.request_headers()
     return headers
@@ -53,7 +53,7 @@ def too_short(core: Core, msg: Message) -> shape.Headers:
 
 def agree(core: Core, leg: Leg, request: Message, now: float) -> shape.Headers:
     """The leg's INVITE or UPDATE is accepted: what our 2xx says of extensions and of the timer."""
-    headers = list(core.supported)
+    headers = list(core.supported[leg.realm][request is leg.call.request])
     policy = core.settings.session_timers
     if leg.session is None and policy.interval_s:
         leg.session = SessionTimer(policy.interval_s, policy.min_se_s)

@@ -99,7 +99,7 @@ def unacceptable(core: Core, msg: Message, tx: ServerTransaction, now: float) ->
         core.refuse(tx, 482, now)
         return True
     if msg.method not in ("ACK", "CANCEL"):
-        required = extensions.unsupported(core.settings, msg)
+        required = extensions.unsupported(core.settings, core.settings.listeners[tx.flow.listener].realm, msg)
         if required:
             core.count("EXTENSION_REFUSED")
             core.refuse(tx, 420, now, [("Unsupported", ", ".join(required))])

@@ -66,12 +66,16 @@ class RealmSettings:
 
     ``nat``: ``always`` sends requests inside a dialog to where the other side's last message came from, ``never`` to
     its Contact, ``auto`` to its Contact unless that is a private address other than the one seen.
+
+    ``reliable``: whether provisionals may be reliable there (RFC 3262); ``follow`` offers it to the called side where
+    the calling side offers it too, ``always`` in any case.
     """
 
     name: str
     trusted: bool = False
     user_agent: str = ""
     nat: Literal["auto", "always", "never"] = "never"
+    reliable: Literal["never", "follow", "always"] = "follow"
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sbc.b2bua.core import Core
     from sbc.b2bua.leg import Leg
 
-ALLOW = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, MESSAGE, NOTIFY, SUBSCRIBE"
+ALLOW = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, PRACK, MESSAGE, NOTIFY, SUBSCRIBE"
 ALLOWED_HEADER = ("Allow", ALLOW)
 SDP_TYPE = ("Content-Type", "application/sdp")
 # Methods that cross a dialog with their headers and body.

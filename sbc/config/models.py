@@ -90,6 +90,7 @@ class Realm(Model):
     media: RealmMedia
     trusted: bool = False
     nat: Literal["auto", "always", "never"] = "never"
+    reliable_provisionals: Literal["never", "follow", "always"] = "follow"  # 100rel (RFC 3262)
     user_agent: str = ""
 
 

@@ -25,7 +25,13 @@ def core_settings(
         node=config.node,
         listeners=tuple(listeners),
         realms={
-            name: RealmSettings(name, trusted=realm.trusted, user_agent=realm.user_agent, nat=realm.nat)
+            name: RealmSettings(
+                name,
+                trusted=realm.trusted,
+                user_agent=realm.user_agent,
+                nat=realm.nat,
+                reliable=realm.reliable_provisionals,
+            )
             for name, realm in config.realms.items()
         },
         admission=admission,

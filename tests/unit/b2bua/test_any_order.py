@@ -39,9 +39,30 @@ def in_dialog(phone: Phone, method: str, *, body: bool = False) -> None:
         phone.request(method, body=sdp(phone.host, version=phone.cseq + 3) if body else b"")
 
 
-def first_invite(f: Ladder, *, offer: bool) -> None:
+def first_invite(f: Ladder, *, offer: bool, reliable: str = "") -> None:
     if f.a.cseq == 0:
-        f.a.request("INVITE", body=sdp(A_HOST) if offer else b"")
+        extra = [(reliable, "100rel")] if reliable else []
+        f.a.request("INVITE", body=sdp(A_HOST) if offer else b"", extra=extra)
+
+
+def reliably(phone: Phone, status: int, *, body: bool = False) -> None:
+    """A reliable provisional, with the next RSeq."""
+    for msg in phone.inbox:
+        if msg.is_request and msg.method == "INVITE" and not msg.to_tag:
+            phone.rseq = getattr(phone, "rseq", 0) + 1  # type: ignore[attr-defined]  # only these steps know of it
+            extra = [("Require", "100rel"), ("RSeq", str(phone.rseq))]  # type: ignore[attr-defined]  # as above
+            phone.reply(status, to=msg, body=sdp(phone.host) if body else b"", extra=extra)
+            return
+
+
+def prack(phone: Phone, *, body: bool = False) -> None:
+    """Acknowledge the newest reliable provisional, perhaps again."""
+    for msg in reversed(phone.inbox):
+        if not msg.is_request and msg.get("RSeq"):
+            in_dialog(phone, "OPTIONS")
+            content = sdp(phone.host, version=phone.cseq + 3) if body else b""
+            phone.request("PRACK", body=content, extra=[("RAck", f"{msg.get('RSeq')} {msg.cseq_number} INVITE")])
+            return
 
 
 def again(phone: Phone) -> None:
@@ -103,7 +124,16 @@ STEPS: dict[str, Callable[[Ladder], None]] = {
     "a answers 200": lambda f: answer_last(f.a, 200, body=True),
     "a answers 491": lambda f: answer_last(f.a, 491),
     "b 100": lambda f: invite_reply(f.b, 100),
+    "a invites 100rel": lambda f: first_invite(f, offer=True, reliable="Supported"),
+    "a requires 100rel": lambda f: first_invite(f, offer=True, reliable="Require"),
+    "a invites 100rel without offer": lambda f: first_invite(f, offer=False, reliable="Supported"),
     "b 180": lambda f: invite_reply(f.b, 180),
+    "a pracks": lambda f: prack(f.a),
+    "a pracks with offer": lambda f: prack(f.a, body=True),
+    "a updates with offer": lambda f: in_dialog(f.a, "UPDATE", body=True),
+    "b 180 reliable": lambda f: reliably(f.b, 180),
+    "b 183 reliable": lambda f: reliably(f.b, 183, body=True),
+    "c 183 reliable": lambda f: reliably(f.c, 183, body=True),
     "b 183": lambda f: invite_reply(f.b, 183, body=True),
     "b 200": lambda f: invite_reply(f.b, 200, body=True),
     "b 200 without answer": lambda f: invite_reply(f.b, 200),
@@ -136,6 +166,10 @@ BEGINNINGS = [
     ["a invites", "b 180"],
     ["a invites", "b 503"],
     ["a invites", "b 200"],
+    ["a requires 100rel", "b 183"],
+    ["a invites 100rel", "b 183 reliable"],
+    ["a invites 100rel", "b 183 reliable", "a pracks"],
+    ["a invites 100rel without offer", "b 183 reliable"],
     ["a invites without offer", "b 200"],
     ["a invites", "b 200", "a acks"],
     ["a invites", "b 200", "a acks", "a reinvites"],
@@ -151,11 +185,12 @@ BEGINNINGS = [
 @example(steps=["b 180", "b 200", "a acks", "b reinvites", "a byes", "a answers 200"], timers=False)
 @example(steps=["b 183", "media waits", "b 200", "a cancels", "media goes on", "b again"], timers=False)
 @example(steps=["b 200", "a acks", "a reinvites", "b byes", "b answers 200", "a answers 200"], timers=False)
+@example(steps=["a invites 100rel", "b 183 reliable", "a pracks with offer"], timers=False)
 @example(steps=["b 503", "c 200", "b 200", "a acks", "a byes"], timers=False)
 @example(steps=["b 200", "a reinvites", "b byes", "a acks"], timers=False)
 def test_everything_ends_once(steps: list[str], timers: bool) -> None:
     f = Ladder(route=hunt, session_timers=Policy(90 if timers else 0))
-    if not any(step.startswith("a invites") for step in steps):
+    if not any(step.startswith(("a invites", "a requires")) for step in steps):
         steps = ["a invites", *steps]
     for step in steps:
         STEPS[step](f)
