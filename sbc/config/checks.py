@@ -6,6 +6,7 @@ import difflib
 import ipaddress
 import os
 import pwd
+import ssl
 from collections.abc import Iterable
 
 from sbc.config.models import Config
@@ -20,6 +21,7 @@ LONGEST_SOCKET_NAME = "/control.sock.0"
 def cross_check(config: Config, read: Source) -> None:
     """Add to ``read`` every fault between values; the paths of ``config`` are absolute."""
     _listeners(config, read)
+    _tls(config, read)
     _media_ports(config, read)
     _advertised(config, read)
     _peers(config, read)
@@ -50,6 +52,46 @@ def _listeners(config: Config, read: Source) -> None:
             bound.setdefault((listen.transport, address.version, listen.port), []).append((listen.host, path))
             if address.is_unspecified and settings.advertise is None:
                 read.fault(path, f"{text} listens on every address, so the realm must say which one to advertise")
+
+
+def _tls(config: Config, read: Source) -> None:
+    for realm, settings in config.realms.items():
+        tls, path = settings.tls, ("realms", realm, "tls")
+        if tls is None:
+            for index, listen in enumerate(settings.listen):
+                if listen.is_secure:
+                    at: Path = ("realms", realm, "listen", index)
+                    read.fault(at, f"{listen.transport} takes realms.{realm}.tls with certificate and key")
+            continue
+        if tls.verify == "peer" and not tls.ca:
+            read.fault((*path, "verify"), "peer takes ca: the authorities whose clients may connect")
+        usable = True
+        for key, file in (("certificate", tls.certificate), ("key", tls.key), ("ca", tls.ca)):
+            reason = _unreadable(file) if file else ""
+            if reason:
+                usable = False
+                read.fault((*path, key), f"cannot read {file}: {reason}")
+        if not usable:
+            continue
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        try:
+            context.load_cert_chain(tls.certificate, tls.key)
+        except ssl.SSLError as error:
+            why = "the key is of another certificate" if error.reason == "KEY_VALUES_MISMATCH" else "no PEM"
+            read.fault((*path, "certificate"), f"{tls.certificate} and {tls.key} do not fit: {why}")
+        try:
+            if tls.ca:
+                context.load_verify_locations(tls.ca)
+        except ssl.SSLError:
+            read.fault((*path, "ca"), f"{tls.ca} holds no certificates")
+
+
+def _unreadable(file: str) -> str:
+    try:
+        with open(file, "rb"):
+            return ""
+    except OSError as error:
+        return (error.strerror or str(error)).lower()
 
 
 def _media_ports(config: Config, read: Source) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from sbc.config import checks, source
-from sbc.config.models import Config
+from sbc.config.models import Config, Realm
 from sbc.config.source import Fault, Source
 from sbc.errors import ConfigError
 
@@ -109,9 +109,18 @@ def _absolute(config: Config, base: Path) -> Config:
             "state_dir": at(config.state_dir),
             "routes": at(config.routes),
             "database": database,
+            "realms": {name: _realm(realm, at) for name, realm in config.realms.items()},
             "cdr": config.cdr.model_copy(update={"csv": at(config.cdr.csv)}),
         }
     )
+
+
+def _realm(realm: Realm, at: Callable[[str], str]) -> Realm:
+    tls = realm.tls
+    if tls is None:
+        return realm
+    files = {"certificate": at(tls.certificate), "key": at(tls.key), "ca": at(tls.ca)}
+    return realm.model_copy(update={"tls": tls.model_copy(update=files)})
 
 
 # --- sentences

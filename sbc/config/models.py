@@ -31,9 +31,9 @@ class Model(BaseModel):
 
 
 class Listen(Model):
-    """One bound SIP socket, written ``udp:10.0.0.5:5060``, ``tcp:10.0.0.5:5060`` or ``udp:[2001:db8::1]:5060``."""
+    """One bound SIP socket, written ``udp:10.0.0.5:5060``, ``tls:10.0.0.5:5061`` or ``tcp:[2001:db8::1]:5060``."""
 
-    transport: Literal["udp", "tcp"]
+    transport: Literal["udp", "tcp", "tls"]
     host: str
     port: Annotated[int, Field(ge=1, le=65535)]
 
@@ -52,6 +52,11 @@ class Listen(Model):
     def is_stream(self) -> bool:
         """Whether it accepts connections."""
         return self.transport != "udp"
+
+    @property
+    def is_secure(self) -> bool:
+        """Whether its connections are encrypted."""
+        return self.transport == "tls"
 
 
 def _port_range(value: Any) -> Any:  # Any: whatever the YAML held
@@ -82,11 +87,25 @@ class RealmMedia(Model):
         return value
 
 
+class Tls(Model):
+    """Certificates of a realm, as PEM files.
+
+    ``verify``: ``server`` checks whom we connect to, ``peer`` also asks who connects for a certificate of ``ca``,
+    ``none`` checks nobody.
+    """
+
+    certificate: str  # with the chain behind it
+    key: str
+    ca: str = ""  # empty: the authorities that this machine trusts
+    verify: Literal["none", "server", "peer"] = "server"
+
+
 class Realm(Model):
     """A network that we face."""
 
     listen: Annotated[list[Listen], Field(min_length=1)]
     advertise: IpAddress | None = None
+    tls: Tls | None = None
     media: RealmMedia
     trusted: bool = False
     nat: Literal["auto", "always", "never"] = "never"
@@ -105,6 +124,7 @@ class Peer(Model):
     addresses: Annotated[list[IpNetwork], BeforeValidator(_network_list), Field(min_length=1)]
     direction: str = ""
     gateway: str = ""  # SIP URI that calls to this peer are sent to
+    tls_name: str = ""  # the name its certificate must bear; empty: the host of its gateway
     calls_to: str = ""  # the peer that calls from this one go to, for the built-in routes
     profile: str = "default"  # media profile
     max_calls: Annotated[int, Field(ge=0)] = 0  # 0: no limit

@@ -62,6 +62,9 @@ class Shell(Protocol):
     def admits(self, listener: int, host: str) -> bool:
         """Whether a source may connect."""
 
+    def name_of(self, listener: int, host: str) -> str:
+        """The name that the certificate at this address must bear: a host name or the address itself."""
+
     def count(self, name: str, amount: int = 1) -> None: ...
 
     def log(self, level: str, event: str, /, **fields: object) -> None: ...
@@ -122,6 +125,12 @@ class Streams:
         for connection in list(self._connections.values()):
             connection.close()
 
+    def secure(self, index: int, server: ssl.SSLContext, client: ssl.SSLContext) -> None:
+        """Use these contexts for the connections of a listener from now on."""
+        listener = self._listeners[index]
+        assert listener is not None
+        listener.server_tls, listener.client_tls = server, client
+
     def __len__(self) -> int:
         return len(self._connections)
 
@@ -181,7 +190,7 @@ class Streams:
                     flow.port,
                     local_addr=local,
                     ssl=tls,
-                    server_hostname=flow.host if tls is not None else None,
+                    server_hostname=self._shell.name_of(flow.listener, flow.host) if tls is not None else None,
                 )
         except (OSError, TimeoutError) as error:  # ssl.SSLError is an OSError
             self.count("CONNECT_FAILED")

@@ -30,6 +30,7 @@ from sbc.routing.runner import Runner
 from sbc.sip.flow import Flow
 from sbc.sip.ids import SHARDS, Ids, buffered
 from sbc.sip.shard import shard_of, shard_of_datagram
+from sbc.sip.uri import parse_uri
 from sbc.store.journal import Journal
 from sbc.store.nothing import NoJournal
 from sbc.store.url import parse_store_url
@@ -106,6 +107,7 @@ class SipWorker:
             failed=self._stream_failed,
             turn=self._stream_turn,
             admits=self._may_connect,
+            name_of=self._certified_name,
         )
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
@@ -230,6 +232,7 @@ class SipWorker:
             admission.inherit(self._admission)
             settings = core_settings(config, self.slot.shard_key, admission, routes.kinds)
             await self.runner.prepare(routes)
+            self._streams.configure(config)
         except ConfigError as error:
             self._count("RELOADS_REFUSED")
             self.log.error("reload refused", faults=error.faults)
@@ -240,7 +243,6 @@ class SipWorker:
             return
         self.config, self._admission, self._routes = config, admission, routes
         self.core.reconfigure(settings)
-        self._streams.streams.limits = config.connections
         self.runner.replace(routes, config)
         self._name_servers.configure(config.name_servers)
         log.configure(config.log.level, config.log.format, self.slot.name)
@@ -412,6 +414,14 @@ class SipWorker:
     def _may_connect(self, listener: int, host: str) -> bool:
         """A stranger gets no connection, unless strangers are to be told that they are."""
         return self.config.unknown_sources == "refuse" or self._admission.admit(listener, host) is not None
+
+    def _certified_name(self, listener: int, host: str) -> str:
+        """RFC 5922 §7.3: the name by which we know who is there, not one that an answer of the DNS brought."""
+        source = self._admission.admit(listener, host)
+        peer = self.config.peers.get(source.peer) if source is not None else None
+        if peer is None or not (peer.tls_name or peer.gateway):
+            return host
+        return peer.tls_name or parse_uri(peer.gateway).address
 
     # --- effects --------------------------------------------------------------------------------------------------
 

@@ -7,25 +7,22 @@ the other goes through the hand-over. Streams promise that nothing is lost, so a
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
+from sbc.config.models import Config
+from sbc.errors import ConfigError
 from sbc.sip.flow import Flow
 from sbc.sip.shard import shard_of_datagram
 from sbc.telemetry import log
 from sbc.transport.streams import StreamListener, Streams
+from sbc.transport.tls import client_context, server_context
 from sbc.worker.peers import FAILED, RECEIVED, SEND, Frame, HandOver
 from sbc.worker.slot import SipSlot
 
 AGAIN_S = 0.002  # until a full queue is tried again
 WAITING = 4096  # frames for one worker; a worker that is away for longer loses the rest
-
-
-class Core(Protocol):
-    """What of the core concerns transports."""
-
-    def transport_failed(self, flow: Flow, now: float) -> None: ...
 
 
 class StreamSide:
@@ -44,6 +41,7 @@ class StreamSide:
         failed: Callable[[Flow], None],
         turn: Callable[[], None],
         admits: Callable[[int, str], bool],
+        name_of: Callable[[int, str], str],
     ) -> None:
         self._slot = slot.slot
         self._workers = slot.count
@@ -54,6 +52,7 @@ class StreamSide:
         self._tell_failed = failed
         self.turn = turn
         self.admits = admits
+        self.name_of = name_of
         self.count = slot.page.count
         self._waiting: dict[int, deque[Frame]] = {}
         self.messages = 0  # received since the worker last looked
@@ -63,6 +62,22 @@ class StreamSide:
         ]
         self.streams = Streams(loop, slot.slot, listeners, slot.config.connections, self)
         self.flush = self.streams.flush
+        self.configure(slot.config)
+
+    def configure(self, config: Config) -> None:
+        """Take limits and certificates over, for the connections from now on. Raises ConfigError, and then nothing has
+        changed; the listeners stay what they are."""
+        made: dict[str, tuple[ssl.SSLContext, ssl.SSLContext]] = {}
+        for name, realm in config.realms.items():
+            if realm.tls is not None:
+                try:
+                    made[name] = server_context(realm.tls), client_context(realm.tls)
+                except OSError as error:
+                    raise ConfigError([f"realms.{name}.tls: {error}"]) from error
+        for index, (realm_name, listen) in enumerate(config.listeners):
+            if listen.is_secure:
+                self.streams.secure(index, *made[realm_name])
+        self.streams.limits = config.connections
 
     # --- towards the worker
 

@@ -89,8 +89,9 @@ class Stream:
     ) -> bytes:
         """A sound request; ``length`` stands in for the Content-Length line, ``more`` are further lines."""
         number = next(_numbers)
+        user = "" if method == "OPTIONS" else "1001@"  # for nobody in particular: a ping
         lines = [
-            f"{method} sip:1001@{self.to[0]}:{self.to[1]};transport=tcp SIP/2.0",
+            f"{method} sip:{user}{self.to[0]}:{self.to[1]};transport=tcp SIP/2.0",
             f"Via: SIP/2.0/TCP {self.host}:{self.port};rport;branch=z9hG4bKstream{number}",
             "Max-Forwards: 70",
             f"From: <sip:raw@{self.host}>;tag=raw{number}",

@@ -99,7 +99,7 @@ peers:
         "5:18: timers.t1_ms: should be at least 10, not '1'",
         "5:39: timers.invite_timeout_s: should be greater than 0.0, not '-1'",
         "5:50: timers.t2_ms: should be a whole number, not '2.5'",
-        "8:34: realms.core.listen.1: transport should be 'udp' or 'tcp', not 'spx'",
+        "8:34: realms.core.listen.1: transport should be 'udp', 'tcp' or 'tls', not 'spx'",
         "8:54: realms.core.listen.2: '999.0.0.1' does not appear to be an IPv4 or IPv6 address",
         "8:73: realms.core.listen.3: 'foo' is not transport:address:port, for example udp:10.0.0.5:5060",
         "9:41: realms.core.media.ports: 40000-30000: the range must rise within 1024-65535",
@@ -209,7 +209,7 @@ peers:
         (
             "addresses: [10.0.0.1]",
             "addresses: [10.0.0.1]\n    , bogus: 1",
-            "12:7: peers.core-a.bogus: unknown key; the keys here are realm, addresses, direction, gateway, calls_to, profile, max_calls, max_cps",
+            "12:7: peers.core-a.bogus: unknown key; the keys here are realm, addresses, direction, gateway, tls_name, calls_to, profile, max_calls, max_cps",
         ),
     ],
 )
@@ -282,3 +282,25 @@ def test_load_raises_with_every_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         loader.load(tmp_path / "absent.yaml")
     assert caught.value.faults == [f"{tmp_path}/absent.yaml:1:1: cannot read the file: no such file or directory"]
+
+
+def test_tls_takes_files_that_fit(tmp_path: Path) -> None:
+    """Each fault names its key; nothing is said about what cannot be looked at."""
+    base = """\
+realms:
+  core:
+    listen: [tls:127.0.0.1:5061]
+    media: { address: 127.0.0.1 }
+"""
+    assert faults(base) == ["3:14: realms.core.listen.0: tls takes realms.core.tls with certificate and key"]
+    (tmp_path / "a.pem").write_text("no PEM")
+    text = base + f"    tls: {{ certificate: {tmp_path}/a.pem, key: {tmp_path}/b.pem, verify: peer }}\n"
+    found = [fault.partition(" ")[2] for fault in faults(text)]
+    assert found == [
+        f"realms.core.tls.key: cannot read {tmp_path}/b.pem: no such file or directory",
+        "realms.core.tls.verify: peer takes ca: the authorities whose clients may connect",
+    ]
+    (tmp_path / "b.pem").write_text("no PEM")
+    text = text.replace(", verify: peer", "")
+    found = [fault.partition(" ")[2] for fault in faults(text)]
+    assert found == [f"realms.core.tls.certificate: {tmp_path}/a.pem and {tmp_path}/b.pem do not fit: no PEM"]
