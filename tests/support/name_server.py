@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import dns.flags
 import dns.message
@@ -92,3 +94,18 @@ class NameServer(asyncio.DatagramProtocol):
 
 def _key(question: dns.rrset.RRset) -> tuple[str, str]:
     return question.name.to_text(omit_final_dot=True).lower(), dns.rdatatype.to_text(question.rdtype)
+
+
+@contextmanager
+def serving(server: NameServer, host: str) -> Iterator[tuple[str, int]]:
+    """Run a name server on a thread of its own, for tests whose other parts are processes; the address."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="name server", daemon=True)
+    thread.start()
+    try:
+        yield asyncio.run_coroutine_threadsafe(server.start(host), loop).result(5)
+        asyncio.run_coroutine_threadsafe(server.stop(), loop).result(5)
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(5)
+        loop.close()
