@@ -10,6 +10,7 @@ from typing import Final
 
 from media.protocol import Direction
 from sbc.errors import SdpError
+from sbc.sdp._usual import usual_description
 from sbc.sdp.address import holds_address, ip_literal, is_host_name
 
 MAX_BYTES = 65_536
@@ -154,6 +155,12 @@ class SessionDescription:
     @staticmethod
     def parse(data: bytes) -> SessionDescription:
         """Read a description; raises SdpError when it breaks the grammar or a limit of this module."""
+        usual = usual_description(SessionDescription, MediaDescription, _ATTRIBUTE_OWNERS, _STATIC_CLOCKS_HZ, data)
+        return usual or SessionDescription.parse_any(data)
+
+    @staticmethod
+    def parse_any(data: bytes) -> SessionDescription:
+        """:meth:`parse` without the short way for the usual audio call: the reference."""
         sdp = SessionDescription()
         media: MediaDescription | None = None
         section, passing = sdp.lines, sdp.passing

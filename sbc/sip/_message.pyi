@@ -65,6 +65,13 @@ class Message:
     def items(self) -> list[tuple[str, str]]:
         """Every header line in order: (long name, whole value); unknown names in the spelling that came."""
 
+    def having(self, names: frozenset[str]) -> list[tuple[str, str]]:
+        """What ``items`` has of the headers whose long name, in lower case, is among ``names``."""
+
+    def transaction_key(self, method: str) -> str:
+        """Branch and sent-by of the top Via with ``method``, by which RFC 3261 §17.2.3 tells transactions apart; ''
+        where the branch does not begin with the magic cookie, or is nothing else (RFC 4475 §3.2.1)."""
+
     def vias(self) -> list[Via]: ...
     @property
     def top_via(self) -> Via: ...

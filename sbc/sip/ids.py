@@ -10,58 +10,37 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
+from sbc.sip._ids import Mint
+
 SHARDS = 1024
 ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 MAGIC_COOKIE = "z9hG4bK"  # RFC 3261 §8.1.1.7
 CALL_ID_LENGTH = 24
-_PAIRS = [first + second for first in ALPHABET for second in ALPHABET]  # 10 bits at a time: a call takes eleven tokens
-
-
-def buffered(source: Callable[[int], bytes], size: int = 4096) -> Callable[[int], bytes]:
-    """``source`` asked for ``size`` octets at a time: a system call per token costs more than the token.
-
-    To be made after a fork: two processes that share a buffer would mint the same identifiers.
-    """
-    pool, at = b"", 0
-
-    def take(count: int) -> bytes:
-        nonlocal pool, at
-        if at + count > len(pool):
-            pool, at = source(max(size, count)), 0
-        at += count
-        return pool[at - count : at]
-
-    return take
+TOKEN_LENGTH = 16  # 80 random bits; RFC 3261 §19.3 asks for 32
 
 
 class Ids:
-    """Mints identifiers of 80 random bits or more (RFC 3261 §19.3 asks for 32)."""
+    """Mints identifiers of 80 random bits or more from ``random_bytes``, asked for ``buffer_bytes`` octets at a time:
+    a system call per token costs more than the token.
 
-    def __init__(self, random_bytes: Callable[[int], bytes] = os.urandom) -> None:
-        self._random_bytes = random_bytes
+    One with a buffer is to be made after a fork: two processes that share it would mint the same identifiers.
+    """
+
+    def __init__(self, random_bytes: Callable[[int], bytes] = os.urandom, *, buffer_bytes: int = 0) -> None:
+        self._letters = Mint(random_bytes, buffer_bytes).letters
 
     def token(self) -> str:
         """16 characters of a-z2-7: 80 random bits."""
-        n = int.from_bytes(self._random_bytes(10), "big")
-        return (
-            _PAIRS[n >> 70]
-            + _PAIRS[n >> 60 & 1023]
-            + _PAIRS[n >> 50 & 1023]
-            + _PAIRS[n >> 40 & 1023]
-            + _PAIRS[n >> 30 & 1023]
-            + _PAIRS[n >> 20 & 1023]
-            + _PAIRS[n >> 10 & 1023]
-            + _PAIRS[n & 1023]
-        )
+        return self._letters("", TOKEN_LENGTH)
 
     def branch(self) -> str:
         """A Via branch (RFC 3261 §8.1.1.7)."""
-        return MAGIC_COOKIE + self.token()
+        return self._letters(MAGIC_COOKIE, TOKEN_LENGTH)
 
     def tag(self) -> str:
         """A From or To tag (RFC 3261 §19.3)."""
-        return self.token()
+        return self._letters("", TOKEN_LENGTH)
 
     def call_id(self, shard: int) -> str:
         """A Call-ID that names ``shard`` (0..1023) in its first two characters."""
-        return ALPHABET[shard >> 5] + ALPHABET[shard & 31] + self.token() + self.token()[:6]
+        return self._letters(ALPHABET[shard >> 5] + ALPHABET[shard & 31], CALL_ID_LENGTH - 2)

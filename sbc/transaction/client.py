@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 from sbc.sip.build import build_request
 from sbc.sip.flow import Flow
@@ -53,7 +53,7 @@ class ClientTransaction(Transaction):
 
     __slots__ = ("_ack", "_cancel_data", "_data", "branch", "last_status", "reason", "user")
 
-    _rows: ClassVar[Rows[ClientTransaction]]
+    _rows = cast("Rows[ClientTransaction]", ())  # no annotation: to Cython that would be a field of the instance
 
     def __init__(
         self,

@@ -8,7 +8,7 @@ from sbc.sip.flow import Flow
 from sbc.sip.message import Message
 from sbc.transaction import tables as t
 from sbc.transaction.client import ClientTransaction, ClientUser, InviteClient, NonInviteClient
-from sbc.transaction.server import InviteServer, Key, NonInviteServer, ServerTransaction, is_unique
+from sbc.transaction.server import InviteServer, Key, NonInviteServer, ServerTransaction
 from sbc.transaction.timers import Settings, TimerQueue
 
 __all__ = ["ClientTransaction", "ClientUser", "ServerTransaction", "Settings", "TimerQueue", "TransactionLayer"]
@@ -161,11 +161,9 @@ class TransactionLayer:
 
 def _server_key(msg: Message, method: str) -> Key:
     """§17.2.3, for the transaction that was created by `method`: INVITE for its ACK and CANCEL."""
-    branch = msg.branch
-    if is_unique(branch):
-        # Protocol and sent-by as text: a Via is not decoded to find a transaction. Blanks and case do not count.
-        sent_by = (msg.get("Via") or "").partition(";")[0]
-        return (branch, "".join(sent_by.split()).lower(), method)
+    key = msg.transaction_key(method)
+    if key:
+        return key
     # RFC 2543. The To tag stands in for requests within a dialog; INVITE goes without: its ACK carries another.
     to_tag = "" if method == "INVITE" else msg.to_tag
     return (method, msg.uri, msg.call_id, msg.cseq_number, msg.from_tag, to_tag, msg.get("Via"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from sbc.sip.flow import Flow
 from sbc.transaction.tables import EVENTS, NEVER, STATE_NAMES, STATES, TERMINATED, Machine
@@ -35,15 +35,16 @@ def compile_timers(machine: Machine) -> tuple[tuple[int, int], ...]:
 class Transaction:
     """One transaction; subclasses set the machine and the actions."""
 
-    __slots__ = ("_delays", "_end", "_interval_s", "_layer", "_repeat", "flow", "method", "state")
+    __slots__ = ("_delays", "_end", "_interval_s", "_layer", "_queue", "_repeat", "flow", "method", "state")
 
-    _timers: ClassVar[tuple[tuple[int, int], ...]]
+    _timers = cast("tuple[tuple[int, int], ...]", ())  # no annotation: to Cython that would be a field
 
     def __init__(self, layer: TransactionLayer, method: str, flow: Flow) -> None:
         self.method = method
         self.flow = flow
         self.state = TERMINATED
         self._layer = layer
+        self._queue = layer.timers
         self._delays = layer.delays(flow)
         self._repeat: Timer | None = None
         self._end: Timer | None = None
@@ -86,10 +87,10 @@ class Transaction:
 
     def _repeat_after(self, delay_s: float, now: float) -> None:
         self._interval_s = delay_s
-        self._repeat = self._layer.timers.start(delay_s, self._on_repeat, now)
+        self._repeat = self._queue.start(delay_s, self._on_repeat, now)
 
     def _end_after(self, delay_s: float, now: float) -> None:
-        self._end = self._layer.timers.start(delay_s, self._on_end, now)
+        self._end = self._queue.start(delay_s, self._on_end, now)
 
     def _on_repeat(self, now: float) -> None:
         self._repeat = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, cast
 
 from sbc.sip.flow import Flow
 from sbc.sip.ids import MAGIC_COOKIE
@@ -14,8 +14,8 @@ from sbc.transaction.machine import Action, Rows, Transaction, compile_rows, com
 if TYPE_CHECKING:
     from sbc.transaction.layer import TransactionLayer
 
-# Which request a transaction answers (§17.2.3): branch, sent-by and method; or what RFC 2543 gives, see layer.
-Key = tuple[str | int | None, ...]
+# Which request a transaction answers (§17.2.3): `Message.transaction_key`; or what RFC 2543 gives, see layer.
+Key = str | tuple[str | int | None, ...]
 
 
 def is_unique(branch: str) -> bool:
@@ -32,7 +32,7 @@ class ServerTransaction(Transaction):
 
     __slots__ = ("_data", "_merge_key", "key", "last_status", "on_failure", "request", "user")
 
-    _rows: ClassVar[Rows[ServerTransaction]]
+    _rows = cast("Rows[ServerTransaction]", ())  # no annotation: to Cython that would be a field of the instance
 
     def __init__(self, layer: TransactionLayer, request: Message, flow: Flow, key: Key, merge_key: Key | None) -> None:
         super().__init__(layer, request.method, flow)

@@ -50,7 +50,7 @@ class Timer:
         fifo = self._fifo
         fifo.dead += 1
         if fifo.dead > _COMPACT_FROM and fifo.dead * 2 > len(fifo.entries):
-            fifo.entries = deque([timer for timer in fifo.entries if timer._callback is not None])
+            fifo.entries = deque([timer for timer in fifo.entries if timer.active])
             fifo.dead = 0
 
 
@@ -106,7 +106,7 @@ class TimerQueue:
         heap = self._heap
         while heap:
             deadline, _, fifo = heap[0]
-            head = self._head(fifo)
+            head = _head(fifo)
             if head is not None and head.deadline == deadline:
                 return deadline
             self._settle(head, fifo)
@@ -121,12 +121,12 @@ class TimerQueue:
         heap = self._heap
         while heap and heap[0][0] <= now:
             deadline, _, fifo = heap[0]
-            head = self._head(fifo)
+            head = _head(fifo)
             if head is None or head.deadline != deadline:
                 self._settle(head, fifo)
                 continue
             fifo.entries.popleft()
-            self._settle(self._head(fifo), fifo)
+            self._settle(_head(fifo), fifo)
             callback = head._callback
             head._callback = None
             if callback is not None:
@@ -137,17 +137,6 @@ class TimerQueue:
         if fifo is None:
             fifo = self._fifos[delay_s] = _Fifo(delay_s)
         return fifo
-
-    @staticmethod
-    def _head(fifo: _Fifo) -> Timer | None:
-        """The earliest timer that is not cancelled; the cancelled before it are dropped."""
-        entries = fifo.entries
-        while entries:
-            if entries[0]._callback is not None:
-                return entries[0]
-            entries.popleft()
-            fifo.dead -= 1
-        return None
 
     def _settle(self, head: Timer | None, fifo: _Fifo) -> None:
         """`fifo`, at the top of the heap, now begins with `head`: move it to where it belongs, or out."""
@@ -163,6 +152,18 @@ class TimerQueue:
     def _push(self, deadline: float, fifo: _Fifo) -> None:
         self._serial += 1  # keeps the heap from comparing FIFOs
         heappush(self._heap, (deadline, self._serial, fifo))
+
+
+def _head(fifo: _Fifo) -> Timer | None:
+    """The earliest timer that is not cancelled; the cancelled before it are dropped."""
+    entries = fifo.entries
+    while entries:
+        timer = entries[0]
+        if timer._callback is not None:
+            return timer
+        entries.popleft()
+        fifo.dead -= 1
+    return None
 
 
 def _whole(delay_s: float) -> float:

@@ -28,7 +28,7 @@ from sbc.routing.loader import load_routes
 from sbc.routing.node import Node
 from sbc.routing.runner import Runner
 from sbc.sip.flow import Flow
-from sbc.sip.ids import SHARDS, Ids, buffered
+from sbc.sip.ids import SHARDS, Ids
 from sbc.sip.shard import shard_of, shard_of_datagram
 from sbc.sip.uri import parse_uri
 from sbc.store.journal import Journal
@@ -75,7 +75,7 @@ class SipWorker:
         self._admission = self._admit(slot.config)
         self._reloading: asyncio.Task[None] | None = None
         settings = core_settings(slot.config, slot.shard_key, self._admission, self._routes.kinds)
-        self.core = Core(settings, Ids(buffered(os.urandom)))
+        self.core = Core(settings, Ids(os.urandom, buffer_bytes=4096))
         self._name_servers = NameServers(slot.config.name_servers)
         self.resolver = Resolver(self._name_servers.ask, now=self._now, draw=random.random, count=self._count)
         node = Node(slot.config, self.core, clock, self.resolver)

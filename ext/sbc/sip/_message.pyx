@@ -28,6 +28,7 @@ cdef enum:
     MAX_URI = 2048
     MAX_METHOD = 64
     MAX_CSEQ = 2147483647
+    MAX_KEY = 256                          # a transaction key that is built without the heap
 
 # Rows of sbc.sip.headers.HEADERS, plus one: 0 is "not in the table".
 cdef enum:
@@ -239,6 +240,56 @@ cdef class Message:
             line = &self._lines[i]
             found.append((LONG_NAMES[line.id] if line.id else self._span(line.name), self._value(line)))
         return found
+
+    def having(self, frozenset names not None):
+        """The header lines whose name, in lower case, is among ``names``: as :meth:`items`, nothing else decoded."""
+        cdef list found = []
+        cdef Line* line
+        cdef str name
+        cdef int i
+        for i in range(self._count):
+            line = &self._lines[i]
+            if line.id:
+                if LOWER_NAMES[line.id] in names:
+                    found.append((LONG_NAMES[line.id], self._value(line)))
+            else:
+                name = self._span(line.name)
+                if name.lower() in names:
+                    found.append((name, self._value(line)))
+        return found
+
+    def transaction_key(self, str method not None):
+        """Branch, protocol and sent-by, and ``method`` in one text; '' where the branch is not unique."""
+        cdef char[MAX_KEY] text
+        cdef Octets p = self._base + self._branch_at.at
+        cdef Octets end
+        cdef Py_ssize_t n = self._branch_at.length
+        cdef Py_ssize_t length
+        cdef const char* name = PyUnicode_AsUTF8AndSize(method, &length)
+        cdef Line* via
+        if n <= 7 or memcmp(p, b"z9hG4bK", 7) != 0 or self._sent_by_end == 0:
+            return ""
+        via = &self._lines[self._top_via]
+        if n + (self._sent_by_end - via.value.at) + length + 2 > MAX_KEY:
+            return self._long_key(method)
+        memcpy(text, p, n)
+        text[n] = 32                                     # no part holds a blank
+        n += 1
+        p = self._base + via.value.at
+        end = self._base + self._sent_by_end
+        while p < end:                                   # blanks, folds and case do not count
+            if not CLASS[p[0]] & C_SPACE:
+                text[n] = _lower(p[0])
+                n += 1
+            p += 1
+        text[n] = 32
+        memcpy(text + n + 1, name, length)
+        return _text(<Octets>text, n + 1 + length)
+
+    cdef str _long_key(self, str method):
+        cdef Line* via = &self._lines[self._top_via]
+        sent_by = _text(self._base + via.value.at, self._sent_by_end - via.value.at)
+        return f"{self.branch} {''.join(sent_by.split()).lower()} {method}"
 
     # -- headers with structure
 

@@ -45,6 +45,7 @@ cdef struct Known:
 cdef Known SLOTS[1024]
 cdef uint8_t ARITY[128]
 cdef list LONG_NAMES = [None]
+cdef list LOWER_NAMES = [None]
 
 
 cdef inline unsigned int _slot(Octets name, Py_ssize_t length) noexcept nogil:
@@ -96,6 +97,7 @@ def _build_tables():
     memset(SLOTS, 0, sizeof(SLOTS))
     for ident, header in enumerate(HEADERS, 1):
         LONG_NAMES.append(header.name)
+        LOWER_NAMES.append(header.name.lower())
         ARITY[<int>ident] = {Arity.SINGLE: SINGLE, Arity.LIST: LIST}.get(header.arity, 0)
         _learn(header.name.lower().encode(), ident)
         if header.compact:
