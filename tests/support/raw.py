@@ -71,7 +71,8 @@ class Raw:
 
     def ping(self, to: Address, timeout_s: float = 2.0) -> float:
         """Seconds until an OPTIONS is answered with 200; infinite when it is not in time."""
-        data = self.request("OPTIONS", to)
+        # without a user part it is for the SBC itself, not for somebody behind it
+        data = self.request("OPTIONS", to).replace(b"OPTIONS sip:1001@", b"OPTIONS sip:", 1)
         branch = data.partition(b"branch=")[2].partition(b"\r")[0]
         start = time.monotonic()
         self.send(data, to)
