@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sbc.b2bua import connect, exchange, provisional, refresh, shape
+from sbc.b2bua import connect, exchange, ping, provisional, refresh, shape
 from sbc.b2bua.call import Call, Outcome
 from sbc.b2bua.effects import RouteKind, RunRoute
 from sbc.b2bua.subjects import ReplyEvent
@@ -283,8 +283,9 @@ def accept(core: Core, call: Call, now: float) -> None:
     accepted.start(now)
     core.count("CALLS_ANSWERED")
     core.start_lifetime(call, call.lifetime_s or core.settings.dialog_lifetime_s, now)
-    refresh.arm(core, a, now)
-    refresh.arm(core, b, now)
+    for leg in (a, b):
+        refresh.arm(core, leg, now)
+        ping.arm(core, leg, now)
     core.free(b, now)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from media.protocol import Delete, Reply
-from sbc.b2bua import cdr, refresh, shape
+from sbc.b2bua import cdr, ping, refresh, shape
 from sbc.b2bua.call import Call, Outcome
 from sbc.b2bua.effects import FinishCall, RouteKind, RunRoute
 from sbc.b2bua.subjects import LocalRequest, ReplyEvent
@@ -227,6 +227,7 @@ def close(core: Core, call: Call, now: float, outcome: Outcome) -> None:
         call.lifetime_timer = None
     for leg in call.legs():  # INVITEs and UPDATEs inside the dialog that nobody will answer
         refresh.stop(leg)
+        ping.stop(leg)
         tx, leg.uas = leg.uas, None
         if tx is not None and tx.last_status < 200:
             core.respond(tx, 487, now)

@@ -51,6 +51,7 @@ class Leg:
         "modifying",
         "name",
         "peer",
+        "ping_watch",
         "prack",
         "provisionals",
         "realm",
@@ -117,6 +118,7 @@ class Leg:
         # RFC 4028
         self.session: SessionTimer | None = None
         self.session_watch: Timer | None = None
+        self.ping_watch: Timer | None = None
 
     def __repr__(self) -> str:
         return f"<Leg {self.name} {self.state.name} {self.dialog.call_id}>"

@@ -102,16 +102,7 @@ def _due(core: Core, leg: Leg, now: float) -> None:
 def _refresh(core: Core, leg: Leg, session: SessionTimer, now: float) -> None:
     """UPDATE without a body where the other side allows it, else INVITE with the description in force (§7.4)."""
     update = session.update or not leg.sdp_out
-    other = leg.call.other(leg)
-    if not update and (
-        leg.uas is not None
-        or leg.modifying
-        or leg.unacked
-        or leg.accepted is not None
-        or other is None
-        or other.uas is not None
-        or leg.call.offer_from is not None
-    ):
+    if not update and not may_reinvite(leg):
         session.retry_at = now + BUSY_RETRY_S
         arm(core, leg, now)
         return
@@ -120,6 +111,13 @@ def _refresh(core: Core, leg: Leg, session: SessionTimer, now: float) -> None:
     session.retry_at = now + 64 * core.settings.t1_s
     Refresh(core, leg, "UPDATE" if update else "INVITE").send(now)
     arm(core, leg, now)
+
+
+def may_reinvite(leg: Leg) -> bool:
+    """Whether an INVITE of ours on this leg would meet no other change of the session."""
+    other = leg.call.other(leg)
+    quiet = leg.uas is None and not leg.modifying and not leg.unacked and leg.accepted is None
+    return quiet and bool(leg.sdp_out) and leg.call.offer_from is None and other is not None and other.uas is None
 
 
 def _glare_delay_s(core: Core, leg: Leg) -> float:
@@ -240,7 +238,8 @@ class Refresh:
 
     def _gone(self, status: int, now: float) -> None:
         if self._alive:
-            note = f"{status} to session refresh on leg {self.leg.name}"
+            what = "ping" if self.leg.session is None else "session refresh"
+            note = f"{status} to {what} on leg {self.leg.name}"
             self.core.step(self.leg.call, CallEvent.RELEASE, now, Outcome(408, "sbc", 102, note=note))
 
 

@@ -101,6 +101,8 @@ class CoreSettings:
     timer_c_s: float = 180.0
     dialog_lifetime_s: float = 43_200.0
     session_timers: SessionTimers = NO_SESSION_TIMERS
+    ping_interval_s: float = 0.0  # 0: no pings inside dialogs
+    ping_method: Literal["options", "invite"] = "options"
     drain_retry_after_s: int = 10
     pass_headers: frozenset[str] = PASS_HEADERS
     media_targets: Mapping[str, MediaTargetPolicy] = field(default_factory=dict)  # by realm

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from sbc.b2bua import refresh
+from sbc.b2bua import ping, refresh
 from sbc.b2bua.accept import Accepted
 from sbc.b2bua.call import Attempt, Call
 from sbc.b2bua.leg import Leg
@@ -135,6 +135,7 @@ def decode(core: Core, data: bytes, now: float, wall: float) -> Call:
             core.transmit(leg.accepted.flow, leg.accepted.data)
             leg.accepted.start(now)
         refresh.arm(core, leg, now)
+        ping.arm(core, leg, now)
     return call
 
 

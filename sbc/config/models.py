@@ -164,6 +164,8 @@ class Timers(Model):
     media_silence_s: Annotated[float, Field(ge=1, le=86400)] = 60.0  # an answered call without a packet ends
     dialog_lifetime_s: Annotated[int, Field(ge=60)] = 43_200
     session_expires_s: Annotated[int, Field(ge=0, le=86_400)] = 1800  # RFC 4028, per leg; 0: no session timers
+    ping_interval_s: Annotated[int, Field(ge=0, le=86_400)] = 0  # pings inside dialogs, to find dead calls; 0: none
+    ping_method: Literal["options", "invite"] = "options"
     min_se_s: Annotated[int, Field(ge=90, le=86_400)] = 90  # the shortest session interval that we agree to
     drain_timeout_s: Annotated[float, Field(ge=0)] = 30.0
 

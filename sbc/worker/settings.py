@@ -44,5 +44,7 @@ def core_settings(
         t4_s=timers.t4_ms / 1000,
         timer_c_s=timers.invite_timeout_s,
         dialog_lifetime_s=float(timers.dialog_lifetime_s),
+        ping_interval_s=float(timers.ping_interval_s),
+        ping_method=timers.ping_method,
         session_timers=SessionTimers(timers.session_expires_s, timers.min_se_s),
     )
