@@ -60,6 +60,11 @@ class NameCache:
     def __len__(self) -> int:
         return len(self._entries)
 
+    def fresh(self, question: Question, now: float) -> Answer:
+        """The answer, if it holds; what most calls need."""
+        entry = self._entries.get(question)
+        return None if entry is None or now >= entry.expires else entry.records
+
     def look(self, question: Question, now: float) -> tuple[State, Answer]:
         """What is known: FRESH has an answer, UNKNOWN has none, STALE and RESTING have one or None."""
         entry = self._entries.get(question)

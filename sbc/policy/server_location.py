@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Generator, Iterable, Sequence
+from functools import lru_cache
 from itertools import accumulate
 from typing import Final, NamedTuple
 
@@ -209,6 +210,7 @@ def _addresses(chosen: Sequence[Srv], over: Sequence[str], paths: Sequence[Path]
     return list(servers)[:SERVERS_MAX]
 
 
+@lru_cache(4096)
 def _unicast(host: str, version: int) -> str:
     """The canonical form of an address that one host can have; '' for another."""
     try:

@@ -98,7 +98,9 @@ class Resolver:
         try:
             questions = next(location)
             while True:
-                questions = location.send(await self._answers(questions, begun))
+                known = [self._cache.fresh(question, begun) for question in questions]
+                answers = await self._answers(questions, begun) if None in known else known
+                questions = location.send(answers)
         except StopIteration as found:
             return self._cool_off.ordered(found.value, begun)
         except ResolveError:

@@ -16,7 +16,9 @@ def test_an_answer_is_fresh_for_its_lifetime_and_usable_for_a_day_more() -> None
     assert cache.look(Q, 0) == (State.UNKNOWN, None)
     assert cache.answered(Q, OLD, 60, 0) == OLD
     assert cache.look(Q, 59.9) == (State.FRESH, OLD)
+    assert cache.fresh(Q, 59.9) == OLD
     assert cache.look(Q, 60) == (State.STALE, OLD)
+    assert cache.fresh(Q, 60) is None
     assert cache.look(Q, 59 + DAY) == (State.STALE, OLD)
     assert cache.look(Q, 60 + DAY) == (State.UNKNOWN, None)
 
