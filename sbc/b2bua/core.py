@@ -33,7 +33,7 @@ from media.protocol import Reply
 from media.protocol import Request as MediaRequest
 from sbc.b2bua import accept, cdr, connect, dispatch, end, exchange, extensions, forward, modify, refuse, snapshot
 from sbc.b2bua.call import Call, Outcome, Target
-from sbc.b2bua.effects import Count, Effect, MediaCommand, Note, RouteKind, RunRoute, SaveCall, Transmit
+from sbc.b2bua.effects import Effect, MediaCommand, Note, RouteKind, RunRoute, SaveCall, Transmit
 from sbc.b2bua.leg import Leg
 from sbc.b2bua.settings import CoreSettings
 from sbc.b2bua.subjects import BadMessage, Branch, LocalRequest, OutOfDialogRequest, ReplyEvent
@@ -98,6 +98,7 @@ class Core:
         self._calls: dict[str, Call] = {}
         self.calls: Mapping[str, Call] = MappingProxyType(self._calls)
         self._effects: deque[Effect] = deque()
+        self._counts: dict[str, int] = {}
         self._media: dict[int, tuple[Call, Callable[[Reply, float], None]]] = {}
         # Media workers cache replies by request id, so a respawned worker must not begin where its former self began.
         self._media_id = int.from_bytes(ids.token()[:7].encode(), "big") << 7
@@ -157,6 +158,14 @@ class Core:
     def poll(self) -> Effect | None:
         """The next thing to do, in order; None: nothing."""
         return self._effects.popleft() if self._effects else None
+
+    def take_counts(self) -> dict[str, int]:
+        """What to add to the counters of these names (:class:`sbc.telemetry.counters.Counter`) since the last time:
+        no effects, because nobody waits for them and a message has several."""
+        counts = self._counts
+        if counts:
+            self._counts = {}
+        return counts
 
     def next_timer(self) -> float | None:
         """When :meth:`fire` is wanted, monotonic seconds."""
@@ -500,7 +509,8 @@ class Core:
 
     def count(self, counter: str, amount: int = 1) -> None:
         """Count an event."""
-        self._effects.append(Count(counter, amount))
+        counts = self._counts
+        counts[counter] = counts.get(counter, 0) + amount
 
     def note(self, level: str, event: str, call: Call | None, **fields: Any) -> None:  # Any: JSON values
         """Say something worth a line in the log."""

@@ -79,14 +79,6 @@ class FinishCall:
 
 
 @dataclass(slots=True)
-class Count:
-    """Add one to the counter of this name (:class:`sbc.telemetry.counters.Counter` member name)."""
-
-    counter: str
-    amount: int = 1
-
-
-@dataclass(slots=True)
 class Note:
     """A line for the log, bound to a call."""
 
@@ -96,4 +88,4 @@ class Note:
     fields: dict[str, Any] = field(default_factory=dict)  # Any: JSON values
 
 
-Effect = Transmit | RunRoute | MediaCommand | SaveCall | FinishCall | Count | Note
+Effect = Transmit | RunRoute | MediaCommand | SaveCall | FinishCall | Note

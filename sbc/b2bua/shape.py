@@ -36,7 +36,7 @@ Headers = list[tuple[str, str]]
 def pass_headers(core: Core, message: Message, leg: Leg, *, also: tuple[str, ...] = ()) -> Headers:
     """The headers of ``message`` that may cross to ``leg``, and our product name there if it has one."""
     allowed = core.pass_headers
-    found = [item for item in message.items() if item[0].lower() in allowed or (also and item[0] in also)]
+    found = message.having(allowed.union([name.lower() for name in also]) if also else allowed)
     agent = core.settings.realms[leg.realm].user_agent
     if agent:
         found.append(("User-Agent" if message.is_request else "Server", agent))
@@ -114,7 +114,9 @@ def relayed_status(status: int) -> int:
 def is_sdp(message: Message) -> bool:
     """Whether the body is a session description (RFC 3261 §20.15: the type is compared without case)."""
     content = message.get("Content-Type")
-    return bool(message.body) and content is not None and content.partition(";")[0].strip().lower() == "application/sdp"
+    if content is None or not message.body:
+        return False
+    return content == "application/sdp" or content.partition(";")[0].strip().lower() == "application/sdp"
 
 
 def target_host(uri: str) -> str:

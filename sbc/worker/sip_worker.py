@@ -16,7 +16,7 @@ import uvloop
 
 from media.protocol import Delete, Reply
 from sbc.b2bua.core import Core
-from sbc.b2bua.effects import Count, FinishCall, MediaCommand, Note, RunRoute, SaveCall, Transmit
+from sbc.b2bua.effects import FinishCall, MediaCommand, Note, RunRoute, SaveCall, Transmit
 from sbc.clock import SystemClock
 from sbc.config.loader import load
 from sbc.config.models import Config
@@ -130,7 +130,6 @@ class SipWorker:
             MediaCommand: partial(self.media.perform, done=self._media_done),
             SaveCall: self._save,
             FinishCall: self.journal.finish,
-            Count: self._counted,
             Note: self._noted,
         }
 
@@ -442,9 +441,11 @@ class SipWorker:
             self._performing = False
 
     def _after_input(self) -> None:
-        """Everything that ends a turn: effects, one write per socket, the timer."""
+        """Everything that ends a turn: effects, one write per socket, counters, the timer."""
         self._drain_effects()
         self._flush()
+        for name, amount in self.core.take_counts().items():
+            self._count(name, amount)
         self._rearm()
 
     def _wake(self) -> None:
@@ -511,9 +512,6 @@ class SipWorker:
 
     def _republish(self) -> None:
         self.journal.republish(self.core.records(self._now()))
-
-    def _counted(self, effect: Count) -> None:
-        self._count(effect.counter, effect.amount)
 
     def _noted(self, effect: Note) -> None:
         if effect.call_key:

@@ -16,7 +16,6 @@ from media.protocol import Answer, Delete, Endpoint, Offer, Reply, StreamStats
 from sbc.b2bua.call import Call, Target
 from sbc.b2bua.core import Core
 from sbc.b2bua.effects import (
-    Count,
     FinishCall,
     MediaCommand,
     Note,
@@ -310,6 +309,8 @@ class Ladder:
         """Perform every effect."""
         while (effect := self.core.poll()) is not None:
             self.perform(effect)
+        for name, amount in self.core.take_counts().items():
+            self.counts[name] = self.counts.get(name, 0) + amount
 
     def perform(self, effect: object) -> None:
         match effect:
@@ -342,8 +343,6 @@ class Ladder:
                 self.finished.append(effect)
                 self.cdrs.append(effect.cdr)
                 self.records.pop(effect.key, None)
-            case Count(name, amount):
-                self.counts[name] = self.counts.get(name, 0) + amount
             case Note():
                 self.notes.append(effect)
 
