@@ -111,7 +111,20 @@ class Node:
     ``resolver`` looks up gateways that are host names; without one (virtual time) only addresses can be dialled.
     """
 
-    __slots__ = ("_by_host", "_listeners", "_named", "_paths", "clock", "core", "log", "name", "peers", "resolver")
+    __slots__ = (
+        "_by_host",
+        "_listeners",
+        "_named",
+        "_networks",
+        "_owned",
+        "_paths",
+        "clock",
+        "core",
+        "log",
+        "name",
+        "peers",
+        "resolver",
+    )
 
     def __init__(self, config: Config, core: Decisions, clock: Clock, resolver: Resolver | None = None) -> None:
         self.core = core
@@ -139,6 +152,8 @@ class Node:
                 self._listeners[realm, path] = index
                 self._paths.setdefault(realm, []).append(path)
         self._named: dict[str, bool] = {}  # by a URI without its user part
+        self._networks = {name: peer.addresses for name, peer in config.peers.items()}
+        self._owned: dict[tuple[str, str], bool] = {}  # by peer and address
 
     def peer(self, name: str) -> Peer:
         """A peer by name; raises RouteError when none is configured under it."""
@@ -210,7 +225,28 @@ class Node:
         except ResolveError as error:
             self.log.warning("name of a gateway leads nowhere", gateway=target.gateway, reason=str(error))
             return [target]
-        return [replace(target, flow=self._flow(target.realm, server)) for server in servers]
+        usable = [server for server in servers if self._owns(target.peer, server.host)]
+        if len(usable) < len(servers):
+            self.log.warning(
+                "name of a gateway leads outside the addresses of its peer",
+                gateway=target.gateway,
+                peer=target.peer,
+                servers=[server.host for server in servers if server not in usable],
+            )
+        return [replace(target, flow=self._flow(target.realm, server)) for server in usable] or [target]
+
+    def _owns(self, peer: str, host: str) -> bool:
+        """Whether an address belongs to a peer. Any other would be a stranger, whose replies are dropped; and so a
+        forged answer of the DNS sends no call elsewhere. True for a target of no peer."""
+        owned = self._owned.get((peer, host))
+        if owned is None:
+            networks = self._networks.get(peer)
+            address = ipaddress.ip_address(host)
+            owned = networks is None or any(address in network for network in networks)
+            if len(self._owned) >= NAMED_MAX:
+                self._owned.clear()
+            self._owned[peer, host] = owned
+        return owned
 
     def _flow(self, realm: str, server: Server) -> Flow:
         path = Path(server.transport, 6 if ":" in server.host else 4)

@@ -33,6 +33,7 @@ def test_a_dead_server_costs_one_call_a_wait_and_a_dead_dns_none(tmp_path: Path)
             f"1 0 {net.callee_port} two.pbx.example.",
         ]
         text = net.text.replace(f"sip:{CALLEE}:{net.callee_port}", "sip:pbx.example")
+        text = text.replace(f"addresses: {CALLEE},", f"addresses: [{CALLEE}, {DEAD}],")
         with running(tmp_path / "sbc", text) as sbc, net.callee(tmp_path):
             with net.caller(tmp_path, "-r", "1", "-m", "1", "-d", "100") as uac:
                 assert uac.finish().successful == 1

@@ -13,7 +13,7 @@ from sbc.errors import ResolveError
 from sbc.policy.server_location import Path, Server
 from sbc.routing import Failure, Request, Routes, Target, builtin
 from sbc.sip.uri import Uri
-from tests.support.ladder import A_HOST, B_HOST, C_HOST, sdp
+from tests.support.ladder import B_HOST, C_HOST, sdp
 from tests.unit.routing.stage import CONFIG, Stage
 
 B, C = Server("udp", B_HOST, 5070), Server("udp", C_HOST, 5070)
@@ -43,7 +43,7 @@ class NamedStage(Stage):
     def __init__(self, routes: Routes, servers: list[Server] | None, gateway: str = "sip:carrier.example") -> None:
         super().__init__(routes)
         config = CONFIG.model_dump()
-        config["peers"]["carrier-b"]["gateway"] = gateway
+        config["peers"]["carrier-b"] |= {"gateway": gateway, "addresses": [B_HOST, C_HOST]}
         self.names = Names({} if servers is None else {"carrier.example": servers})
         self.node.resolver = self.names
         self.node.configure(Config.model_validate(config))
@@ -194,6 +194,15 @@ def test_a_name_that_leads_nowhere_fails_with_503_and_the_next_gateway_is_tried(
     assert [(gateway, status) for gateway, _, status in stage.attempts()] == [("carrier-b", 503), ("carrier-c", 200)]
 
 
+def test_a_forged_answer_sends_no_call_elsewhere() -> None:
+    stage = NamedStage(builtin.routes, [Server("udp", "203.0.113.66", 5060), B])
+    stage.set_up()
+    assert stage.b.invite is not None
+    stage = NamedStage(builtin.routes, [Server("udp", "203.0.113.66", 5060)])
+    stage.call_in()
+    stage.a.refused(503)
+
+
 def test_a_name_that_leads_nowhere_alone_is_503_for_the_caller() -> None:
     stage = NamedStage(builtin.routes, None)
     stage.call_in()
@@ -228,7 +237,9 @@ def test_the_listener_follows_transport_and_family() -> None:
                     "media": {"address": "10.0.0.5"},
                 },
             },
-            "peers": {"p": {"realm": "outside", "addresses": A_HOST, "gateway": "sip:Carrier.EXAMPLE"}},
+            "peers": {
+                "p": {"realm": "outside", "addresses": ["2001:db8::/32", B_HOST], "gateway": "sip:Carrier.EXAMPLE"}
+            },
         }
     )
     stage = NamedStage(builtin.routes, None)
