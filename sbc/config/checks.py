@@ -6,6 +6,7 @@ import difflib
 import ipaddress
 import os
 import pwd
+import re
 import ssl
 from collections.abc import Iterable
 
@@ -15,6 +16,7 @@ from sbc.config.source import Path, Source, dotted
 STORE_SCHEMES = ("redis", "rediss", "unix")
 # Linux: struct sockaddr_un holds 108 octets with the final 0.
 UNIX_PATH_MAX = 107
+_TRANSPORT = re.compile(r";transport=([a-z]+)")
 LONGEST_SOCKET_NAME = "/control.sock.0"
 
 
@@ -142,6 +144,11 @@ def _peers(config: Config, read: Source) -> None:
         if peer.realm not in config.realms:
             known = _did_you_mean(peer.realm, config.realms)
             read.fault((*path, "realm"), f"no realm is called '{peer.realm}'{known}")
+        elif peer.gateway:
+            wanted = _TRANSPORT.search(peer.gateway.lower())
+            transports = {listen.transport for listen in config.realms[peer.realm].listen}
+            if wanted is not None and wanted[1] not in transports:
+                read.fault((*path, "gateway"), f"realms.{peer.realm} has no {wanted[1]} listener to call it by")
         if peer.calls_to:
             target = config.peers.get(peer.calls_to)
             if target is None:

@@ -33,7 +33,7 @@ class Model(BaseModel):
 class Listen(Model):
     """One bound SIP socket, written ``udp:10.0.0.5:5060``, ``tls:10.0.0.5:5061`` or ``tcp:[2001:db8::1]:5060``."""
 
-    transport: Literal["udp", "tcp", "tls"]
+    transport: Literal["udp", "tcp", "tls", "ws", "wss"]
     host: str
     port: Annotated[int, Field(ge=1, le=65535)]
 
@@ -56,7 +56,7 @@ class Listen(Model):
     @property
     def is_secure(self) -> bool:
         """Whether its connections are encrypted."""
-        return self.transport == "tls"
+        return self.transport in ("tls", "wss")
 
 
 def _port_range(value: Any) -> Any:  # Any: whatever the YAML held

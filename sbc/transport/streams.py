@@ -21,6 +21,7 @@ from sbc.errors import SipSyntaxError
 from sbc.sip.flow import Flow
 from sbc.sip.message import Message
 from sbc.transport.tcp import Connection, tune
+from sbc.transport.websocket import WebSocket
 
 MESSAGE_S = 4.8  # for a message to be whole, so that it is over within 5 s
 HANDSHAKE_S = 5.0  # for TLS, and for the connection that we make
@@ -30,6 +31,7 @@ IDLE_LOOKS = 10  # per idle timeout
 NOTES_PER_S = 10
 SERIAL_BITS = 40
 _SERIALS = (1 << SERIAL_BITS) - 1
+WEBSOCKETS = frozenset({"ws", "wss"})
 _RESPONSE = b"SIP/2.0 "
 
 
@@ -167,7 +169,7 @@ class Streams:
             host, port = (flow.host, flow.port) if not flow.connection else _without_connection(flow, data)
         except SipSyntaxError:
             return None
-        if flow.transport in ("ws", "wss") or self._listeners[flow.listener] is None or self._closing:
+        if flow.transport in WEBSOCKETS or self._listeners[flow.listener] is None or self._closing:
             return None  # nobody can connect to a browser (RFC 7118 §5)
         connection = self._outbound.get((flow.listener, host, port))
         if connection is None:
@@ -314,7 +316,8 @@ class Streams:
     def _new(self, flow: Flow, *, outbound: bool) -> Connection:
         self._serial = self._serial % _SERIALS + 1
         flow = flow._replace(connection=self._slot << SERIAL_BITS | self._serial)
-        connection = Connection(self, flow, outbound=outbound)
+        kind = WebSocket if flow.transport in WEBSOCKETS else Connection
+        connection = kind(self, flow, outbound=outbound)
         self._connections[flow.connection] = connection
         return connection
 

@@ -99,7 +99,7 @@ peers:
         "5:18: timers.t1_ms: should be at least 10, not '1'",
         "5:39: timers.invite_timeout_s: should be greater than 0.0, not '-1'",
         "5:50: timers.t2_ms: should be a whole number, not '2.5'",
-        "8:34: realms.core.listen.1: transport should be 'udp', 'tcp' or 'tls', not 'spx'",
+        "8:34: realms.core.listen.1: transport should be 'udp', 'tcp', 'tls', 'ws' or 'wss', not 'spx'",
         "8:54: realms.core.listen.2: '999.0.0.1' does not appear to be an IPv4 or IPv6 address",
         "8:73: realms.core.listen.3: 'foo' is not transport:address:port, for example udp:10.0.0.5:5060",
         "9:41: realms.core.media.ports: 40000-30000: the range must rise within 1024-65535",
