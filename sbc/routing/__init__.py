@@ -11,9 +11,9 @@ from sbc.routing.facade import (
     LocalRequest,
     MediaTimeout,
     Reply,
-    Request,
 )
 from sbc.routing.node import Node, Peer
+from sbc.routing.request import Request
 from sbc.routing.routes import RouteError, Routes
 
 __all__ = [

@@ -1,22 +1,35 @@
-"""The routes that serve where none are configured: each peer's calls go to the peer that its ``calls_to`` names."""
+"""The routes that serve where none are configured: what comes from a peer goes to the peer that its ``calls_to`` names,
+and what is for a phone that registered through us goes to that phone."""
 
 from __future__ import annotations
 
-from sbc.routing.facade import BadMessage, Failure, Request
+from sbc.routing.facade import BadMessage, Failure
+from sbc.routing.request import Request
 from sbc.routing.routes import Routes
 
 routes = Routes()
 
+RELAYED = frozenset({"OPTIONS", "MESSAGE", "INFO", "PUBLISH", "REGISTER", "SUBSCRIBE"})
+
 
 @routes.route
 async def main(request: Request) -> None:
-    """Anchor the media under the caller's profile and call the other peer's gateway; 404 where there is none."""
-    call = request.call
-    other = call.node.peers.get(request.peer.calls_to)
-    if other is None or not other.gateway:
-        return await request.reject(404)
-    call.media.engage(profile=request.peer.profile)
-    await call.dial(other, on_failure=hunt)
+    """A call is dialled with its media anchored under the caller's profile, 404 where there is nobody to call. Other
+    requests are relayed; where there is nobody for them, the node answers for itself."""
+    phone = request.binding
+    other = request.node.peers.get(request.peer.calls_to)
+    target = phone or (other if other is not None and other.gateway else None)
+    if request.method == "INVITE":
+        if target is None:
+            return await request.reject(404)
+        request.call.media.engage(profile=request.peer.profile)
+        await request.call.dial(target, on_failure=hunt)
+    elif phone is not None:
+        await request.relay(phone)
+    elif request.method == "OPTIONS" and request.is_for_us:
+        pass  # a ping of ours, whatever user it names
+    elif target is not None and request.method in RELAYED:
+        await request.relay(target)
     return None
 
 

@@ -15,8 +15,6 @@ from sbc.errors import SbcError, SipSyntaxError
 from sbc.routing.headers import Headers, ReceivedHeaders, RequestHeaders
 from sbc.routing.node import NEXT_SERVER, STRANGER, Node, Peer
 from sbc.routing.routes import BranchRoute, FailureRoute, ReplyRoute, RouteError
-from sbc.sip.address import NameAddr
-from sbc.sip.message import Message
 from sbc.sip.uri import Uri, parse_uri
 from sbc.telemetry.log import Logger
 
@@ -71,12 +69,12 @@ class CallView:
     @property
     def called_number(self) -> str:
         """The user part of the called URI as it came, '' where there is none."""
-        return _user(self._call.ruri)
+        return user_of(self._call.ruri)
 
     @property
     def calling_number(self) -> str:
         """The user part of the caller's From, '' where there is none. Nobody has proved it."""
-        return _user(self._call.from_uri)
+        return user_of(self._call.from_uri)
 
     @property
     def attempts(self) -> tuple[Attempt, ...]:
@@ -178,7 +176,7 @@ class Call(EstablishedCall):
         """
         wheres: Sequence[Where] = (to,) if isinstance(to, (str, Peer, Target)) else to
         node, call = self.node, self._call
-        called = _user(call.ruri) if number is None else number
+        called = user_of(call.ruri) if number is None else number
         targets = [node.target(where, called) for where in wheres]
         if not targets:
             raise RouteError("dial: there is no target to dial")
@@ -207,7 +205,7 @@ class Call(EstablishedCall):
 
     async def redirect(self, uri: str) -> None:
         """Tell the caller to call ``uri`` instead (302)."""
-        await self.reject(302, headers=[("Contact", f"<{_checked_uri(uri)}>")])
+        await self.reject(302, headers=[("Contact", f"<{checked_uri(uri)}>")])
 
     def _edits(self) -> list[tuple[str, str | None]]:
         """Header changes for the branches: of this route, and of the one that dialled before it."""
@@ -216,91 +214,6 @@ class Call(EstablishedCall):
         if self._headers is not None:
             edits += self._headers.edits
         return edits
-
-
-class Request:
-    """A request outside a dialog, before anything has been decided about it: today an INVITE, with its call."""
-
-    __slots__ = ("_subject", "call")
-
-    def __init__(self, node: Node, subject: subjects.Call) -> None:
-        self._subject = subject
-        self.call = Call(node, subject)
-
-    @property
-    def method(self) -> str:
-        """Its method."""
-        message = self._subject.request
-        return message.method if message is not None else "INVITE"
-
-    @property
-    def uri(self) -> Uri:
-        """The Request-URI."""
-        return self.call.request_uri
-
-    @property
-    def called_number(self) -> str:
-        """The user part of the Request-URI as it came, '' where there is none."""
-        return self.call.called_number
-
-    @property
-    def from_(self) -> NameAddr:
-        """Who the caller says he is."""
-        return self._message.from_()
-
-    @property
-    def to(self) -> NameAddr:
-        """Who was called at first."""
-        return self._message.to()
-
-    @property
-    def headers(self) -> RequestHeaders:
-        """Its headers; changes go to every branch."""
-        call = self.call
-        if call._headers is None:
-            call._headers = RequestHeaders(self._subject.request)
-        return call._headers
-
-    @property
-    def body(self) -> bytes:
-        """Its body as it came."""
-        return self._message.body
-
-    @property
-    def direction(self) -> str:
-        """The direction of the peer that sent it, as configured."""
-        return self._subject.direction
-
-    @property
-    def peer(self) -> Peer:
-        """The peer that sent it."""
-        return self.call.peer
-
-    @property
-    def realm(self) -> str:
-        """The realm that it came from."""
-        return self._subject.a.realm
-
-    @property
-    def source(self) -> tuple[str, int]:
-        """Address and port that it came from."""
-        flow = self._subject.a.flow
-        return flow.host, flow.port
-
-    async def reject(self, status: int, reason: str = "", *, headers: Sequence[tuple[str, str]] = ()) -> None:
-        """Refuse it with a final answer of 300 to 699."""
-        await self.call.reject(status, reason, headers=headers)
-
-    async def redirect(self, uri: str) -> None:
-        """Tell the caller to call ``uri`` instead (302)."""
-        await self.call.redirect(uri)
-
-    @property
-    def _message(self) -> Message:
-        message = self._subject.request
-        if message is None:
-            raise RouteError("the request of a resumed call is gone")
-        return message
 
 
 class Branch:
@@ -320,7 +233,7 @@ class Branch:
 
     @uri.setter
     def uri(self, uri: str) -> None:
-        self._subject.uri = _checked_uri(uri)
+        self._subject.uri = checked_uri(uri)
 
     @property
     def body(self) -> bytes:
@@ -453,7 +366,9 @@ class BadMessage:
 
     __slots__ = ("_node", "_subject", "error")
 
-    def __init__(self, node: Node, subject: subjects.BadMessage | subjects.Call, error: SbcError) -> None:
+    def __init__(
+        self, node: Node, subject: subjects.BadMessage | subjects.Call | subjects.OutOfDialogRequest, error: SbcError
+    ) -> None:
         self._node = node
         self._subject = subject
         self.error = error
@@ -467,7 +382,10 @@ class BadMessage:
     def source(self) -> tuple[str, int]:
         """Address and port that it came from."""
         subject = self._subject
-        flow = subject.flow if isinstance(subject, subjects.BadMessage) else subject.a.flow
+        if isinstance(subject, subjects.Call):
+            flow = subject.a.flow
+        else:
+            flow = subject.flow if isinstance(subject, subjects.BadMessage) else subject.tx.flow
         return flow.host, flow.port
 
     async def reply(self, status: int) -> None:
@@ -477,6 +395,8 @@ class BadMessage:
         node, subject = self._node, self._subject
         if isinstance(subject, subjects.BadMessage):
             node.core.reply_bad(subject, status, node.clock.monotonic())
+        elif isinstance(subject, subjects.OutOfDialogRequest):
+            node.core.requests.answer(subject, status, node.clock.monotonic())
         else:
             node.core.reject(subject, status, node.clock.monotonic())
 
@@ -492,7 +412,8 @@ class MediaTimeout:
         self.silent_s = silent_s
 
 
-def _checked_uri(uri: str) -> str:
+def checked_uri(uri: str) -> str:
+    """The URI itself; raises RouteError where it is none."""
     try:
         parse_uri(uri)
     except SipSyntaxError as error:
@@ -500,7 +421,7 @@ def _checked_uri(uri: str) -> str:
     return uri
 
 
-def _user(uri: str) -> str:
+def user_of(uri: str) -> str:
     """The user part of a URI's text, without a password; of a tel URI the number; '' where there is none."""
     scheme, _, rest = uri.partition(":")
     if scheme.lower() == "tel":

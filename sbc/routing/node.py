@@ -21,6 +21,7 @@ from sbc.sip.uri import Uri, parse_uri
 from sbc.telemetry.log import Logger, get
 
 if TYPE_CHECKING:
+    from sbc.b2bua.forward import Requests
     from sbc.routing.facade import EstablishedCall
 
 
@@ -29,6 +30,9 @@ class Decisions(Protocol):
 
     @property
     def calls(self) -> Mapping[str, subjects.Call]: ...
+
+    @property
+    def requests(self) -> Requests: ...
 
     def reject(
         self,

@@ -17,8 +17,9 @@ from sbc.b2bua.effects import RouteKind
 from sbc.errors import Fault, SbcError
 
 if TYPE_CHECKING:
-    from sbc.routing.facade import BadMessage, Branch, Failure, LocalRequest, Reply, Request
+    from sbc.routing.facade import BadMessage, Branch, Failure, LocalRequest, Reply
     from sbc.routing.node import Node
+    from sbc.routing.request import Request
 
 # Any: asyncio's coroutines yield futures and are sent None; nothing here depends on it.
 Work = Coroutine[Any, Any, None]

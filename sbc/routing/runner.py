@@ -23,10 +23,10 @@ from sbc.routing.facade import (
     LocalRequest,
     MediaTimeout,
     Reply,
-    Request,
 )
 from sbc.routing.headers import apply
 from sbc.routing.node import NEXT_SERVER, Node
+from sbc.routing.request import NoCall, Request
 from sbc.routing.routes import Routes, Timer
 
 BUDGET_S: Final = 5.0
@@ -130,6 +130,8 @@ class Runner:
 
     def _failed(self, effect: RunRoute, error: BaseException) -> None:
         """Note the error; a request goes to the error route before the core hears of it."""
+        if isinstance(error, NoCall):  # the route serves calls only
+            return self._done(effect, None)
         self._note(effect.kind.value, error, getattr(getattr(effect.subject, "call", effect.subject), "key", ""))
         if isinstance(error, RouteTimedOut):
             self._count("ROUTE_TIMEOUTS")  # ROUTE_ERRORS is counted by the core, which route_done tells

@@ -1,0 +1,193 @@
+"""A request outside a dialog as its route sees it: a call to be dialled, or what is relayed or answered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from sbc.b2bua import subjects
+from sbc.b2bua.subjects import Target
+from sbc.routing.facade import Call, Where, checked_uri, user_of
+from sbc.routing.headers import RequestHeaders, apply
+from sbc.routing.node import STRANGER, Node, Peer
+from sbc.routing.routes import RouteError
+from sbc.sip.address import NameAddr
+from sbc.sip.flow import Flow
+from sbc.sip.message import Message
+from sbc.sip.uri import Uri, parse_uri
+from sbc.telemetry.log import Logger
+
+
+class NoCall(RouteError):
+    """A route asked for the call of a request that has none. A route that serves calls only need not look at the
+    method: where this ends it, the request is refused as if there were no route for it, and nothing is logged."""
+
+
+class Request:
+    """A request outside a dialog, before anything has been decided about it.
+
+    An INVITE has a ``call``, which is dialled. Any other (OPTIONS, MESSAGE, INFO, NOTIFY, PUBLISH, REGISTER, SUBSCRIBE)
+    is relayed or answered; where the route does neither, an OPTIONS is answered as a ping to this node, and the others
+    are refused with 405 or 481.
+    """
+
+    __slots__ = ("_call", "_headers", "_subject", "node")
+
+    def __init__(self, node: Node, subject: subjects.Call | subjects.OutOfDialogRequest) -> None:
+        self.node = node
+        self._subject = subject
+        self._call = Call(node, subject) if isinstance(subject, subjects.Call) else None
+        self._headers: RequestHeaders | None = None
+
+    @property
+    def call(self) -> Call:
+        """The call that an INVITE asks for; raises NoCall for another method."""
+        if self._call is None:
+            raise NoCall(f"{self.method} makes no call")
+        return self._call
+
+    @property
+    def method(self) -> str:
+        """Its method."""
+        return "INVITE" if self._call is not None else self._message.method
+
+    @property
+    def uri(self) -> Uri:
+        """The Request-URI; raises SipSyntaxError when it is none."""
+        return parse_uri(self._ruri)
+
+    @property
+    def called_number(self) -> str:
+        """The user part of the Request-URI as it came, '' where there is none."""
+        return user_of(self._ruri)
+
+    @property
+    def from_(self) -> NameAddr:
+        """Who the sender says he is."""
+        return self._message.from_()
+
+    @property
+    def to(self) -> NameAddr:
+        """Who was called at first."""
+        return self._message.to()
+
+    @property
+    def headers(self) -> RequestHeaders:
+        """Its headers; changes go to every branch of the call, or to the request as it is relayed."""
+        if self._call is not None:
+            if self._call._headers is None:
+                self._call._headers = RequestHeaders(self._message)
+            return self._call._headers
+        if self._headers is None:
+            self._headers = RequestHeaders(self._message)
+        return self._headers
+
+    @property
+    def body(self) -> bytes:
+        """Its body as it came."""
+        return self._message.body
+
+    @property
+    def direction(self) -> str:
+        """The direction of the peer that sent it, as configured."""
+        subject = self._subject
+        return subject.direction if isinstance(subject, subjects.Call) else subject.source.direction
+
+    @property
+    def peer(self) -> Peer:
+        """The peer that sent it."""
+        subject = self._subject
+        name = subject.a.peer if isinstance(subject, subjects.Call) else subject.source.peer
+        return self.node.peers.get(name, STRANGER)
+
+    @property
+    def realm(self) -> str:
+        """The realm that it came from."""
+        subject = self._subject
+        return subject.a.realm if isinstance(subject, subjects.Call) else subject.source.realm
+
+    @property
+    def source(self) -> tuple[str, int]:
+        """Address and port that it came from."""
+        flow = self._flow
+        return flow.host, flow.port
+
+    @property
+    def is_for_us(self) -> bool:
+        """Whether the host of the Request-URI is an address of this node."""
+        return self.node.core.requests.is_ours(self.uri)
+
+    @property
+    def binding(self) -> Target | None:
+        """The phone that is meant, where the Request-URI is a Contact that it was registered under through this node
+        at a registrar in the sender's realm; None where it is another URI. To be dialled or relayed to as it is."""
+        return self.node.core.requests.binding(self._ruri, self.realm)
+
+    @property
+    def log(self) -> Logger:
+        """The log, bound to the request."""
+        if self._call is not None:
+            return self._call.log
+        return self.node.log.bind(request=self._subject.key)
+
+    async def relay(self, to: Where, *, number: str | None = None, uri: str | None = None) -> None:
+        """Send it on, and its answer back: to a peer or its name, the SIP URI of a peer's gateway, or a Target.
+
+        The Request-URI is that of the target, by default with the called number; for REGISTER, PUBLISH and SUBSCRIBE
+        it keeps the domain that the sender asked for, unless that is an address. ``uri`` is taken as it is instead.
+        Credentials, challenges and expiry cross; a REGISTER gets a Contact of ours (see ``binding``); a SUBSCRIBE opens
+        a subscription. Raises RouteError for an INVITE, and for a target that leads nowhere.
+        """
+        subject = self._subject
+        if isinstance(subject, subjects.Call):
+            raise RouteError("an INVITE is not relayed but dialled: request.call.dial")
+        node = self.node
+        target = node.target(to, self.called_number if number is None else number)
+        if node.resolver is not None and node.is_named(target):
+            target = (await node.located([target]))[0]
+        edit = partial(apply, self._headers.edits) if self._headers is not None else None
+        as_is = "" if uri is None else checked_uri(uri)
+        node.core.requests.relay(subject, target, node.clock.monotonic(), uri=as_is, edit=edit)
+
+    async def reply(
+        self, status: int, reason: str = "", *, headers: Sequence[tuple[str, str]] = (), body: bytes = b""
+    ) -> None:
+        """Answer it with a final answer of 200 to 699. A call is not answered here: RouteError for an INVITE."""
+        subject = self._subject
+        if isinstance(subject, subjects.Call):
+            raise RouteError("an INVITE is not replied to: request.call.dial or request.reject")
+        if not 200 <= status <= 699:
+            raise RouteError(f"reply({status}): a final answer is a status of 200 to 699")
+        now = self.node.clock.monotonic()
+        self.node.core.requests.answer(subject, status, now, reason=reason, headers=headers, body=body)
+
+    async def reject(self, status: int, reason: str = "", *, headers: Sequence[tuple[str, str]] = ()) -> None:
+        """Refuse it with a final answer of 300 to 699."""
+        if self._call is not None:
+            await self._call.reject(status, reason, headers=headers)
+            return
+        if not 300 <= status <= 699:
+            raise RouteError(f"reject({status}): a refusal is a status of 300 to 699")
+        await self.reply(status, reason, headers=headers)
+
+    async def redirect(self, uri: str) -> None:
+        """Tell the sender to ask ``uri`` instead (302)."""
+        await self.reject(302, headers=[("Contact", f"<{checked_uri(uri)}>")])
+
+    @property
+    def _ruri(self) -> str:
+        subject = self._subject
+        return subject.ruri if isinstance(subject, subjects.Call) else subject.message.uri
+
+    @property
+    def _flow(self) -> Flow:
+        subject = self._subject
+        return subject.a.flow if isinstance(subject, subjects.Call) else subject.tx.flow
+
+    @property
+    def _message(self) -> Message:
+        subject = self._subject
+        message = subject.request if isinstance(subject, subjects.Call) else subject.message
+        if message is None:
+            raise RouteError("the request of a resumed call is gone")
+        return message
