@@ -152,6 +152,37 @@ def test_a_peer_that_does_not_read_is_let_go(site: Site) -> None:
         assert status_of(other.next()) == 200
 
 
+def test_slow_connections_hold_nobody_up(tmp_path: Path) -> None:
+    """90 connections with an unfinished message each: all are closed within 5 s, and meanwhile others get their answers
+    in no time; one that says nothing at all is closed after the idle timeout."""
+    net = stream_site(more="connections: { per_source: 95, idle_timeout_s: 2 }\n")
+    with running(tmp_path / "sbc", net.text) as sbc:
+        slow = [Stream(CALLER, (OUTSIDE, net.port)) for _ in range(90)]
+        silent = Stream(CALLER, (OUTSIDE, net.port))
+        start = time.monotonic()
+        for stream in slow:
+            stream.send(stream.request("OPTIONS")[:1])
+        took = []
+        with Stream(CALLER, (OUTSIDE, net.port)) as other:
+            while time.monotonic() - start < 4.0:
+                asked = time.monotonic()
+                other.send(other.request("OPTIONS"))
+                assert status_of(other.next()) == 200
+                took.append(time.monotonic() - asked)
+                for stream in slow:  # a further octet does not buy time, nor does it break the message
+                    stream.send(b"O")
+                time.sleep(0.1)
+        took.sort()
+        assert took[-1] < 0.5
+        assert took[len(took) // 2] < 0.05, took
+        assert all(stream.closed_after(2) < 2 for stream in slow)
+        assert time.monotonic() - start < 5.5
+        assert sbc.total("STREAM_TIMEOUTS") == 90
+        assert silent.closed_after(1) < 1
+        for stream in (*slow, silent):
+            stream.close()
+
+
 def test_nothing_went_wrong_inside(site: Site) -> None:
     _, sbc = site
     assert sbc.total("CORE_ERRORS") == sbc.total("CORE_FAULTS") == 0
