@@ -75,7 +75,8 @@ def _reply(core: Core, leg: Leg, msg: Message, now: float) -> None:
         _late_success(core, leg, msg, now)
         return
     call = leg.call
-    event = ReplyEvent(call, leg, msg, shape.pass_headers(core, msg, call.a), msg.body, "")
+    headers = shape.pass_headers(core, msg, call.a) + shape.asserted_identity(core, msg, leg, call.a)
+    event = ReplyEvent(call, leg, msg, headers, shape.description(msg) or msg.body, "")
     if (call.on_reply is not None or RouteKind.REPLY in core.settings.routes) and leg.state in _OPEN:
         leg.busy = True
         core.run_route(call, RunRoute(RouteKind.REPLY, event, call.on_reply))
@@ -343,7 +344,7 @@ def acked(core: Core, leg: Leg, msg: Message, now: float) -> None:
         return
     if other.unacked:
         if call.offer_from is other and shape.is_sdp(msg):
-            exchange.answer(core, call, leg, other, msg.body, partial(_ack_described, core, other), now)
+            exchange.answer(core, call, leg, other, shape.description(msg), partial(_ack_described, core, other), now)
         else:
             exchange.withdraw(call)
             complete(core, other, b"", now)

@@ -89,6 +89,7 @@ class Call:
         "best_reply",
         "body",
         "branches",
+        "cancel_reason",
         "cause",
         "decided",
         "ended_at",
@@ -172,6 +173,7 @@ class Call:
         self.status_text = ""
         self.hung_up_by = ""
         self.cause = 0
+        self.cancel_reason: tuple[tuple[str, str], ...] = ()  # what A's CANCEL gives as its reason
         # journal
         self.version = 0
         self.saved = False

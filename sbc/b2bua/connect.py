@@ -15,6 +15,7 @@ from sbc.b2bua.subjects import Branch
 from sbc.b2bua.tables import CallEvent, CallState, LegEvent, LegState
 from sbc.dialog.dialog import DEFAULT_PORTS, Dialog, without_tag
 from sbc.errors import SbcError, SipSyntaxError
+from sbc.policy import identity
 from sbc.sip.build import build_request
 from sbc.sip.flow import Flow
 from sbc.sip.message import Message
@@ -39,8 +40,11 @@ def invite(core: Core, msg: Message, tx: ServerTransaction, source: Source, now:
     if msg.uri[:4].lower() not in SCHEMES:
         core.refuse(tx, 416, now)
         return
-    if msg.body and not shape.is_sdp(msg):
+    if not shape.is_readable(msg):
         core.refuse(tx, 415, now, [("Accept", "application/sdp")])
+        return
+    if identity.impossible(identity.privacy_of(msg)):  # RFC 3323 §5
+        core.refuse(tx, 500, now)
         return
     if minimum := refresh.too_short(core, msg):
         core.refuse(tx, 422, now, minimum)
@@ -71,7 +75,7 @@ def invite(core: Core, msg: Message, tx: ServerTransaction, source: Source, now:
     call = Call(core.ids.call_id(shard), shard, leg, now, core.wall(now))
     leg.call = call
     call.request = msg
-    call.body = msg.body
+    call.body = shape.description(msg)
     call.from_uri, call.to_uri, call.ruri = printable(from_uri), printable(to_uri), printable(msg.uri)
     call.admitted_peers = (source.peer,)
     tx.user = call
@@ -117,11 +121,12 @@ def _make_leg(core: Core, call: Call, target: Target, name: str) -> Leg:
     assert request is not None  # only a resumed call has none, and that one was answered
     uri = parse_uri(target.uri)
     flow = target.flow or flow_to(core, uri, target.realm)
+    hidden = identity.hides_user(identity.privacy_of(request), core.trust[target.realm])
     tag = core.ids.tag()
     ours = core.hosts[flow.listener]
     dialog = Dialog(
         core.ids.call_id(call.shard),
-        shape.rehomed(request.from_(), ours),
+        identity.ANONYMOUS if hidden else shape.rehomed(request.from_(), ours),
         tag,
         shape.rehomed(request.to(), uri.host or flow.host),
         core.contact(flow.listener, tag),
@@ -167,8 +172,8 @@ def _dress(core: Core, call: Call, leg: Leg, body: bytes, now: float) -> None:
     assert target is not None
     headers = shape.pass_headers(core, request, leg)
     headers.append(shape.ALLOWED_HEADER)
-    headers += shape.asserted_identity(core, request, call.a, leg, core.hosts[leg.flow.listener])
-    branch = Branch(call, leg, target, target.uri, headers, body)
+    headers += shape.asserted_identity(core, request, call.a, leg)
+    branch = Branch(call, leg, target, target.uri, headers, shape.with_description(request, body))
     if call.on_branch is not None or RouteKind.BRANCH in core.settings.routes:
         core.run_route(call, RunRoute(RouteKind.BRANCH, branch, call.on_branch))
     else:

@@ -39,6 +39,7 @@ from sbc.b2bua.settings import CoreSettings
 from sbc.b2bua.subjects import BadMessage, Branch, LocalRequest, OutOfDialogRequest, ReplyEvent
 from sbc.b2bua.tables import B_LEG, CALL, CallAction, CallEvent, CallState, LegAction, LegEvent
 from sbc.errors import SipSyntaxError
+from sbc.policy.identity import Trust
 from sbc.policy.overload import Overload
 from sbc.sip.build import reply_to
 from sbc.sip.flow import Flow
@@ -115,7 +116,14 @@ class Core:
         self.settings = settings
         self.requests.reconfigure(settings)
         self.supported = extensions.supported(settings)
-        self.pass_headers = frozenset(name.lower() for name in settings.pass_headers)
+        self.passing = {
+            name: frozenset(header.lower() for header in (*settings.pass_headers, *realm.pass_headers))
+            for name, realm in settings.realms.items()
+        }
+        self.trust = {
+            name: Trust(realm.trusted, realm.preferred_identity, realm.remote_party_id)
+            for name, realm in settings.realms.items()
+        }
         self.hosts = [_host(listener.advertised_host) for listener in settings.listeners]
         self._vias = [
             f"SIP/2.0/{listener.transport.upper()} {host}:{listener.advertised_port};rport;branch="

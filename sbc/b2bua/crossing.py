@@ -59,7 +59,7 @@ class Addresses(NamedTuple):
 
 def headers_of(core: Core, msg: Message, realm: str) -> Headers:
     """The headers of a request or of a 2xx that may cross into ``realm``, and our product name there if it has one."""
-    allowed = core.pass_headers
+    allowed = core.passing[realm]
     also = (_REQUEST if msg.is_request else _SUCCESS).get(msg.cseq_method, _NONE)
     found = [item for item in msg.items() if item[0] in also or item[0].lower() in allowed]
     agent = core.settings.realms[realm].user_agent

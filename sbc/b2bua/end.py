@@ -37,11 +37,17 @@ def cancel(core: Core, msg: Message, tx: ServerTransaction, peer: str, now: floa
         core.respond(tx, 200, now, to_tag=user.a.dialog.local_tag)
         if target.last_status < 200:
             core.count("CALLS_CANCELLED")
-            core.step(user, CallEvent.CANCEL, now, Outcome(487, "a"))
+            user.cancel_reason = tuple(shape.reasons(msg))
+            core.step(user, CallEvent.CANCEL, now, Outcome(487, "a", _cause(shape.q850_reason(msg))))
     else:
         core.respond(tx, 200, now, to_tag=core.ids.tag())
         if target.last_status < 200 and isinstance(user, core.modification):
             user.cancel(now)
+
+
+def _cause(reason: shape.Headers) -> int:
+    """The Q.850 cause of such a header, 0 for none."""
+    return int(reason[0][1].rpartition("=")[2]) if reason else 0
 
 
 def bye(core: Core, leg: Leg, msg: Message, tx: ServerTransaction, now: float) -> None:
@@ -50,7 +56,7 @@ def bye(core: Core, leg: Leg, msg: Message, tx: ServerTransaction, now: float) -
     call = leg.call
     side = "a" if leg is call.a else "b"
     reason = shape.q850_reason(msg)
-    cause = int(reason[0][1].rpartition("=")[2]) if reason else cdr.NORMAL_CLEARING
+    cause = _cause(reason) or cdr.NORMAL_CLEARING
     if leg is call.a:
         leg.state = LegState.ENDED
         if leg.accepted is not None:
@@ -113,7 +119,24 @@ def cancel_leg(core: Core, leg: Leg, now: float, _: object = None) -> None:
     if leg.attempt is not None and not leg.attempt.status:
         leg.attempt.status = 487
     if leg.uac is not None:
-        leg.uac.cancel(None, now)
+        leg.uac.cancel(_cancel(core, leg) if leg.call.cancel_reason else None, now)
+
+
+def _cancel(core: Core, leg: Leg) -> bytes | None:
+    """The CANCEL of this leg's INVITE (RFC 3261 §9.1) with the reason that A gave (RFC 3326 §3.1); None: without."""
+    branch, tx, dialog = leg.sent, leg.uac, leg.dialog
+    if branch is None or tx is None:
+        return None
+    headers = [
+        ("Via", core.via(leg.flow.listener, tx.branch)),
+        ("Max-Forwards", "70"),
+        ("From", f"{dialog.local};tag={dialog.local_tag}"),
+        ("To", dialog.remote),
+        ("Call-ID", dialog.call_id),
+        ("CSeq", f"{leg.invite_cseq} CANCEL"),
+        *leg.call.cancel_reason,
+    ]
+    return build_request("CANCEL", branch.uri, headers)
 
 
 def forget_leg(core: Core, leg: Leg, now: float, _: object = None) -> None:

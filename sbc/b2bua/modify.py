@@ -74,7 +74,7 @@ def receive(core: Core, leg: Leg, msg: Message, tx: ServerTransaction, now: floa
     tx.user = change
     if msg.body:
         core.hold(leg)
-        exchange.offer(core, call, leg, other, msg.body, change.offered, now)
+        exchange.offer(core, call, leg, other, shape.description(msg), change.offered, now)
     else:
         change.forward(b"", now)
 
@@ -127,6 +127,7 @@ class Modification:
         )
         headers.append(("Contact", other.dialog.contact))
         headers += shape.without_content(shape.pass_headers(core, msg, other))
+        headers += shape.asserted_identity(core, msg, self.leg, other)
         headers.append(shape.ALLOWED_HEADER)
         headers += refresh.request_headers(core, other)
         if body:
@@ -201,10 +202,10 @@ class Modification:
         then = partial(self._described, msg)
         if described and self.offered_sdp:
             core.hold(other)
-            exchange.answer(core, call, other, leg, msg.body, then, now)
+            exchange.answer(core, call, other, leg, shape.description(msg), then, now)
         elif described and self.invite:
             core.hold(other)
-            exchange.offer(core, call, other, leg, msg.body, then, now)
+            exchange.offer(core, call, other, leg, shape.description(msg), then, now)
         else:  # no offer at all, or one that was never answered
             exchange.withdraw(call)
             self._described(msg, b"", 0, now)

@@ -200,7 +200,7 @@ def _answered(core: Core, leg: Leg, other: Leg, msg: Message, now: float) -> Non
             core.step(leg.call, CallEvent.REFUSE, now, Outcome(status, "sbc", note="media refused the answer in PRACK"))
 
     if shape.is_sdp(msg):
-        exchange.answer(core, leg.call, leg, other, msg.body, described, now)
+        exchange.answer(core, leg.call, leg, other, shape.description(msg), described, now)
     else:
         exchange.withdraw(leg.call)
         described(b"", 0, now)

@@ -193,8 +193,9 @@ class Refresh:
         """The answer to what we sent before should be the one we had; media follows where it is not (RFC 3264 §8)."""
         leg = self.leg
         other = leg.call.other(leg)
-        if self.method == "INVITE" and other is not None and shape.is_sdp(msg) and msg.body != leg.sdp_in:
-            exchange.learn(self.core, leg.call, leg, other, msg.body, now)
+        sdp = shape.description(msg)
+        if self.method == "INVITE" and other is not None and sdp and sdp != leg.sdp_in:
+            exchange.learn(self.core, leg.call, leg, other, sdp, now)
 
     def _refused(self, msg: Message, now: float) -> None:
         core, leg, status = self.core, self.leg, msg.status

@@ -69,6 +69,9 @@ class RealmSettings:
 
     ``reliable``: whether provisionals may be reliable there (RFC 3262); ``follow`` offers it to the called side where
     the calling side offers it too, ``always`` in any case.
+
+    ``trusted``, ``preferred_identity`` and ``remote_party_id`` as in :class:`sbc.policy.identity.Trust`;
+    ``pass_headers`` are headers that may cross into this realm as they are, besides those of the node.
     """
 
     name: str
@@ -76,6 +79,9 @@ class RealmSettings:
     user_agent: str = ""
     nat: Literal["auto", "always", "never"] = "never"
     reliable: Literal["never", "follow", "always"] = "follow"
+    preferred_identity: bool = False
+    remote_party_id: bool = False
+    pass_headers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sbc.errors import SipSyntaxError
-from sbc.sip.address import NameAddr, parse_name_addr, quote_display
+from sbc.policy import identity
+from sbc.sip.address import NameAddr, quote_display
 from sbc.sip.message import Message
-from sbc.sip.uri import Uri, parse_uri
+from sbc.sip.multipart import Part, is_multipart, parts_of, replaced
+from sbc.sip.uri import parse_uri
 
 if TYPE_CHECKING:
     from sbc.b2bua.core import Core
@@ -28,15 +30,16 @@ METHOD_HEADERS: dict[str, tuple[str, ...]] = {
     "NOTIFY": ("Event", "Subscription-State"),
     "SUBSCRIBE": ("Event", "Expires"),
 }
-ANONYMOUS_HOST = "anonymous.invalid"  # RFC 3323 §4.1.1.3
 
 Headers = list[tuple[str, str]]
 
 
 def pass_headers(core: Core, message: Message, leg: Leg, *, also: tuple[str, ...] = ()) -> Headers:
     """The headers of ``message`` that may cross to ``leg``, and our product name there if it has one."""
-    allowed = core.pass_headers
+    allowed = core.passing[leg.realm]
     found = message.having(allowed.union([name.lower() for name in also]) if also else allowed)
+    if found and message.is_request and identity.hides_user(identity.privacy_of(message), core.trust[leg.realm]):
+        found = identity.without_user(found)
     agent = core.settings.realms[leg.realm].user_agent
     if agent:
         found.append(("User-Agent" if message.is_request else "Server", agent))
@@ -53,51 +56,39 @@ def rehomed(name: NameAddr, host: str) -> str:
 
     A telephone URI becomes a SIP URI with ``user=phone`` (RFC 3261 §19.1.6); ``anonymous.invalid`` stays.
     """
-    return _text(name.display, rehomed_uri(name.uri, host))
+    uri = identity.rehomed_uri(name.uri, host)
+    return f"{quote_display(name.display)} <{uri}>" if name.display else f"<{uri}>"
 
 
-def rehomed_uri(uri: Uri, host: str) -> str:
-    """The URI part of :func:`rehomed`."""
-    if uri.host == ANONYMOUS_HOST:
-        host = ANONYMOUS_HOST
-    phone = uri.scheme == "tel" or uri.param("user") == "phone"
-    user = f"{uri.user}@" if uri.user else ""
-    return f"sip:{user}{host};user=phone" if phone else f"sip:{user}{host}"
-
-
-def _text(display: str, uri: str) -> str:
-    return f"{quote_display(display)} <{uri}>" if display else f"<{uri}>"
-
-
-def asserted_identity(core: Core, message: Message, sender: Leg, receiver: Leg, host: str) -> Headers:
-    """P-Asserted-Identity and Privacy (RFC 3325), between trusted realms only, with our host in SIP URIs."""
-    realms = core.settings.realms
-    if not (realms[sender.realm].trusted and realms[receiver.realm].trusted):
+def asserted_identity(core: Core, message: Message, sender: Leg, receiver: Leg) -> Headers:
+    """Who calls, who diverted, and what of it is private, by the trust of both realms."""
+    told = core.trust[receiver.realm]
+    if not told.trusted:
         return []
-    found = []
-    for value in message.get_all("P-Asserted-Identity"):
-        try:
-            name = parse_name_addr(value)
-        except SipSyntaxError:
-            continue
-        uri = str(name.uri) if name.uri.scheme == "tel" else rehomed_uri(name.uri, host)
-        found.append(("P-Asserted-Identity", _text(name.display, uri)))
-    if found and (privacy := message.get("Privacy")):
-        found.append(("Privacy", privacy))
-    return found
+    return identity.crossing(message, core.trust[sender.realm], told, core.hosts[receiver.flow.listener])
 
 
 def q850_reason(message: Message) -> Headers:
     """The Q.850 cause of a Reason header (RFC 3326), rebuilt without its text, which may name a host."""
+    return _reason(message, "Q.850")
+
+
+def _reason(message: Message, wanted: str) -> Headers:
     for value in message.get_all("Reason"):
         protocol, *params = [part.strip() for part in value.split(";")]
-        if protocol.upper() != "Q.850":
+        if protocol.upper() != wanted:
             continue
         for param in params:
             name, _, number = param.partition("=")
-            if name.strip().lower() == "cause" and number.strip().isdigit() and len(number.strip()) <= 3:
-                return [("Reason", f"Q.850;cause={int(number)}")]
+            number = number.strip()
+            if name.strip().lower() == "cause" and number.isascii() and number.isdigit() and len(number) <= 3:
+                return [("Reason", f"{wanted};cause={int(number)}")]
     return []
+
+
+def reasons(message: Message) -> Headers:
+    """The Reason of a CANCEL for the other side: causes of Q.850 and of SIP (answered elsewhere, RFC 3326 §2)."""
+    return q850_reason(message) + _reason(message, "SIP")
 
 
 def relayed_status(status: int) -> int:
@@ -111,12 +102,49 @@ def relayed_status(status: int) -> int:
     return 403 if status in (401, 407) else status
 
 
+def description(message: Message) -> bytes:
+    """The session description of a message, also where it is one part among others; b"" without one."""
+    body, content = message.body, message.get("Content-Type")
+    if not body or content is None:
+        return b""
+    if content.partition(";")[0].strip().lower() == "application/sdp":  # RFC 3261 §20.15: without case
+        return body
+    part = _described_part(content, body)
+    return b"" if part is None else body[part.start : part.end]
+
+
 def is_sdp(message: Message) -> bool:
-    """Whether the body is a session description (RFC 3261 §20.15: the type is compared without case)."""
-    content = message.get("Content-Type")
-    if content is None or not message.body:
+    """Whether the message brings a session description."""
+    return bool(description(message))
+
+
+def is_readable(message: Message) -> bool:
+    """Whether the body of an INVITE is of a kind that we can serve: nothing, a description, or parts."""
+    if not message.body or is_sdp(message):
+        return True
+    content = message.get("Content-Type") or ""
+    try:
+        return is_multipart(content) and bool(parts_of(content, message.body))
+    except SipSyntaxError:
         return False
-    return content == "application/sdp" or content.partition(";")[0].strip().lower() == "application/sdp"
+
+
+def with_description(message: Message, sdp: bytes) -> bytes:
+    """The body for the other side: ``sdp`` for the description of ``message``, its other parts octet for octet."""
+    content = message.get("Content-Type")
+    if content is None or not is_multipart(content):
+        return sdp
+    part = _described_part(content, message.body)
+    return message.body if part is None else replaced(message.body, part, sdp)
+
+
+def _described_part(content_type: str, body: bytes) -> Part | None:
+    if not is_multipart(content_type):
+        return None
+    try:
+        return next((part for part in parts_of(content_type, body) if part.type == "application/sdp"), None)
+    except SipSyntaxError:
+        return None
 
 
 def target_host(uri: str) -> str:

@@ -100,6 +100,30 @@ class Tls(Model):
     verify: Literal["none", "server", "peer"] = "server"
 
 
+# What makes a message one of its dialog, transaction or side is ours to write; nothing of it can pass.
+_OURS = frozenset(
+    {
+        *("via", "v", "from", "f", "to", "t", "call-id", "i", "cseq", "contact", "m", "max-forwards", "route"),
+        *("record-route", "path", "service-route", "content-length", "l", "content-type", "c", "require"),
+        *("proxy-require", "supported", "k", "unsupported", "allow", "session-expires", "x", "min-se", "rseq", "rack"),
+        *("authorization", "proxy-authorization", "www-authenticate", "proxy-authenticate", "authentication-info"),
+        *("p-asserted-identity", "p-preferred-identity", "remote-party-id", "privacy", "diversion", "history-info"),
+        *("user-agent", "server", "reason", "replaces", "join", "retry-after"),
+    }
+)
+
+
+def _pass_header(name: Any) -> Any:  # Any: whatever the YAML held
+    if isinstance(name, str) and not re.fullmatch(r"[-.!%*_+`'~A-Za-z0-9]+", name):
+        raise ValueError(f"{name!r} is not the name of a header")
+    if isinstance(name, str) and name.lower() in _OURS:
+        raise ValueError(f"{name} is written by the SBC itself and cannot pass")
+    return name
+
+
+PassHeader = Annotated[str, BeforeValidator(_pass_header)]
+
+
 class Realm(Model):
     """A network that we face."""
 
@@ -109,6 +133,9 @@ class Realm(Model):
     media: RealmMedia
     trusted: bool = False
     nat: Literal["auto", "always", "never"] = "never"
+    preferred_identity: bool = False  # its P-Preferred-Identity is asserted by us (RFC 3325): users are authenticated
+    remote_party_id: bool = False  # it also gets the older Remote-Party-ID
+    pass_headers: list[PassHeader] = []  # further headers that may cross into this realm as they are
     reliable_provisionals: Literal["never", "follow", "always"] = "follow"  # 100rel (RFC 3262)
     user_agent: str = ""
 

@@ -31,6 +31,9 @@ def core_settings(
                 user_agent=realm.user_agent,
                 nat=realm.nat,
                 reliable=realm.reliable_provisionals,
+                preferred_identity=realm.preferred_identity,
+                remote_party_id=realm.remote_party_id,
+                pass_headers=tuple(realm.pass_headers),
             )
             for name, realm in config.realms.items()
         },
