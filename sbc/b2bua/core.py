@@ -32,11 +32,13 @@ from typing import Any
 from media.protocol import Reply
 from media.protocol import Request as MediaRequest
 from sbc.b2bua import accept, cdr, connect, dispatch, end, exchange, extensions, forward, modify, refuse, snapshot
+from sbc.b2bua import subscription_snapshot as watch
 from sbc.b2bua.call import Call, Outcome, Target
 from sbc.b2bua.effects import Effect, MediaCommand, Note, RouteKind, RunRoute, SaveCall, Transmit
 from sbc.b2bua.leg import Leg
 from sbc.b2bua.settings import CoreSettings
 from sbc.b2bua.subjects import BadMessage, Branch, LocalRequest, OutOfDialogRequest, ReplyEvent
+from sbc.b2bua.subscription import Subscription
 from sbc.b2bua.tables import B_LEG, CALL, CallAction, CallEvent, CallState, LegAction, LegEvent
 from sbc.errors import SipSyntaxError
 from sbc.policy.identity import Trust
@@ -347,10 +349,13 @@ class Core:
 
     # Life
 
-    def resume(self, record: bytes, now: float, wall: float) -> Call | None:
-        """Take up a call from its journal record. None: hostile, truncated, too new, or already here."""
+    def resume(self, record: bytes, now: float, wall: float) -> Call | Subscription | None:
+        """Take up a call or a subscription from its journal record. None: hostile, truncated, too new, or a call that
+        is here already."""
         self._wall_offset = wall - now
         try:
+            if watch.is_one(record):
+                return watch.decode(self, record, now, wall)
             call = snapshot.decode(self, record, now, wall)
         except snapshot.BadRecord as error:
             self.count("RESUME_REFUSED")
@@ -368,6 +373,7 @@ class Core:
                 call.version += 1
                 call.saved = True
                 yield SaveCall(call.key, call.shard, call.version, snapshot.encode(self, call, now))
+        yield from self.requests.records(now)
 
     def set_draining(self, on: bool) -> None:
         """Refuse new calls (503 with Retry-After), serve the others to their end."""

@@ -58,8 +58,9 @@ class MediaCommand:
 
 @dataclass(slots=True)
 class SaveCall:
-    """Write the record of a call to the journal. With ``wait`` the shell calls ``core.saved(key, version, ok, now)``
-    once it is stored, refused, or ``commit_timeout`` has passed, whichever is first."""
+    """Write the record of a call, or of a subscription, to the journal. With ``wait`` the shell calls
+    ``core.saved(key, version, ok, now)`` once it is stored, refused, or ``commit_timeout`` has passed, whichever is
+    first."""
 
     key: str
     shard: int
@@ -79,6 +80,14 @@ class FinishCall:
 
 
 @dataclass(slots=True)
+class DropRecord:
+    """A subscription is over: remove its record; there is no CDR."""
+
+    key: str
+    shard: int
+
+
+@dataclass(slots=True)
 class Note:
     """A line for the log, bound to a call."""
 
@@ -88,4 +97,4 @@ class Note:
     fields: dict[str, Any] = field(default_factory=dict)  # Any: JSON values
 
 
-Effect = Transmit | RunRoute | MediaCommand | SaveCall | FinishCall | Note
+Effect = Transmit | RunRoute | MediaCommand | SaveCall | FinishCall | DropRecord | Note

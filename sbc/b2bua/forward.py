@@ -14,18 +14,19 @@ sender's, so that the order which a registrar demands of one (RFC 3261 §10.2) s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
-from sbc.b2bua import connect, crossing, refuse, shape, subscription
+from sbc.b2bua import connect, crossing, refuse, shape, subscription_snapshot
 from sbc.b2bua.binding import Binding, Bindings
 from sbc.b2bua.call import Headers, Target
-from sbc.b2bua.effects import RouteKind, RunRoute
+from sbc.b2bua.effects import RouteKind, RunRoute, SaveCall
 from sbc.b2bua.leg import path_to
 from sbc.b2bua.settings import CoreSettings
 from sbc.b2bua.subjects import OutOfDialogRequest
+from sbc.b2bua.subscription import Side, Subscription, open_
 from sbc.errors import SbcError, SipSyntaxError
 from sbc.sip.address import NameAddr, parse_name_addr
 from sbc.sip.build import build_request
@@ -63,7 +64,7 @@ class Requests:
 
     def __init__(self, core: Core) -> None:
         self.core = core
-        self.sides: dict[str, subscription.Side] = {}  # by our tag in their dialog
+        self.sides: dict[str, Side] = {}  # by our tag in their dialog
 
     def reconfigure(self, settings: CoreSettings) -> None:
         """See :meth:`sbc.b2bua.core.Core.reconfigure`."""
@@ -108,7 +109,7 @@ class Requests:
             if edit is not None:
                 edit(headers)
             if tx.method == "SUBSCRIBE":
-                subscription.open_(core, subject, target, flow, addresses, headers, now)
+                open_(core, subject, target, flow, addresses, headers, now)
             else:
                 self._send(subject, flow, addresses, headers, now)
         except Refusal as refusal:
@@ -158,6 +159,19 @@ class Requests:
             self.core.respond(tx, status, now, headers, body, subject.tag, reason)
         except SipSyntaxError:  # a header that may cross holds what nobody may write
             self.core.respond(tx, 502, now, to_tag=subject.tag)
+
+    def record(self, subscription: Subscription, now: float) -> SaveCall:
+        """Its journal record as it is now."""
+        data = subscription_snapshot.encode(self.core, subscription, now)
+        return SaveCall(subscription.key, subscription.shard, subscription.version, data)
+
+    def records(self, now: float) -> Iterator[SaveCall]:
+        """See :meth:`sbc.b2bua.core.Core.records`."""
+        for side in list(self.sides.values()):
+            subscription = side.subscription
+            if side is subscription.b and subscription.version:
+                subscription.version += 1
+                yield self.record(subscription, now)
 
     def call_id(self, subject_call_id: str, shard: int, realm: str) -> str:
         """The Call-ID by which the other side knows one of this side: always the same, and not to be guessed."""

@@ -67,6 +67,11 @@ def encode(core: Core, call: Call, now: float) -> bytes:
         "a": _leg_record(core, call.a),
         "b": _leg_record(core, call.b),
     }
+    return dump(record)
+
+
+def dump(record: Json) -> bytes:
+    """A record as octets."""
     try:
         return orjson.dumps(record)
     except TypeError:  # text that came as something else than UTF-8 has no place in JSON as it is
@@ -115,16 +120,8 @@ def _leg_record(core: Core, leg: Leg) -> Json:
 
 def decode(core: Core, data: bytes, now: float, wall: float) -> Call:
     """Rebuild the call of a record in ``core``, with its timers. Raises BadRecord, and then nothing has changed."""
-    if len(data) > MAX_RECORD_BYTES:
-        raise BadRecord("too long")
     try:
-        raw = orjson.loads(data)
-    except ValueError as error:
-        raise BadRecord("no JSON") from error
-    if isinstance(raw, dict) and raw.keys() == {"octets"}:
-        raw = _text(raw["octets"])
-    try:
-        call = _call(core, _Fields(raw), now, wall)
+        call = _call(core, load(data), now, wall)
     except (RecursionError, OverflowError) as error:
         raise BadRecord(str(error)) from error
     core.add(call)
@@ -139,7 +136,22 @@ def decode(core: Core, data: bytes, now: float, wall: float) -> Call:
     return call
 
 
-class _Fields:
+def load(data: bytes) -> Fields:
+    """The reverse of :func:`dump`. Raises BadRecord for what nothing of ours can be."""
+    if len(data) > MAX_RECORD_BYTES:
+        raise BadRecord("too long")
+    try:
+        raw = orjson.loads(data)
+        if isinstance(raw, dict) and raw.keys() == {"octets"}:
+            raw = _text(raw["octets"])
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, BadRecord):
+            raise
+        raise BadRecord("no JSON") from error
+    return Fields(raw)
+
+
+class Fields:
     """A JSON object whose values are checked as they are taken."""
 
     __slots__ = ("raw",)
@@ -190,7 +202,7 @@ class _Fields:
         return tuple(value)
 
 
-def _call(core: Core, fields: _Fields, now: float, wall: float) -> Call:
+def _call(core: Core, fields: Fields, now: float, wall: float) -> Call:
     version = fields.integer("v", 1, 1_000_000)
     if version > VERSION:
         raise BadRecord(f"version {version} is newer than {VERSION}")
@@ -199,8 +211,8 @@ def _call(core: Core, fields: _Fields, now: float, wall: float) -> Call:
         raise BadRecord("key: not one of ours")
     if key in core.calls:
         raise BadRecord("the call is here already")
-    a = _leg(core, _Fields(fields.raw.get("a")), now, wall)
-    b = _leg(core, _Fields(fields.raw.get("b")), now, wall)
+    a = _leg(core, Fields(fields.raw.get("a")), now, wall)
+    b = _leg(core, Fields(fields.raw.get("b")), now, wall)
     if a.name != "a" or a.dialog.local_tag == b.dialog.local_tag:
         raise BadRecord("the legs are not two sides of a call")
     for leg in (a, b):
@@ -239,14 +251,14 @@ def _call(core: Core, fields: _Fields, now: float, wall: float) -> Call:
             cseq = accepted[2]
             if type(cseq) is not int or not 0 <= cseq <= MAX_CSEQ:
                 raise BadRecord("accepted: no CSeq")
-            leg.accepted = Accepted(core, leg, _flow(core, accepted[0]), _octets_of(accepted[1], "accepted"), cseq)
+            leg.accepted = Accepted(core, leg, flow_of(core, accepted[0]), _octets_of(accepted[1], "accepted"), cseq)
     if a.accepted is not None and not fields.flag("up"):
         call.state = CallState.ANSWERED
     core.start_lifetime(call, min(max(fields.seconds("expires") - wall, 1.0), 10 * 86_400.0), now)
     return call
 
 
-def _leg(core: Core, fields: _Fields, now: float, wall: float) -> Leg:
+def _leg(core: Core, fields: Fields, now: float, wall: float) -> Leg:
     dialog = Dialog(
         fields.text("cid", 1024),
         fields.text("local"),
@@ -268,7 +280,7 @@ def _leg(core: Core, fields: _Fields, now: float, wall: float) -> Leg:
     realm = fields.text("realm", 256)
     if realm not in core.settings.realms:
         raise BadRecord(f"realm {realm} is not configured")
-    flow = _flow(core, fields.raw.get("flow"))
+    flow = flow_of(core, fields.raw.get("flow"))
     leg = Leg(fields.text("name", 16), dialog, flow, realm, fields.text("peer", 256), fields.text("dir", 256))
     leg.invite_cseq = fields.integer("iseq", 0, MAX_CSEQ)
     leg.session_id = fields.integer("sid", 0, 2**63 - 1)
@@ -278,7 +290,7 @@ def _leg(core: Core, fields: _Fields, now: float, wall: float) -> Leg:
     leg.unacked = fields.flag("unacked")
     ack = _list(fields.raw.get("ack"), 2)
     if ack is not None:
-        leg.ack = (_flow(core, ack[0]), _octets_of(ack[1], "ack"))
+        leg.ack = (flow_of(core, ack[0]), _octets_of(ack[1], "ack"))
     return leg
 
 
@@ -299,7 +311,7 @@ def _session(raw: Any, now: float, wall: float) -> SessionTimer | None:  # Any: 
     return session
 
 
-def _flow(core: Core, raw: Any) -> Flow:  # Any: parsed JSON
+def flow_of(core: Core, raw: Any) -> Flow:  # Any: parsed JSON
     parts = _list(raw, 5)
     if parts is None or [type(part) for part in parts] != [int, str, str, int, int]:
         raise BadRecord("flow: not one")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from sbc.b2bua import crossing, shape
 from sbc.b2bua.call import Headers, Target
 from sbc.b2bua.crossing import Addresses
+from sbc.b2bua.effects import DropRecord
 from sbc.b2bua.leg import path_to
 from sbc.b2bua.refuse import KNOWN_METHODS
 from sbc.b2bua.subjects import OutOfDialogRequest
@@ -63,18 +64,20 @@ class Action(IntEnum):
     """What is done about it."""
 
     ARM = auto()  # watch the time that is left
+    SAVE = auto()  # write it to the journal
     TELL = auto()  # a is told that it is over
     FORGET = auto()
 
 
 SUBSCRIPTION: dict[tuple[State, Event], tuple[State, tuple[Action, ...]]] = {
-    (State.ASKED, Event.ACCEPTED): (State.ACTIVE, (Action.ARM,)),
-    (State.ASKED, Event.NOTIFIED): (State.ACTIVE, (Action.ARM,)),  # RFC 6665 §4.1.2.4: it may overtake the 2xx
+    (State.ASKED, Event.ACCEPTED): (State.ACTIVE, (Action.ARM, Action.SAVE)),
+    # §4.1.2.4: a NOTIFY may overtake the 2xx
+    (State.ASKED, Event.NOTIFIED): (State.ACTIVE, (Action.ARM, Action.SAVE)),
     (State.ASKED, Event.TERMINATED): (State.ENDED, (Action.FORGET,)),
     (State.ASKED, Event.REFUSED): (State.ENDED, (Action.FORGET,)),
     (State.ASKED, Event.GONE): (State.ENDED, (Action.FORGET,)),
-    (State.ACTIVE, Event.ACCEPTED): (State.ACTIVE, (Action.ARM,)),
-    (State.ACTIVE, Event.NOTIFIED): (State.ACTIVE, (Action.ARM,)),
+    (State.ACTIVE, Event.ACCEPTED): (State.ACTIVE, (Action.ARM, Action.SAVE)),
+    (State.ACTIVE, Event.NOTIFIED): (State.ACTIVE, (Action.ARM, Action.SAVE)),
     (State.ACTIVE, Event.TERMINATED): (State.ENDED, (Action.FORGET,)),
     (State.ACTIVE, Event.REFUSED): (State.ENDED, (Action.FORGET,)),
     (State.ACTIVE, Event.GONE): (State.ENDED, (Action.FORGET,)),
@@ -108,15 +111,19 @@ class Side:
 
 
 class Subscription:
-    """Both sides, and the time that is left. ``event`` is the Event value that it is about."""
+    """Both sides, and the time that is left. ``event`` is the Event value that it is about, ``key`` and ``shard`` are
+    its names in the journal."""
 
-    __slots__ = ("a", "b", "core", "event", "expires_s", "notified", "state", "timer")
+    __slots__ = ("a", "b", "core", "event", "expires_s", "key", "notified", "shard", "state", "timer", "version")
 
-    def __init__(self, core: Core, a: Side, b: Side, event: str) -> None:
+    def __init__(self, core: Core, a: Side, b: Side, event: str, key: str, shard: int) -> None:
         self.core = core
         self.a = a
         self.b = b
         self.event = event
+        self.key = key
+        self.shard = shard
+        self.version = 0  # of its last record; 0: there is none
         self.state = State.ASKED
         self.notified = False  # the first NOTIFY makes b's dialog (RFC 6665 §4.4.1)
         self.expires_s = DEFAULT_EXPIRES_S
@@ -126,6 +133,18 @@ class Subscription:
     def other(self, side: Side) -> Side:
         """The one at the other end."""
         return self.b if side is self.a else self.a
+
+    def begin(self) -> None:
+        """Messages find it from now on."""
+        for side in (self.a, self.b):
+            self.core.requests.sides[side.dialog.local_tag] = side
+        self.core.count("SUBSCRIPTIONS_ACTIVE")
+
+    def resume(self, left_s: float, now: float) -> None:
+        """Go on as the record says, for ``left_s`` unless more is heard."""
+        self.begin()
+        self.state = State.ACTIVE
+        self.timer = self.core.timers.start(left_s, self._expire, now)
 
     def step(self, event: Event, now: float) -> None:
         """Run a row of the table, if there is one."""
@@ -142,6 +161,11 @@ class Subscription:
         core = self.core
         left_s = self.expires_s if self.notified else 0
         self.timer = core.timers.start(left_s + TIMER_N_T1 * core.settings.t1_s, self._expire, now)
+
+    def save(self, now: float) -> None:
+        """Action.SAVE: a successor of this worker can go on from here."""
+        self.version += 1
+        self.core.emit(self.core.requests.record(self, now))
 
     def _expire(self, now: float) -> None:
         self.timer = None
@@ -168,10 +192,13 @@ class Subscription:
         for side in (self.a, self.b):
             self.core.requests.sides.pop(side.dialog.local_tag, None)
         self.core.count("SUBSCRIPTIONS_ACTIVE", -1)
+        if self.version:
+            self.core.emit(DropRecord(self.key, self.shard))
 
 
 _ACTIONS: dict[Action, Callable[[Subscription, float], None]] = {
     Action.ARM: Subscription.arm,
+    Action.SAVE: Subscription.save,
     Action.TELL: Subscription.tell,
     Action.FORGET: Subscription.forget,
 }
@@ -205,16 +232,14 @@ def open_(
     ours.remote_target = addresses.uri
     a = Side(theirs, subject.tx.flow, subject.source.realm, subject.source.peer)
     b = Side(ours, flow, target.realm, target.peer)
-    subscription = Subscription(core, a, b, msg.get("Event") or "presence")
+    subscription = Subscription(core, a, b, msg.get("Event") or "presence", ours.call_id, subject.shard)
     forwards = msg.max_forwards
     user = First(subscription, subject)
     subject.client = send(
         core, b, "SUBSCRIBE", headers, msg.body, 70 if forwards is None else forwards - 1, user, now, flow=flow
     )
-    for side in (a, b):
-        requests.sides[side.dialog.local_tag] = side
+    subscription.begin()
     core.count("SUBSCRIPTIONS_STARTED")
-    core.count("SUBSCRIPTIONS_ACTIVE")
 
 
 def send(

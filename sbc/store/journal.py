@@ -16,7 +16,7 @@ from itertools import count as counting
 from itertools import islice
 from typing import Any, NamedTuple
 
-from sbc.b2bua.effects import FinishCall, SaveCall
+from sbc.b2bua.effects import DropRecord, FinishCall, SaveCall
 from sbc.store.breaker import State
 from sbc.store.jsontext import to_json
 from sbc.store.keys import CDR_FIELD, QUARANTINE_TTL_S, RECORD_TTL_MARGIN_S, Keys, is_member, member_of
@@ -201,6 +201,17 @@ class Journal:
             self._replay_cdrs.append(sequence)  # behind those that ended earlier
         elif not self._pipe.is_open:
             self._send_finish(sequence, item)
+
+    def drop(self, effect: DropRecord) -> None:
+        """Remove a record that has no CDR. Sent once: what a store that is away keeps of it, a successor of ours takes
+        up, finds out of time and drops again; at last Redis forgets it by itself."""
+        self._unsaved.pop(effect.key, None)
+        if self._drained is not None:
+            self._settle()
+        if not self._pipe.is_open:
+            member = member_of(effect.key)
+            self._pipe.send(_ignore, "DEL", self._keys.call(member))
+            self._pipe.send(_ignore, "SREM", self._keys.shard(effect.shard), member)
 
     def republish(self, records: Iterable[SaveCall]) -> None:
         """Store all of these again, a window at a time: the iterable is drawn from as the store confirms."""

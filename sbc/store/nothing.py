@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
-from sbc.b2bua.effects import FinishCall, SaveCall
+from sbc.b2bua.effects import DropRecord, FinishCall, SaveCall
 from sbc.store.journal import Done, StoredCall
 
 
@@ -36,6 +36,9 @@ class NoJournal:
     def finish(self, effect: FinishCall) -> None:
         """The CDR goes to the log."""
         self._on_cdr(effect.cdr)
+
+    def drop(self, effect: DropRecord) -> None:
+        """There is none."""
 
     def republish(self, records: Iterable[SaveCall]) -> None:
         """Nowhere to."""

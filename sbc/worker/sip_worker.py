@@ -16,7 +16,7 @@ import uvloop
 
 from media.protocol import Delete, Reply
 from sbc.b2bua.core import Core
-from sbc.b2bua.effects import FinishCall, MediaCommand, Note, RunRoute, SaveCall, Transmit
+from sbc.b2bua.effects import DropRecord, FinishCall, MediaCommand, Note, RunRoute, SaveCall, Transmit
 from sbc.clock import SystemClock
 from sbc.config.loader import load
 from sbc.config.models import Config
@@ -130,6 +130,7 @@ class SipWorker:
             MediaCommand: partial(self.media.perform, done=self._media_done),
             SaveCall: self._save,
             FinishCall: self.journal.finish,
+            DropRecord: self.journal.drop,
             Note: self._noted,
         }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import orjson
 import pytest
 
 from sbc.b2bua.subjects import OutOfDialogRequest
@@ -71,7 +72,7 @@ def started(**changes: object) -> Ladder:
 def ended(f: Ladder) -> None:
     """Neither side finds the subscription any more."""
     assert not f.core.requests.sides
-    assert f.counts["SUBSCRIPTIONS_ACTIVE"] == 0
+    assert not f.records
     subscribe(f.a)
     f.a.expect(481)
     notify(f.b)
@@ -401,3 +402,70 @@ def test_record_route_and_new_targets() -> None:
     f.a.expect(200)
     assert notified(f, TERMINATED).uri == f"sip:moved@{A_HOST}:5071"
     ended(f)
+
+
+def test_goes_on_after_the_death_of_its_worker() -> None:
+    """The journal has both dialogs and the time that is left: NOTIFY, refresh and the end cross as before."""
+    f = started()
+    assert f.counts["SUBSCRIPTIONS_ACTIVE"] == 1
+    f.after(100)
+    f.dies()
+    f.core.resume(next(iter(f.records.values())), f.now, f.wall)  # again: it is here already
+    assert len(f.core.requests.sides) == 2
+    notified(f)
+    f.dies()
+    subscribe(f.a)
+    refresh = f.b.expect("SUBSCRIBE")
+    f.b.reply(200, to=refresh, extra=[("Expires", "300")])
+    assert f.a.expect(200).get("Expires") == "300"
+    assert f.saves[-1].version > f.saves[0].version
+    assert [save.key for save in f.core.records(f.now)] == list(f.records)
+    notified(f, TERMINATED)
+    ended(f)
+
+
+def test_time_runs_out_while_nobody_is_there() -> None:
+    f = started()
+    f.now += 5000
+    f.dies()
+    f.after(1.2)
+    f.a.reply(200, to=f.a.expect("NOTIFY"))
+    ended(f)
+
+
+def test_record_of_text_that_is_no_utf8() -> None:
+    f = Ladder(requests=relay_b)
+    f.a.contact = f"<sip:\udce9@{A_HOST}:5070>"
+    accepted(f)
+    notified(f)
+    f.dies()
+    assert notified(f, TERMINATED).uri == f"sip:\udce9@{A_HOST}:5070"
+    ended(f)
+
+
+HOSTILE: tuple[object, ...] = (None, -1, 1e300, 2**63, "x\r\nVia: y", "sip:" + "x" * 9000, [], {}, True)
+
+
+def test_hostile_records_change_nothing() -> None:
+    """Whatever a field is replaced by, and wherever a record is cut: refused with a reason, or harmless."""
+    record = next(iter(started().records.values()))
+    f = Ladder()
+    fields = orjson.loads(record)
+    paths = [[name] for name in fields] + [[side, name] for side in "ab" for name in fields[side]]
+    refused = 0
+    for path in paths:
+        for value in HOSTILE:
+            changed = at = orjson.loads(record)
+            for name in path[:-1]:
+                at = at[name]
+            at[path[-1]] = value
+            if f.core.resume(orjson.dumps(changed), f.now, f.wall) is None:
+                refused += 1
+            for side in list(f.core.requests.sides.values()):
+                side.subscription.forget(f.now)
+    assert refused > 0.9 * len(paths) * len(HOSTILE)
+    for cut in range(len(record)):
+        assert f.core.resume(record[:cut], f.now, f.wall) is None
+    f.drain()
+    assert not f.core.requests.sides
+    assert not [note for note in f.notes if note.event == "fault in the core"]

@@ -123,8 +123,9 @@ def test_register_write_and_watch(tmp_path: Path) -> None:
         assert sbc.total("HANDED_OVER_OUT") > 0
 
 
-def test_a_binding_outlives_every_worker(tmp_path: Path) -> None:
-    """There is no table to lose: a worker that has never seen the REGISTER finds the phone."""
+def test_bindings_and_subscriptions_outlive_every_worker(tmp_path: Path) -> None:
+    """Of bindings there is no table to lose: a worker that has never seen the REGISTER finds the phone. Subscriptions
+    are in the journal."""
     net = loopback(sip=2)
     with running(tmp_path / "sbc", net.text) as sbc, Raw(CALLER) as ours, Raw(CALLEE, net.callee_port) as theirs:
         phone, registrar = Party(ours, (OUTSIDE, net.port)), Party(theirs, (CORE, net.core_port))
@@ -134,12 +135,21 @@ def test_a_binding_outlives_every_worker(tmp_path: Path) -> None:
         assert contact is not None
         registrar.answer(sent, 200)
         phone.next(200)
+        phone.ask("SUBSCRIBE", "sip:1002@example.com", "Event: presence", "Expires: 60")
+        watched = registrar.next("SUBSCRIBE")
+        registrar.answer(watched, 200, [("Expires", "60"), ("Contact", f"<sip:1002@{CALLEE}:{net.callee_port}>")])
+        phone.next(200)
         for name, pid in sbc.pids().items():
             if name.startswith("sip"):
                 sbc.kill(name)
                 sbc.respawned(name, pid)
         eventually(lambda: ours.best_ping((OUTSIDE, net.port)) < 1, 10, "an answer")
         registrar.ask("MESSAGE", str(contact.uri), body=b"still there?")
-        asked = phone.next("MESSAGE")
-        phone.answer(asked, 200)
+        phone.answer(phone.next("MESSAGE"), 200)
+        registrar.next(200)
+        target = watched.contact()
+        assert target is not None
+        state = "Subscription-State: terminated;reason=noresource"
+        registrar.ask("NOTIFY", str(target.uri), *in_dialog(watched, "far", 1, "NOTIFY"), "Event: presence", state)
+        phone.answer(phone.next("NOTIFY"), 200)
         registrar.next(200)

@@ -12,7 +12,7 @@ import orjson
 import pytest
 import redis
 
-from sbc.b2bua.effects import FinishCall, SaveCall
+from sbc.b2bua.effects import DropRecord, FinishCall, SaveCall
 from sbc.store.breaker import State
 from sbc.store.journal import Journal, StoredCall
 from sbc.store.keys import Keys
@@ -116,6 +116,16 @@ async def test_a_saved_call_is_loaded_again_and_a_finished_one_leaves_only_its_c
     assert await recorder.journal.close() == 0
     assert look.xlen(KEYS.cdr_stream) == 300
     assert sorted(look.keys()) == [KEYS.cdr_stream.encode(), KEYS.marker.encode()]
+
+
+async def test_a_dropped_record_leaves_nothing_behind(recorder: Recorder, look: redis.Redis) -> None:
+    """Not even where its last version was never confirmed."""
+    for number in range(10):
+        assert (await recorder.save(record(number)))[0]
+        recorder.journal.save(record(number, 2))
+        recorder.journal.drop(DropRecord(f"call{number}", number))
+    assert recorder.journal.waiting == 0
+    await until(lambda: look.keys() == [KEYS.marker.encode()])
 
 
 async def test_an_older_version_never_overwrites_a_newer_one(recorder: Recorder, look: redis.Redis) -> None:

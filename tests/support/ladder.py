@@ -16,6 +16,7 @@ from media.protocol import Answer, Delete, Endpoint, Offer, Reply, StreamStats
 from sbc.b2bua.call import Call, Target
 from sbc.b2bua.core import Core
 from sbc.b2bua.effects import (
+    DropRecord,
     FinishCall,
     MediaCommand,
     Note,
@@ -339,6 +340,8 @@ class Ladder:
                 self.records[effect.key] = effect.record
                 if effect.wait and not self.hold_journal:
                     self.core.saved(effect.key, effect.version, True, self.now)
+            case DropRecord(key):
+                self.records.pop(key, None)
             case FinishCall():
                 self.finished.append(effect)
                 self.cdrs.append(effect.cdr)
