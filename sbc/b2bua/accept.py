@@ -375,6 +375,7 @@ def send_ack(core: Core, leg: Leg, now: float, body: object = b"") -> None:
     description = body if isinstance(body, bytes) else b""
     try:
         uri, headers = leg.dialog.headers("ACK", leg.invite_cseq, core.via(flow.listener, core.ids.branch()))
+        headers += leg.invite_credentials
         if description:
             headers.append(shape.SDP_TYPE)
         data = build_request("ACK", uri, headers, description)

@@ -6,7 +6,7 @@ import ipaddress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sbc.b2bua import accept, exchange, provisional, refresh, shape
+from sbc.b2bua import accept, credentials, exchange, provisional, refresh, shape
 from sbc.b2bua.call import Attempt, Call, Outcome, Target
 from sbc.b2bua.cdr import printable
 from sbc.b2bua.effects import RouteKind, RunRoute
@@ -206,7 +206,11 @@ def again(core: Core, leg: Leg, msg: Message, now: float) -> bool:
     The new INVITE has the next CSeq, the same Call-ID and From tag, and no To tag (RFC 3261 §8.1.3.5).
     """
     branch = leg.sent
-    if branch is None or msg.status != 422 or leg.session is None or not leg.session.raised(msg):
+    if branch is None:
+        return False
+    if credentials.accept(core, leg, msg, leg.tries):
+        leg.tries += 1
+    elif msg.status != 422 or leg.session is None or not leg.session.raised(msg):
         return False
     dialog = leg.dialog
     dialog.remote_tag, dialog.route_set = "", ()
@@ -228,6 +232,8 @@ def _transmit(core: Core, leg: Leg, branch: Branch, now: float) -> bool:
     headers.append(("Contact", dialog.contact))
     headers += branch.headers
     headers += refresh.request_headers(core, leg, reliable=provisional.offers(core, leg))
+    leg.invite_credentials = credentials.headers(leg, "INVITE", uri, branch.body)
+    headers += leg.invite_credentials
     try:
         data = build_request("INVITE", uri, headers, branch.body)
     except SipSyntaxError as error:

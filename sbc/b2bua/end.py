@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from media.protocol import Delete, Reply
-from sbc.b2bua import cdr, ping, refresh, shape
+from sbc.b2bua import cdr, credentials, ping, refresh, shape
 from sbc.b2bua.call import Call, Outcome
 from sbc.b2bua.effects import FinishCall, RouteKind, RunRoute
 from sbc.b2bua.subjects import LocalRequest, ReplyEvent
@@ -134,6 +134,7 @@ def _cancel(core: Core, leg: Leg) -> bytes | None:
         ("To", dialog.remote),
         ("Call-ID", dialog.call_id),
         ("CSeq", f"{leg.invite_cseq} CANCEL"),
+        *leg.invite_credentials,  # §22.1: a CANCEL cannot be challenged
         *leg.call.cancel_reason,
     ]
     return build_request("CANCEL", branch.uri, headers)
@@ -191,15 +192,22 @@ def end_b(core: Core, call: Call, now: float, outcome: Outcome) -> None:
 class ByeUser:
     """Waits for the answer to our BYE: until then a crossing BYE of the other side still finds its dialog."""
 
-    __slots__ = ("core", "leg")
+    __slots__ = ("body", "core", "headers", "leg", "tries")
 
-    def __init__(self, core: Core, leg: Leg) -> None:
+    def __init__(self, core: Core, leg: Leg, headers: shape.Headers, body: bytes, tries: int) -> None:
         self.core = core
         self.leg = leg
+        self.headers = headers
+        self.body = body
+        self.tries = tries
 
     def on_response(self, tx: ClientTransaction, msg: Message, now: float) -> None:
-        """Any final answer will do, a challenge included: there is nothing left to try."""
-        if msg.status >= 200:
+        """Any final answer will do, but for a challenge that we can answer."""
+        if msg.status < 200:
+            return
+        if msg.status in (401, 407) and credentials.accept(self.core, self.leg, msg, self.tries):
+            transmit_bye(self.core, self.leg, self.headers, self.body, now, self.tries + 1)
+        else:
             self.core.forget(self.leg)
 
     def on_timeout(self, tx: ClientTransaction, now: float) -> None:
@@ -228,18 +236,18 @@ def send_bye(core: Core, leg: Leg, now: float, _: object = None) -> None:
         transmit_bye(core, leg, headers, b"", now)
 
 
-def transmit_bye(core: Core, leg: Leg, headers: list[tuple[str, str]], body: bytes, now: float) -> None:
+def transmit_bye(core: Core, leg: Leg, headers: shape.Headers, body: bytes, now: float, tries: int = 0) -> None:
     """The BYE itself, as the local route leaves it."""
     flow = leg.out(core)
     branch = core.ids.branch()
     try:
         uri, head = leg.dialog.headers("BYE", leg.dialog.next_cseq(), core.via(flow.listener, branch))
-        data = build_request("BYE", uri, head + headers, body)
+        data = build_request("BYE", uri, head + headers + credentials.headers(leg, "BYE", uri, body), body)
     except SipSyntaxError as error:  # a Contact or Record-Route of theirs that nobody could use
         core.note("warning", "BYE cannot be written", leg.call, leg=leg.name, reason=error.reason)
         core.forget(leg)
         return
-    core.layer.send("BYE", branch, data, flow, ByeUser(core, leg), now)
+    core.layer.send("BYE", branch, data, flow, ByeUser(core, leg, headers, body, tries), now)
 
 
 def close(core: Core, call: Call, now: float, outcome: Outcome) -> None:

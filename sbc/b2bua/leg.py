@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from sbc.b2bua.tables import LegState
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sbc.b2bua.subjects import Branch
     from sbc.dialog.reliable import Received
     from sbc.dialog.session_timer import SessionTimer
+    from sbc.sip.digest import Session
     from sbc.transaction.client import ClientTransaction
     from sbc.transaction.server import ServerTransaction
     from sbc.transaction.timers import Timer
@@ -47,6 +48,7 @@ class Leg:
         "direction",
         "flow",
         "invite",
+        "invite_credentials",
         "invite_cseq",
         "modifying",
         "name",
@@ -65,9 +67,11 @@ class Leg:
         "session",
         "session_id",
         "session_watch",
+        "sessions",
         "state",
         "target",
         "timer",
+        "tries",
         "uac",
         "uas",
         "unacked",
@@ -115,6 +119,10 @@ class Leg:
         self.received: Received | None = None  # B leg: what it sent us reliably
         self.described_early = False  # a reliable provisional had a description: it stands
         self.prack = 0  # B leg: RSeq of its offer, whose PRACK waits for A's answer
+        # digest
+        self.sessions: dict[bool, Session] | None = None  # by proxy (407) or not: what challenged us on this leg
+        self.invite_credentials: Sequence[tuple[str, str]] = ()  # of the last INVITE, for its ACK (RFC 3261 §13.2.2.4)
+        self.tries = 0  # how often its first INVITE was challenged
         # RFC 4028
         self.session: SessionTimer | None = None
         self.session_watch: Timer | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sbc.b2bua import accept, exchange, refresh, shape
+from sbc.b2bua import accept, credentials, exchange, refresh, shape
 from sbc.b2bua.call import Outcome
 from sbc.b2bua.relay import DIALOG_GONE, relayed_failure
 from sbc.b2bua.tables import CallEvent, CallState
@@ -82,7 +82,7 @@ def receive(core: Core, leg: Leg, msg: Message, tx: ServerTransaction, now: floa
 class Modification:
     """One INVITE or UPDATE on its way from ``leg`` to ``other``, and its answer back."""
 
-    __slots__ = ("body", "core", "done", "invite", "leg", "method", "offered_sdp", "other", "tx", "uac")
+    __slots__ = ("body", "core", "done", "invite", "leg", "method", "offered_sdp", "other", "tries", "tx", "uac")
 
     def __init__(self, core: Core, leg: Leg, other: Leg, tx: ServerTransaction) -> None:
         self.core = core
@@ -95,6 +95,7 @@ class Modification:
         self.body = b""  # the offer that crossed
         self.uac: ClientTransaction | None = None
         self.done = False
+        self.tries = 0
 
     @property
     def alive(self) -> bool:
@@ -132,6 +133,10 @@ class Modification:
         headers += refresh.request_headers(core, other)
         if body:
             headers.append(shape.SDP_TYPE)
+        answers = credentials.headers(other, self.method, uri, body)
+        headers += answers
+        if self.invite:
+            other.invite_credentials = answers
         data = build_request(self.method, uri, headers, body)
         self.uac = core.layer.send(self.method, branch, data, flow, self, now)
 
@@ -148,6 +153,10 @@ class Modification:
         if self.done:
             if status < 300:
                 accept.ack_again(self.core, self.other, now)
+            return
+        if self.alive and credentials.accept(self.core, self.other, msg, self.tries):
+            self.tries += 1
+            self.forward(self.body, now)
             return
         if status == 422 and self.alive and self.other.session is not None and self.other.session.raised(msg):
             self.forward(self.body, now)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sbc.b2bua import refresh
+from sbc.b2bua import credentials, refresh
 from sbc.b2bua.call import Outcome
 from sbc.b2bua.relay import DIALOG_GONE
 from sbc.b2bua.tables import CallEvent, CallState
@@ -67,6 +67,7 @@ class Ping:
             uri, headers = leg.dialog.headers("OPTIONS", leg.dialog.next_cseq(), core.via(flow.listener, branch))
             if agent := core.settings.realms[leg.realm].user_agent:
                 headers.append(("User-Agent", agent))
+            headers += credentials.headers(leg, "OPTIONS", uri, b"")
             data = build_request("OPTIONS", uri, headers)
         except SipSyntaxError as error:  # a Contact or Record-Route of theirs that nobody could use
             core.note("warning", "ping cannot be written", leg.call, leg=leg.name, reason=error.reason)

@@ -11,7 +11,7 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sbc.b2bua import exchange, modify, shape
+from sbc.b2bua import credentials, exchange, modify, shape
 from sbc.b2bua.call import Outcome
 from sbc.b2bua.tables import CallEvent, CallState
 from sbc.dialog.reliable import MAX_FIRST_RSEQ, Received, Sent, rack_of
@@ -81,6 +81,7 @@ def send_prack(core: Core, leg: Leg, rseq: int, body: bytes, now: float) -> None
         headers.append(("RAck", f"{rseq} {leg.invite_cseq} INVITE"))
         if body:
             headers.append(shape.SDP_TYPE)
+        headers += credentials.headers(leg, "PRACK", uri, body)
         data = build_request("PRACK", uri, headers, body)
     except SipSyntaxError as error:  # a Contact or Record-Route of theirs that nobody could use
         core.note("warning", "PRACK cannot be written", leg.call, leg=leg.name, reason=error.reason)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sbc.b2bua import accept, exchange, shape
+from sbc.b2bua import accept, credentials, exchange, shape
 from sbc.b2bua.call import Outcome
 from sbc.b2bua.tables import CallEvent, CallState
 from sbc.dialog.session_timer import SessionTimer, is_too_short
@@ -129,13 +129,14 @@ def _glare_delay_s(core: Core, leg: Leg) -> float:
 class Refresh:
     """One refresh of ours on its way."""
 
-    __slots__ = ("core", "done", "leg", "method")
+    __slots__ = ("core", "done", "leg", "method", "tries")
 
     def __init__(self, core: Core, leg: Leg, method: str) -> None:
         self.core = core
         self.leg = leg
         self.method = method
         self.done = False
+        self.tries = 0
 
     def send(self, now: float) -> None:
         """Send it, with the next CSeq."""
@@ -154,12 +155,14 @@ class Refresh:
                 headers.append(("User-Agent", agent))
             if body:
                 headers.append(shape.SDP_TYPE)
-            data = build_request(self.method, uri, headers, body)
+            answers = credentials.headers(leg, self.method, uri, body)
+            data = build_request(self.method, uri, headers + answers, body)
         except SipSyntaxError as error:  # a Contact or Record-Route of theirs that nobody could use
             core.note("warning", "refresh cannot be written", leg.call, leg=leg.name, reason=error.reason)
             return
         if invite:
             leg.invite_cseq = cseq
+            leg.invite_credentials = answers
             leg.modifying = True
         core.layer.send(self.method, branch, data, flow, self, now)
 
@@ -176,6 +179,10 @@ class Refresh:
         if self.done:
             if invite and status < 300:
                 accept.ack_again(core, leg, now)
+            return
+        if self._alive and credentials.accept(core, leg, msg, self.tries):
+            self.tries += 1
+            self.send(now)
             return
         self._finish()
         if status < 300:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sbc.b2bua import refresh, shape
+from sbc.b2bua import credentials, refresh, shape
 from sbc.b2bua.call import Headers, Outcome
 from sbc.b2bua.tables import CallEvent, CallState
 from sbc.sip.build import build_request
@@ -29,6 +29,13 @@ def receive(core: Core, leg: Leg, msg: Message, tx: ServerTransaction, now: floa
         # nobody there yet: an early dialog on one side only
         core.refuse(tx, 480 if other is None or not other.dialog.remote_tag else 481, now, established=True)
         return
+    _send(Relayed(core, leg, other, tx), now)
+    core.touch(leg.call)
+
+
+def _send(request: Relayed, now: float) -> None:
+    """On its way, with the next CSeq."""
+    core, other, msg = request.core, request.other, request.tx.request
     method = msg.method
     flow = other.out(core)
     branch = core.ids.branch()
@@ -41,9 +48,9 @@ def receive(core: Core, leg: Leg, msg: Message, tx: ServerTransaction, now: floa
     if method == "UPDATE":
         headers += refresh.request_headers(core, other)
     headers += shape.pass_headers(core, msg, other, also=shape.METHOD_HEADERS.get(method, ()))
+    headers += credentials.headers(other, method, uri, msg.body)
     data = build_request(method, uri, headers, msg.body)
-    core.layer.send(method, branch, data, flow, Relayed(core, leg, other, tx), now)
-    core.touch(leg.call)
+    core.layer.send(method, branch, data, flow, request, now)
 
 
 def relayed_failure(msg: Message) -> tuple[int, Headers]:
@@ -57,13 +64,14 @@ def relayed_failure(msg: Message) -> tuple[int, Headers]:
 class Relayed:
     """One such request on its way."""
 
-    __slots__ = ("core", "leg", "other", "tx")
+    __slots__ = ("core", "leg", "other", "tries", "tx")
 
     def __init__(self, core: Core, leg: Leg, other: Leg, tx: ServerTransaction) -> None:
         self.core = core
         self.leg = leg
         self.other = other
         self.tx = tx
+        self.tries = 0
 
     def on_response(self, tx: ClientTransaction, msg: Message, now: float) -> None:
         """The final answer crosses."""
@@ -71,6 +79,10 @@ class Relayed:
         if status < 200:
             return
         core = self.core
+        if self.leg.call.state < CallState.ENDING and credentials.accept(core, self.other, msg, self.tries):
+            self.tries += 1
+            _send(self, now)
+            return
         if status >= 300:
             status, headers = relayed_failure(msg)
             core.respond(self.tx, status, now, headers)

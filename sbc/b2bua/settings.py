@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 from media.protocol import Stream
 from sbc.b2bua.effects import RouteKind
 from sbc.dialog.session_timer import Policy as SessionTimers
+from sbc.sip.digest import Credentials
 
 # Headers of a request or response that cross to the other leg as they are. Everything that is not here and that we do
 # not write ourselves stays behind: an unknown header may carry an address of the side that it came from.
@@ -112,3 +113,4 @@ class CoreSettings:
     drain_retry_after_s: int = 10
     pass_headers: frozenset[str] = PASS_HEADERS
     media_targets: Mapping[str, MediaTargetPolicy] = field(default_factory=dict)  # by realm
+    credentials: Mapping[str, Credentials] = field(default_factory=dict, repr=False)  # by peer: whom we are there

@@ -6,7 +6,7 @@ import ipaddress
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 
 def _not_a_number(value: Any) -> Any:  # Any: whatever the YAML held
@@ -144,6 +144,14 @@ def _network_list(value: Any) -> Any:  # Any: whatever the YAML held
     return [value] if isinstance(value, str) else value
 
 
+class Auth(Model):
+    """Whom we are to a peer that challenges us (RFC 3261 §22.2), and for which realm of its; empty: any."""
+
+    username: Annotated[str, Field(min_length=1)]
+    password: SecretStr
+    realm: str = ""
+
+
 class Peer(Model):
     """A known source, and where calls to it go."""
 
@@ -153,6 +161,7 @@ class Peer(Model):
     gateway: str = ""  # SIP URI that calls to this peer are sent to
     tls_name: str = ""  # the name its certificate must bear; empty: the host of its gateway
     calls_to: str = ""  # the peer that calls from this one go to, for the built-in routes
+    auth: Auth | None = None  # our credentials there
     profile: str = "default"  # media profile
     max_calls: Annotated[int, Field(ge=0)] = 0  # 0: no limit
     max_cps: Annotated[float, Field(ge=0)] = 0

@@ -65,6 +65,8 @@ class Counter(IntEnum):
     SESSION_REFRESHES = "Session refreshes that we sent (RFC 4028)."
     SESSION_EXPIRED = "Calls ended because a session was not refreshed in time."
     SESSION_INTERVAL_REFUSED = "Requests refused for a session interval below min_se_s (422)."
+    CHALLENGES_ANSWERED = "Challenges of peers that were answered with the credentials configured for them."
+    CREDENTIALS_REFUSED = "Challenges of peers for which the configured credentials were of no use."
     PINGS_SENT = "Pings sent inside dialogs."
     PING_UNANSWERED = "Calls ended because a ping inside the dialog was not answered."
     PRACK_MISSING = "Calls refused with 504 because no PRACK came to a reliable provisional (RFC 3262)."

@@ -7,6 +7,7 @@ from sbc.b2bua.settings import AdmissionPolicy, CoreSettings, ListenerSettings, 
 from sbc.config.models import Config
 from sbc.dialog.session_timer import Policy as SessionTimers
 from sbc.policy.media_targets import targets_by_realm
+from sbc.sip.digest import Credentials
 
 
 def core_settings(
@@ -49,5 +50,10 @@ def core_settings(
         dialog_lifetime_s=float(timers.dialog_lifetime_s),
         ping_interval_s=float(timers.ping_interval_s),
         ping_method=timers.ping_method,
+        credentials={
+            name: Credentials(peer.auth.username, peer.auth.password.get_secret_value(), peer.auth.realm)
+            for name, peer in config.peers.items()
+            if peer.auth is not None
+        },
         session_timers=SessionTimers(timers.session_expires_s, timers.min_se_s),
     )
