@@ -483,7 +483,8 @@ class Core:
 
     def forget(self, leg: Leg) -> None:
         """No message will find this leg any more."""
-        self.legs.pop(leg.dialog.local_tag, None)
+        if self.legs.pop(leg.dialog.local_tag, None) is not None and leg.call.state is CallState.ENDED:
+            end.let_go(self, leg.call)
 
     def listener_of(self, realm: str, transport: str = "") -> int:
         """The listener by which requests leave into a realm; KeyError where it has none of this transport."""

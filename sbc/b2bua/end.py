@@ -8,6 +8,7 @@ from media.protocol import Delete, Reply
 from sbc.b2bua import cdr, credentials, ping, refresh, shape
 from sbc.b2bua.call import Call, Outcome
 from sbc.b2bua.effects import FinishCall, RouteKind, RunRoute
+from sbc.b2bua.leg import GONE
 from sbc.b2bua.subjects import LocalRequest, ReplyEvent
 from sbc.b2bua.tables import CallEvent, CallState, LegEvent, LegState
 from sbc.errors import SipSyntaxError
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from sbc.b2bua.core import Core
     from sbc.b2bua.leg import Leg
     from sbc.transaction.client import ClientTransaction
+
+ANSWERED_ELSEWHERE = ("Reason", 'SIP;cause=200;text="Call completed elsewhere"')
 
 
 def cancel(core: Core, msg: Message, tx: ServerTransaction, peer: str, now: float) -> None:
@@ -53,6 +56,7 @@ def _cause(reason: shape.Headers) -> int:
 def bye(core: Core, leg: Leg, msg: Message, tx: ServerTransaction, now: float) -> None:
     """BYE from one side: answered at once, the other side is told (§15.1.2)."""
     core.respond(tx, 200, now)
+    tx.let_go()
     call = leg.call
     side = "a" if leg is call.a else "b"
     reason = shape.q850_reason(msg)
@@ -119,13 +123,22 @@ def cancel_leg(core: Core, leg: Leg, now: float, _: object = None) -> None:
     if leg.attempt is not None and not leg.attempt.status:
         leg.attempt.status = 487
     if leg.uac is not None:
-        leg.uac.cancel(_cancel(core, leg) if leg.call.cancel_reason else None, now)
+        leg.uac.cancel(_cancel(core, leg, _why(leg.call)), now)
 
 
-def _cancel(core: Core, leg: Leg) -> bytes | None:
-    """The CANCEL of this leg's INVITE (RFC 3261 §9.1) with the reason that A gave (RFC 3326 §3.1); None: without."""
+def _why(call: Call) -> Sequence[tuple[str, str]]:
+    """The Reason of a CANCEL (RFC 3326): what A gave, that another phone has answered, or our own cause."""
+    if call.state is CallState.ANSWERING:
+        return (ANSWERED_ELSEWHERE,)
+    if call.cancel_reason or call.hung_up_by != "sbc" or not call.cause:
+        return call.cancel_reason
+    return (("Reason", f"Q.850;cause={call.cause}"),)
+
+
+def _cancel(core: Core, leg: Leg, reason: Sequence[tuple[str, str]]) -> bytes | None:
+    """The CANCEL of this leg's INVITE (RFC 3261 §9.1) with a reason; None: as the transaction makes it, without."""
     branch, tx, dialog = leg.sent, leg.uac, leg.dialog
-    if branch is None or tx is None:
+    if branch is None or tx is None or not reason:
         return None
     headers = [
         ("Via", core.via(leg.flow.listener, tx.branch)),
@@ -135,7 +148,7 @@ def _cancel(core: Core, leg: Leg) -> bytes | None:
         ("Call-ID", dialog.call_id),
         ("CSeq", f"{leg.invite_cseq} CANCEL"),
         *leg.invite_credentials,  # §22.1: a CANCEL cannot be challenged
-        *leg.call.cancel_reason,
+        *reason,
     ]
     return build_request("CANCEL", branch.uri, headers)
 
@@ -290,3 +303,22 @@ def finish(core: Core, call: Call, now: float, reply: object) -> None:
     core.count("CALLS_ENDED" if call.answered_at else "CALLS_FAILED")
     core.remove(call)
     core.emit(FinishCall(call.key, call.shard, cdr.record(core.settings.node, call, stats, core.wall(now)), call.saved))
+    let_go(core, call)
+
+
+def let_go(core: Core, call: Call) -> None:
+    """Part a call that is over from its legs, once no message can find its dialogs any more.
+
+    Its transactions live on for 32 s and would hold all of it, memory enough at a hundred calls a second for every new
+    one to run on cold caches; and call and legs would hold each other until the garbage collector comes, which is
+    rarely. A leg keeps what tells a late message that the call is over, and what acknowledges a late 2xx.
+    """
+    if any(leg.dialog.local_tag in core.legs for leg in call.legs()):
+        return
+    if call.a.invite is not None:
+        call.a.invite.let_go()
+    for leg in call.legs():
+        leg.let_go()
+    call.a = GONE
+    call.branches.clear()
+    call.b = call.request = call.pending_route = call.offer_from = None

@@ -137,6 +137,12 @@ class Leg:
         lines = description.partition(b"\r\no=")[2].decode("utf-8", "surrogateescape")
         self.sdp_text = lines.partition("\r\n")[2]
 
+    def let_go(self) -> None:
+        """The call is over: keep what tells a late message so, and acknowledges a late 2xx."""
+        self.invite = self.uac = self.uas = self.attempt = self.target = self.accepted = self.waiting = None
+        self.sdp_in = self.sdp_out = b""
+        self.sdp_text = ""
+
     def refresh_target(self, message: Message) -> None:
         """A new Contact changes where requests of this leg go."""
         if self.dialog.refresh_target(message):
@@ -199,3 +205,7 @@ def transport_of(uri: Uri) -> str:
     if uri.scheme == "sips" and transport in ("", "tcp"):
         return "tls"
     return transport
+
+
+# What stands for both legs of a call that is over.
+GONE = Leg("", Dialog("", "", "", "", ""), Flow(0, "", "", 0), "", "")

@@ -60,6 +60,12 @@ class ServerTransaction(Transaction):
             self._data = data
             self._step(event, None, now)
 
+    def let_go(self) -> None:
+        """The user has answered and wants nothing more: what stays for the rest of this transaction's life, 32 s as a
+        rule, is what absorbs retransmissions."""
+        self.user = self.on_failure = None
+        self.request = None  # type: ignore[assignment]  # nobody reads it any more
+
     def acknowledged_by(self, ack: Message) -> bool:
         """The ACK is for the refusal that this transaction sent. A unique branch says so; without one, the To tag of
         the response does (RFC 3261 §17.2.3)."""
