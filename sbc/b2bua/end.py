@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from media.protocol import Delete, Reply
@@ -93,7 +94,9 @@ def give_up(core: Core, call: Call, now: float) -> None:
     status = call.best_status or 480
     best, headers = call.best_reply
     said = best == status  # by B; otherwise it stands for a silence or a fault that we noticed
-    outcome = Outcome(shape.relayed_status(status), "b" if said else "sbc", headers=tuple(headers) if said else ())
+    kept = tuple(headers) if said else ()
+    cause = _cause([item for item in kept if item[0] == "Reason"])
+    outcome = Outcome(shape.relayed_status(status), "b" if said else "sbc", cause, headers=kept)
     core.step(call, CallEvent.REFUSE, now, outcome)
 
 

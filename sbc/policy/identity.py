@@ -23,6 +23,9 @@ MAX_VALUES = 16  # of a Diversion or History-Info header; more say nothing new
 _PRIVACY = frozenset({"header", "session", "user", "none", "critical", "id", "history"})
 # What a user may have written himself (RFC 3323 §4.1.1.3, §5.3), as far as it passes at all.
 _OF_USER = frozenset({"subject", "call-info", "organization", "reply-to", "in-reply-to", "user-agent", "server"})
+_IDENTITY = frozenset(
+    {"p-asserted-identity", "p-preferred-identity", "remote-party-id", "privacy", "diversion", "history-info"}
+)
 _DIVERSION_PARAMS = ("reason", "counter", "limit", "privacy", "screen")
 _HISTORY_PARAMS = ("index", "rc", "mp", "np")
 _TOKEN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-.!%*_+`'~")
@@ -65,7 +68,7 @@ def without_user(headers: Headers) -> Headers:
 
 def crossing(message: Message, sender: Trust, receiver: Trust, host: str) -> Headers:
     """The identity headers that ``receiver`` gets of a message from ``sender``; ``host`` is ours on that side."""
-    if not receiver.trusted:
+    if not receiver.trusted or not message.having(_IDENTITY):
         return []
     privacy = privacy_of(message)  # asked for by whoever, kept until somebody untrusted is to be told
     names = list(_asserted(message, sender))

@@ -163,6 +163,33 @@ def test_the_reason_of_a_cancel_crosses() -> None:
     f.over()
 
 
+def test_our_own_reason_to_cancel() -> None:
+    f = Ladder()
+    sent(f)
+    f.b.reply(180)
+    f.a.expect(180)
+    f.core.release(f.call, f.now, reason="no media", cause=102)
+    f.drain()
+    f.a.refused(500)
+    cancel = f.b.expect("CANCEL")
+    assert cancel.get_all("Reason") == ["Q.850;cause=102"]
+    f.b.reply(200, to=cancel)
+    f.b.reply(487)
+    f.b.expect("ACK")
+    f.over()
+
+
+def test_the_cause_of_a_failure_is_on_record() -> None:
+    """B's Q.850 cause says more than its status: A and the CDR get it."""
+    f = Ladder()
+    sent(f)
+    f.b.reply(404, extra=[("Reason", f'Q.850;cause=28;text="{B_HOST}"')])
+    f.b.expect("ACK")
+    assert f.a.refused(404).get("Reason") == "Q.850;cause=28"
+    assert f.cdr["cause"] == 28
+    f.over()
+
+
 def parts(*contents: tuple[str, bytes]) -> bytes:
     """A body of parts, with what a parser may trip over: a preamble, an epilogue, blanks behind a boundary."""
     body = b"for readers without MIME\r\n"
