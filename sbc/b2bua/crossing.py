@@ -7,7 +7,6 @@ one way and challenges the other, since neither side can make it anew for the ot
 from __future__ import annotations
 
 import ipaddress
-import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from sbc.b2bua import shape
@@ -45,8 +44,6 @@ _SUCCESS: dict[str, frozenset[str]] = {
 _FAILURE = frozenset({"Accept", "Allow-Events", "Min-Expires"})
 
 _NONE: frozenset[str] = frozenset()
-# One parameter of a challenge, with the comma before it
-_CHALLENGE_PARAM = re.compile(r'(\s*,?\s*)([^\s=,"]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^\s,"]*)')
 
 
 class Addresses(NamedTuple):
@@ -87,10 +84,24 @@ def without_domain(challenge: str) -> str:
     if "domain" not in challenge.lower():
         return challenge
     scheme, blank, params = challenge.partition(" ")
-    kept = [
-        f"{name}={value}" for _, name, value in _CHALLENGE_PARAM.findall(params) if name.strip().lower() != "domain"
-    ]
-    return scheme + blank + ", ".join(kept)
+    kept = [item for item in _items(params) if item.partition("=")[0].strip().lower() != "domain"]
+    return scheme + blank + ",".join(kept).lstrip(" \t")
+
+
+def _items(params: str) -> list[str]:
+    """What stands between the commas outside quotes."""
+    items, start, quoted, escaped = [], 0, False, False
+    for at, char in enumerate(params):
+        if escaped:
+            escaped = False
+        elif char == "\\":
+            escaped = quoted
+        elif char == '"':
+            quoted = not quoted
+        elif char == "," and not quoted:
+            items.append(params[start:at])
+            start = at + 1
+    return [*items, params[start:]]
 
 
 def addresses(core: Core, msg: Message, flow: Flow, to: Uri, uri: str = "") -> Addresses:

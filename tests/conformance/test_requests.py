@@ -533,3 +533,65 @@ def test_subscription_inside_a_call(lost: bool) -> None:
     f.b.reply(200, to=f.b.expect("BYE"))
     assert f.cdr["hangup"] == "a"
     f.over()
+
+
+# Headers that a request or an answer may bring along, each naming the side it comes from
+LEAKY = (
+    ("Via", "SIP/2.0/UDP {host}:5099;branch=z9hG4bK{mark}"),
+    ("Record-Route", "<sip:{host}:5070;lr;{mark}=1>"),
+    ("Route", "<sip:{host}:5070;lr;{mark}=1>"),
+    ("Path", "<sip:{mark}@{host};lr>"),
+    ("Service-Route", "<sip:{mark}@{host};lr>"),
+    ("P-Asserted-Identity", "<sip:{mark}@{host}>"),
+    ("P-Associated-URI", "<sip:{mark}@{host}>"),
+    ("P-Preferred-Identity", "<sip:{mark}@{host}>"),
+    ("Remote-Party-ID", "<sip:{mark}@{host}>"),
+    ("Reply-To", "<sip:{mark}@{host}>"),
+    ("Warning", '399 {host} "{mark}"'),
+    ("Reason", 'SIP;cause=200;text="{mark} at {host}"'),
+    ("Call-Info", "<http://{host}/{mark}>"),
+    ("Error-Info", "<http://{host}/{mark}>"),
+    ("Organization", "{mark}"),
+    ("X-Internal", "{host} {mark}"),
+    ("In-Reply-To", "{mark}@{host}"),
+    ("Supported", "{mark}"),
+    ("WWW-Authenticate", 'Digest domain="sip:{host}/{mark}", realm="r", nonce="n"'),
+    ("Proxy-Authenticate", 'Digest realm="r", nonce="n", Domain = "sip:{host} \\", {mark}"'),
+)
+
+
+@pytest.mark.parametrize("status", [200, 302, 401, 407, 423, 489])
+@pytest.mark.parametrize("method", [*METHODS, "REGISTER", "SUBSCRIBE"])
+def test_no_header_names_the_side_it_came_from(method: str, status: int) -> None:
+    f = Ladder(requests=to(TARGET_B))
+
+    def extra(phone: Phone) -> list[tuple[str, str]]:
+        return [(name, value.format(host=phone.host, mark=f"mark-{phone.name}")) for name, value in LEAKY]
+
+    f.a.request(method, extra=[*extra(f.a), ("Event", "presence"), ("Expires", "60"), ("User-Agent", "mark-a")])
+    sent = f.b.expect(method)
+    f.b.reply(status, to=sent, extra=[*extra(f.b), ("Server", "mark-b"), ("Expires", "60")])
+    f.a.inbox.clear()
+    nothing_of(f.a, f.b, OUR_A, "mark-a")
+    nothing_of(f.b, f.a, OUR_B, "mark-b")
+    f.after(200)  # a subscription ends by itself
+    f.over()
+
+
+@pytest.mark.parametrize(
+    ("came", "goes"),
+    [
+        ('Digest realm="a", nonce="b"', 'Digest realm="a", nonce="b"'),
+        ('Digest realm="domain", nonce="b"', 'Digest realm="domain", nonce="b"'),
+        ('Digest domain="x", realm="a, domain=y", qop="auth"', 'Digest realm="a, domain=y", qop="auth"'),
+        ('Digest realm="a\\", domain=\\"z", domain=w', 'Digest realm="a\\", domain=\\"z"'),
+        ("Domain", "Domain"),
+        ("Digest domain" + " " * 5000 + "," * 5000, "Digest " + "," * 4999),
+    ],
+)
+def test_domain_of_a_challenge_stays_behind(came: str, goes: str) -> None:
+    f = Ladder(requests=to(TARGET_B))
+    f.a.request("MESSAGE")
+    f.b.reply(401, to=f.b.expect("MESSAGE"), extra=[("WWW-Authenticate", came)])
+    assert f.a.expect(401).get("WWW-Authenticate") == goes.strip()
+    f.over()
