@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from sbc.transaction.client import ClientTransaction, ClientUser
     from sbc.transaction.timers import Timer
 
-MAX_SUBSCRIPTIONS = 100_000  # of one worker; each takes some 3 kB
+MAX_SUBSCRIPTIONS = 100_000  # of one worker; each takes some 5 kB
 DEFAULT_EXPIRES_S = 3600  # where neither side says
 TIMER_N_T1 = 64  # how long the notifier may take for a NOTIFY that is due (RFC 6665 §4.1.2.4)
 ALLOW = "SUBSCRIBE, NOTIFY"
@@ -233,6 +233,7 @@ def open_(
     a = Side(theirs, subject.tx.flow, subject.source.realm, subject.source.peer)
     b = Side(ours, flow, target.realm, target.peer)
     subscription = Subscription(core, a, b, msg.get("Event") or "presence", ours.call_id, subject.shard)
+    subscription.expires_s = _asked_for(core, msg)
     forwards = msg.max_forwards
     user = First(subscription, subject)
     subject.client = send(
@@ -341,7 +342,7 @@ class Crossing:
             if status in (_GONE if tx.method == "SUBSCRIBE" else (481,)):
                 subscription.step(Event.GONE, now)
         else:
-            headers = _accepted(subscription, self.side, msg) if tx.method == "SUBSCRIBE" else []
+            headers = _accepted(subscription, self.side, msg, self.tx.request) if tx.method == "SUBSCRIBE" else []
             subscription.other(self.side).dialog.refresh_target(msg)
             core.respond(self.tx, status, now, headers)
             if tx.method == "SUBSCRIBE":
@@ -388,7 +389,7 @@ class First:
             subscription.b.dialog.establish(msg)
         a = subscription.a
         headers = [("Record-Route", route) for route in a.dialog.route_set]
-        headers += _accepted(subscription, a, msg)
+        headers += _accepted(subscription, a, msg, self.subject.message)
         requests.finish(self.subject, msg.status, now, headers)
         subscription.step(Event.ACCEPTED, now)
 
@@ -403,14 +404,20 @@ class First:
         self.subscription.step(Event.REFUSED, now)
 
 
-def _accepted(subscription: Subscription, a: Side, msg: Message) -> Headers:
+def _accepted(subscription: Subscription, a: Side, msg: Message, asked: Message) -> Headers:
     """What the 2xx to a SUBSCRIBE says to the subscriber (RFC 6665 §4.2.1.1), and how long it holds."""
-    expires = (msg.get("Expires") or "").strip()
-    expires_s = int(expires) if expires.isdigit() and len(expires) < 11 else DEFAULT_EXPIRES_S
-    subscription.expires_s = expires_s = _bounded(subscription.core, expires_s)
+    said = _seconds(msg.get("Expires"))
+    expires_s = _asked_for(subscription.core, asked) if said is None else _bounded(subscription.core, said)
+    subscription.expires_s = expires_s
     headers = crossing.headers_of(subscription.core, msg, a.realm)
     kept = [item for item in shape.without_content(headers) if item[0] != "Expires"]
     return [("Contact", a.dialog.contact), ("Expires", str(expires_s)), *kept]
+
+
+def _asked_for(core: Core, msg: Message) -> int:
+    """The seconds that a SUBSCRIBE asks for: what holds while the notifier says nothing."""
+    seconds = _seconds(msg.get("Expires"))
+    return _bounded(core, DEFAULT_EXPIRES_S if seconds is None else seconds)
 
 
 def _bounded(core: Core, expires_s: int) -> int:
@@ -421,12 +428,14 @@ def _bounded(core: Core, expires_s: int) -> int:
 def _subscription_state(msg: Message) -> tuple[str, int | None]:
     """The state that a NOTIFY names, in lower case, and the seconds that it says are left."""
     state, semicolon, params = (msg.get("Subscription-State") or "").partition(";")
-    seconds = None
-    if semicolon:
-        try:
-            expires = find_param(parse_params(";" + params), "expires") or ""
-        except SipSyntaxError:
-            expires = ""
-        if expires.isdigit() and len(expires) < 11:
-            seconds = int(expires)
-    return state.strip().lower(), seconds
+    try:
+        expires = find_param(parse_params(semicolon + params), "expires")
+    except SipSyntaxError:
+        expires = None
+    return state.strip().lower(), _seconds(expires)
+
+
+def _seconds(text: str | None) -> int | None:
+    """A number of seconds as a header says it; None where it says none."""
+    text = (text or "").strip()
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 11 else None
