@@ -149,11 +149,20 @@ def record(
 
 def quality(streams: Sequence[StreamStats]) -> dict[str, float]:
     """The streams of one leg in a line: counts add up, jitter is that of the worst, MOS that of the worst heard."""
-    heard = [stream.mos for stream in streams if stream.packets_in]
+    packets = packets_out = lost = 0
+    jitter_ms = 0.0
+    mos: float | None = None
+    for stream in streams:
+        packets += stream.packets_in
+        packets_out += stream.packets_out
+        lost += stream.lost
+        jitter_ms = max(jitter_ms, stream.jitter_ms)
+        if stream.packets_in:
+            mos = stream.mos if mos is None else min(mos, stream.mos)
     return {
-        "packets": sum(stream.packets_in for stream in streams),
-        "packets_out": sum(stream.packets_out for stream in streams),
-        "lost": sum(stream.lost for stream in streams),
-        "jitter_ms": round(max((stream.jitter_ms for stream in streams), default=0.0), 2),
-        "mos": round(min(heard, default=0.0), 2),
+        "packets": packets,
+        "packets_out": packets_out,
+        "lost": lost,
+        "jitter_ms": round(jitter_ms, 2),
+        "mos": round(mos or 0.0, 2),
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ from sbc.b2bua.tables import CallEvent, CallState, LegEvent, LegState
 from sbc.dialog.dialog import DEFAULT_PORTS, Dialog, without_tag
 from sbc.errors import SbcError, SipSyntaxError
 from sbc.policy import identity
+from sbc.sdp.address import ip_literal
 from sbc.sip.build import build_request
 from sbc.sip.flow import Flow
 from sbc.sip.message import Message
@@ -147,10 +147,9 @@ def flow_to(core: Core, uri: Uri, realm: str) -> Flow:
         what = f"{wanted} listener" if wanted else "listener"
         raise SipSyntaxError(f"realm {realm} has no {what}") from error
     transport = core.settings.listeners[listener].transport
-    try:
-        host = str(ipaddress.ip_address(uri.address))
-    except ValueError as error:
-        raise SipSyntaxError(f"{uri.address} is no address literal") from error
+    host = ip_literal(uri.address)
+    if not host:
+        raise SipSyntaxError(f"{uri.address} is no address literal")
     return Flow(listener, transport, host, uri.port or DEFAULT_PORTS[transport])
 
 

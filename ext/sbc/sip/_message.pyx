@@ -105,6 +105,7 @@ cdef class Message:
     cdef uint16_t _rport_end                  # past the name of an rport without a value; 0: not asked for
     cdef str _method, _uri_text, _reason, _call_id, _cseq_method, _from_tag, _to_tag, _branch
     cdef bytes _body
+    cdef object _from, _to                    # parsed once: a call asks several times
 
     def __init__(self):
         raise TypeError("a Message comes from Message.parse()")
@@ -305,10 +306,14 @@ cdef class Message:
         return None if not text or text == "*" else _parse_name_addr(text)
 
     def from_(self):
-        return _parse_name_addr(self.get("From") or "")
+        if self._from is None:
+            self._from = _parse_name_addr(self.get("From") or "")
+        return self._from
 
     def to(self):
-        return _parse_name_addr(self.get("To") or "")
+        if self._to is None:
+            self._to = _parse_name_addr(self.get("To") or "")
+        return self._to
 
     def __repr__(self):
         if self.is_request:
