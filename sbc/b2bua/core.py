@@ -15,7 +15,7 @@ A map for those who are new here, in the order of a call:
 - :mod:`~sbc.b2bua.forward`, :mod:`~sbc.b2bua.subscription`: other requests outside a dialog, and what they open.
 - :mod:`~sbc.b2bua.end`: CANCEL, BYE, failure, release; media, CDR and journal at the end.
 - :mod:`~sbc.b2bua.exchange`: every offer and answer passes the media plane here.
-- :mod:`~sbc.b2bua.shape`: what the other side gets to see.
+- :mod:`~sbc.b2bua.shape`, :mod:`~sbc.b2bua.facing`: what the other side gets to see, and what we look like there.
 - :mod:`~sbc.b2bua.snapshot`, :mod:`~sbc.b2bua.cdr`: what is kept of a call while it lives, and after.
 
 This module owns the registries (calls by key, legs by our tag), dispatches, and runs the tables. The modules above call
@@ -31,17 +31,17 @@ from typing import Any
 
 from media.protocol import Reply
 from media.protocol import Request as MediaRequest
-from sbc.b2bua import accept, cdr, connect, dispatch, end, exchange, extensions, forward, modify, refuse, snapshot
+from sbc.b2bua import accept, cdr, connect, dispatch, end, exchange, forward, modify, refuse, snapshot
 from sbc.b2bua import subscription_snapshot as watch
 from sbc.b2bua.call import Call, Outcome, Target
 from sbc.b2bua.effects import Effect, MediaCommand, Note, RouteKind, RunRoute, SaveCall, Transmit
+from sbc.b2bua.facing import Facing
 from sbc.b2bua.leg import Leg
 from sbc.b2bua.settings import CoreSettings
 from sbc.b2bua.subjects import BadMessage, Branch, LocalRequest, OutOfDialogRequest, ReplyEvent
 from sbc.b2bua.subscription import Subscription
 from sbc.b2bua.tables import B_LEG, CALL, CallAction, CallEvent, CallState, LegAction, LegEvent
 from sbc.errors import SipSyntaxError
-from sbc.policy.identity import Trust
 from sbc.policy.overload import Overload
 from sbc.sip.build import reply_to
 from sbc.sip.flow import Flow
@@ -85,7 +85,7 @@ _LEG_ROWS = {
 }
 
 
-class Core:
+class Core(Facing):
     """All calls of one SIP worker. After every method that takes ``now``, drain :meth:`poll` and look at
     :meth:`next_timer`."""
 
@@ -115,32 +115,8 @@ class Core:
 
     def reconfigure(self, settings: CoreSettings) -> None:
         """Serve by new settings from now on. Listeners keep their order; timers of transactions stay as they were."""
-        self.settings = settings
+        self.face(settings)
         self.requests.reconfigure(settings)
-        self.supported = extensions.supported(settings)
-        self.passing = {
-            name: frozenset(header.lower() for header in (*settings.pass_headers, *realm.pass_headers))
-            for name, realm in settings.realms.items()
-        }
-        self.trust = {
-            name: Trust(realm.trusted, realm.preferred_identity, realm.remote_party_id)
-            for name, realm in settings.realms.items()
-        }
-        self.hosts = [_host(listener.advertised_host) for listener in settings.listeners]
-        self._vias = [
-            f"SIP/2.0/{listener.transport.upper()} {host}:{listener.advertised_port};rport;branch="
-            for listener, host in zip(settings.listeners, self.hosts, strict=True)
-        ]
-        self._contacts = [
-            f"@{host}:{listener.advertised_port}{_transport_param(listener.transport)}>"
-            for listener, host in zip(settings.listeners, self.hosts, strict=True)
-        ]
-        self._listeners: dict[tuple[str, str], int] = {}  # by realm and transport, '' for what a bare URI means
-        for index, listener in enumerate(settings.listeners):
-            self._listeners.setdefault((listener.realm, listener.transport), index)
-        for index, listener in enumerate(settings.listeners):
-            default = self._listeners.get((listener.realm, "udp"), index)  # RFC 3263 §4.1
-            self._listeners.setdefault((listener.realm, ""), default)
 
     # Input
 
@@ -486,10 +462,6 @@ class Core:
         if self.legs.pop(leg.dialog.local_tag, None) is not None and leg.call.state is CallState.ENDED:
             end.let_go(self, leg.call)
 
-    def listener_of(self, realm: str, transport: str = "") -> int:
-        """The listener by which requests leave into a realm; KeyError where it has none of this transport."""
-        return self._listeners[realm, transport]
-
     # Journal
 
     def commit(self, call: Call, now: float) -> None:
@@ -590,14 +562,6 @@ class Core:
         """Refuse a request; ``established``: its To has a tag already."""
         self.respond(tx, status, now, headers, to_tag="" if established else self.ids.tag())
 
-    def via(self, listener: int, branch: str) -> str:
-        """Our Via towards the network of a listener."""
-        return self._vias[listener] + branch
-
-    def contact(self, listener: int, token: str) -> str:
-        """Our Contact there; ``token`` names the dialog."""
-        return f"<sip:{token}{self._contacts[listener]}"
-
     def wall(self, now: float) -> float:
         """Wall-clock seconds of a monotonic time."""
         return now + self._wall_offset
@@ -624,15 +588,3 @@ class Core:
             tx = self.layer.invite_for_cancel(msg) if msg.method == "INVITE" else None
             if tx is not None and tx.last_status < 200:
                 self.refuse(tx, 500, now)
-
-
-def _transport_param(transport: str) -> str:
-    """What our Contact says besides the address; WebSockets have one value for both (RFC 7118 §5.3)."""
-    if transport == "udp":
-        return ""
-    return ";transport=ws" if transport in ("ws", "wss") else f";transport={transport}"
-
-
-def _host(address: str) -> str:
-    """A host as it stands in a URI or a Via (RFC 3261 §25.1: IPv6 in brackets)."""
-    return f"[{address}]" if ":" in address else address
