@@ -332,8 +332,8 @@ class Accepted:
 def acked(core: Core, leg: Leg, msg: Message, now: float) -> None:
     """The ACK to a 2xx of ours: the other side's 2xx gets its own, with the answer if this one brought it."""
     accepted, call = leg.accepted, leg.call
-    if accepted is None or accepted.cseq != msg.cseq_number:
-        return  # again, or of an older INVITE
+    if accepted is None or accepted.cseq != msg.cseq_number or not accepted.deadline:
+        return  # again, of an older INVITE, or for a 2xx that still waits for the journal
     accepted.stop()
     leg.accepted = leg.provisionals = None
     if leg.bye_wanted:

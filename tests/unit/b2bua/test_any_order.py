@@ -186,6 +186,7 @@ BEGINNINGS = [
 @example(steps=["b 183", "media waits", "b 200", "a cancels", "media goes on", "b again"], timers=False)
 @example(steps=["b 200", "a acks", "a reinvites", "b byes", "b answers 200", "a answers 200"], timers=False)
 @example(steps=["a invites 100rel", "b 183 reliable", "a pracks with offer"], timers=False)
+@example(steps=["a invites", "b 183", "journal", "b 200", "a acks"], timers=False)
 @example(steps=["b 503", "c 200", "b 200", "a acks", "a byes"], timers=False)
 @example(steps=["b 200", "a reinvites", "b byes", "a acks"], timers=False)
 def test_everything_ends_once(steps: list[str], timers: bool) -> None:
