@@ -11,6 +11,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from sbc.b2bua import snapshot
+from sbc.b2bua.call import Call
 from sbc.b2bua.core import Core
 from tests.support.ladder import A_HOST, Ladder, counting_ids, sdp
 
@@ -33,7 +34,7 @@ def test_everything_comes_back() -> None:
     record = snapshot.encode(f.core, call, f.now)
     core = fresh(f)
     again = core.resume(record, f.now + 5, f.wall + 5)
-    assert again is not None
+    assert isinstance(again, Call)
     assert again.resumed
     for name in ("key", "shard", "version", "state", "from_uri", "to_uri", "ruri", "status", "media_node", "has_media"):
         assert getattr(again, name) == getattr(call, name), name
@@ -67,7 +68,7 @@ def test_text_that_is_no_utf8_survives() -> None:
     record = f.saves[-1].record
     assert record.startswith(b'{"octets"')
     again = fresh(f).resume(record, f.now, f.wall)
-    assert again is not None
+    assert isinstance(again, Call)
     assert again.a.dialog.remote == f.call.a.dialog.remote
     assert "\udce9" in again.a.dialog.remote
 
@@ -131,6 +132,7 @@ def test_mutated_records(path: tuple[str, ...], value: object) -> None:
         assert not core.legs
         assert core.next_timer() is None
         return
+    assert isinstance(call, Call)
     core.release(call, F.now, reason="test")
     while (effect := core.poll()) is not None:
         assert getattr(effect, "event", "") != "fault in the core", effect
