@@ -1,8 +1,9 @@
 """Builds the compiled half of Portcullis; everything declarative is in pyproject.toml.
 
 Each ``ext/<package path>/_name.pyx`` becomes the module ``<package path>._name``, placed beside the Python files
-that use it. Modules listed in PURE are ordinary ``.py`` files that Cython compiles as they stand: one source, and
-the interpreter (``SBC_PURE=1``) remains the reference.
+that use it. Modules listed in PURE are ordinary ``.py`` files that Cython compiles with the types of the ``.pxd``
+beside them: one source, and the interpreter (``SBC_PURE=1``) remains the reference. Such a ``.py`` needs a build after
+each change, as a ``.pyx`` does; without the types, compiling gains nothing over the interpreter.
 """
 
 import os
