@@ -92,10 +92,10 @@ class OwnRelay:
 
     async def _read(self, socket: zmq.asyncio.Socket) -> None:
         while True:
-            _, number, body = await socket.recv_multipart()
-            future = self._waiting.pop(number, None)
-            if future is not None and not future.done():
-                future.set_result(protocol.decode_reply(body))
+            for number, body in protocol.items(await socket.recv_multipart()):
+                future = self._waiting.pop(number, None)
+                if future is not None and not future.done():
+                    future.set_result(protocol.decode_reply(body))
 
     async def _ask(self, request: protocol.Request) -> protocol.Reply:
         assert self._socket is not None

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import select
-import socket
+import traceback
 import types
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
 import orjson
+import zmq
 
-from media import protocol, zmtp
+from media import protocol
 from media.counters import REFUSED, MediaCounter
 
 CACHE_S = 10.0  # longer than any client waits and repeats
 CACHE_REPLIES = 4096
-MAX_REQUEST_BYTES = 256 * 1024
-MAX_UNSENT_BYTES = 8 * 1024 * 1024  # replies that a client may leave unread
+MAX_REQUEST_BYTES = 256 * 1024  # a frame; who sends more is disconnected
 MAX_CLIENTS = 256
-READ_BYTES = 64 * 1024  # into a buffer that is kept: to allocate as much for each read costs more than the read
+HIGH_WATER = 1000  # messages each way and client: more than any client asks before its deadlines have passed
+FAULT_LOG_NS = 1_000_000_000  # one fault in so long is told in full
+PROBE = [b""]  # what ZMQ_PROBE_ROUTER of a client sends on each connection
+# As plain numbers: to combine members of an IntFlag costs more than to send a frame.
+NOBLOCK, SNDMORE, EVENTS, POLLIN = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE), int(zmq.EVENTS), int(zmq.POLLIN)
 
 
 def decode_request(data: bytes) -> protocol.Request:
@@ -77,25 +79,12 @@ def _build(kind: _Kind, raw: Any) -> Any:  # Any: JSON in, an object of the prot
         raise ValueError(str(error)) from None
 
 
-class _Client:
-    """One connection of a SIP worker or another client."""
-
-    __slots__ = ("identity", "incoming", "outbox", "sock", "unsent_bytes", "waits_to_write")
-
-    def __init__(self, sock: socket.socket) -> None:
-        self.sock = sock
-        self.incoming = zmtp.Incoming(b"ROUTER", MAX_REQUEST_BYTES)
-        self.identity = b""
-        self.outbox: list[bytes] = [zmtp.opening(b"ROUTER")]
-        self.unsent_bytes = 0
-        self.waits_to_write = False
-
-
 class Control:
     """ROUTER at ``endpoint``. ``handle(request, owner, now_ns)`` answers; nothing here blocks.
 
-    ``fd`` is readable while something waits: call ``drain`` then, and after ``notify``. What one call of ``drain``
-    has to say to a client leaves in one write.
+    The descriptor ``fd`` is edge-triggered (ZMQ_FD): call ``drain`` whenever it became readable, and after ``notify``.
+    What one call of ``drain`` has to say to a client leaves in one message, unless it is too much for one. A client
+    that reads nothing costs HIGH_WATER messages at most; what is beyond is dropped and counted.
     """
 
     def __init__(
@@ -108,41 +97,45 @@ class Control:
         self._count = count
         self._cache: dict[tuple[bytes, bytes], bytes] = {}
         self._ages: deque[tuple[int, tuple[bytes, bytes]]] = deque()
-        self._clients: dict[int, _Client] = {}  # by descriptor
-        self._by_identity: dict[bytes, _Client] = {}  # those that said READY
-        self._serial = 0
-        self._buffer = memoryview(bytearray(READ_BYTES))
-        self._talked: list[_Client] = []  # have something to send
-        self._poll = select.epoll()
-        self._listener = _listen(endpoint)
-        self._poll.register(self._listener, select.EPOLLIN)
-        self.fd = self._poll.fileno()
+        self._outbox: dict[bytes, list[protocol.Item]] = {}  # by client
+        self._clients: OrderedDict[bytes, None] = OrderedDict()  # known by name, latest last
+        self._told_ns = -FAULT_LOG_NS
+        self._context = zmq.Context()
+        self._socket = self._context.socket(zmq.ROUTER)
+        for option, value in (
+            (zmq.ROUTER_MANDATORY, 1),
+            (zmq.ROUTER_HANDOVER, 1),  # a respawned client comes back under its own name
+            (zmq.LINGER, 0),
+            (zmq.SNDHWM, HIGH_WATER),
+            (zmq.RCVHWM, HIGH_WATER),
+            (zmq.MAXMSGSIZE, MAX_REQUEST_BYTES),
+            (zmq.IPV6, 1),
+        ):
+            self._socket.setsockopt(option, value)
+        old_mask = os.umask(0o117)  # ipc: owner and group only
+        try:
+            self._socket.bind(endpoint)
+        except zmq.ZMQError:
+            self._context.destroy(linger=0)
+            raise
+        finally:
+            os.umask(old_mask)
+        self.fd = int(self._socket.getsockopt(zmq.FD))
 
     def close(self) -> None:
-        """Close all sockets; what was not sent yet is given up."""
-        for client in list(self._clients.values()):
-            self._leave(client)
-        self._listener.close()
-        self._poll.close()
+        """Close the socket; what was not sent yet is given up."""
+        self._context.destroy(linger=0)
 
     def drain(self, now_ns: int) -> int:
         """Answer everything that has arrived; returns how many requests that was."""
         done = 0
-        for fd, events in self._poll.poll(0):
-            client = self._clients.get(fd)
-            if client is None:
-                if fd == self._listener.fileno():
-                    self._accept()
-                continue
-            if events & select.EPOLLOUT:
-                self._flush(client)
-            if events & ~select.EPOLLOUT:
-                done += self._read(client, now_ns)
-        if self._talked:
-            talked, self._talked = self._talked, []
-            for client in talked:
-                if not client.waits_to_write:
-                    self._flush(client)
+        events = cast("Callable[[int], int]", self._socket.get)  # this option is a number
+        while True:
+            while events(EVENTS) & POLLIN:
+                done += self._message(now_ns)
+            if not self._outbox:
+                break
+            self._flush()  # may swallow the edge that announces the next request: look again
         limit = now_ns - int(CACHE_S * 1e9)
         while self._ages and (self._ages[0][0] < limit or len(self._ages) > CACHE_REPLIES):
             del self._cache[self._ages.popleft()[1]]
@@ -150,151 +143,93 @@ class Control:
 
     def notify(self, owner: bytes, event: dict[str, Any]) -> None:  # Any: JSON values
         """Tell the owner of a session, or every client when the owner is gone. Call ``drain`` afterwards."""
-        message = zmtp.encode((protocol.VERSION, protocol.NOTIFICATION, orjson.dumps(event)))
         self._count(MediaCounter.NOTIFICATIONS, 1)
-        client = self._by_identity.get(owner)
-        if client is not None and self._send(client, message):
-            return
-        for other in self._by_identity.values():
-            if other is not client:
-                self._send(other, message)
-
-    # -- connections
-
-    def _accept(self) -> None:
-        try:
-            sock, _ = self._listener.accept()
-        except OSError:  # it went away again, or we have no descriptor left
-            return
-        if len(self._clients) >= MAX_CLIENTS:
-            sock.close()
-            return
-        sock.setblocking(False)
-        if sock.family != socket.AF_UNIX:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        client = self._clients[sock.fileno()] = _Client(sock)
-        self._poll.register(sock, select.EPOLLIN)
-        self._talked.append(client)
-
-    def _leave(self, client: _Client) -> None:
-        if self._clients.pop(client.sock.fileno(), None) is not None:
-            self._poll.unregister(client.sock)
-            client.sock.close()
-        if self._by_identity.get(client.identity) is client:
-            del self._by_identity[client.identity]
-
-    def _welcome(self, client: _Client) -> None:
-        """It said READY: from now on it is reached by its identity, or by one that we make up."""
-        self._serial += 1
-        name = client.incoming.identity
-        client.identity = b"\0" + self._serial.to_bytes(4, "big") if name[:1] in (b"", b"\0") else name
-        older = self._by_identity.get(client.identity)
-        if older is not None:  # a respawned client comes back under its own name
-            self._leave(older)
-        self._by_identity[client.identity] = client
-
-    def _read(self, client: _Client, now_ns: int) -> int:
-        incoming = client.incoming
-        try:
-            size = client.sock.recv_into(self._buffer)
-            if not size:
-                self._leave(client)
-                return 0
-            messages = incoming.feed(bytes(self._buffer[:size]))
-        except (BlockingIOError, InterruptedError):
-            return 0
-        except (OSError, zmtp.ZmtpError):
-            self._leave(client)
-            return 0
-        if incoming.ready and not client.identity:
-            self._welcome(client)
-        if incoming.answer:
-            self._send(client, incoming.answer)
-            incoming.answer = b""
-        if messages:
-            self._count(MediaCounter.CONTROL_REQUESTS, len(messages))
-        for frames in messages:
-            self._one(client, frames, now_ns)
-        return len(messages)
-
-    def _send(self, client: _Client, message: bytes) -> bool:
-        if client.unsent_bytes > MAX_UNSENT_BYTES:  # it reads nothing any more
-            return False
-        client.unsent_bytes += len(message)
-        if not client.outbox:
-            self._talked.append(client)
-        client.outbox.append(message)
-        return True
-
-    def _flush(self, client: _Client) -> None:
-        if not client.outbox or client.sock.fileno() not in self._clients:
-            return
-        data = b"".join(client.outbox) if len(client.outbox) > 1 else client.outbox[0]
-        try:
-            sent = client.sock.send(data)
-        except (BlockingIOError, InterruptedError):
-            sent = 0
-        except OSError:
-            self._count(MediaCounter.REPLIES_UNDELIVERED, 1)
-            self._leave(client)
-            return
-        client.outbox = [data[sent:]] if sent < len(data) else []
-        client.unsent_bytes = len(data) - sent
-        if client.waits_to_write != bool(client.outbox):
-            client.waits_to_write = bool(client.outbox)
-            wanted = select.EPOLLIN | (select.EPOLLOUT if client.waits_to_write else 0)
-            self._poll.modify(client.sock, wanted)
+        self._outbox.setdefault(owner, []).append((protocol.NOTIFICATION, orjson.dumps(event)))
 
     # -- requests
 
-    def _one(self, client: _Client, frames: list[bytes], now_ns: int) -> None:
-        if (
-            len(frames) != 3
-            or frames[0] != protocol.VERSION
-            or len(frames[1]) != 8
-            or frames[1] == protocol.NOTIFICATION
-        ):
+    def _message(self, now_ns: int) -> int:
+        """Take one message and answer what it carries; returns how many requests that was."""
+        receive = self._socket.recv
+        client = receive(NOBLOCK)
+        frames = []
+        more = True
+        while more:
+            frame = receive(NOBLOCK, copy=False)
+            frames.append(frame.bytes)
+            more = frame.more
+        if client not in self._clients:
+            self._clients[client] = None
+            if len(self._clients) > MAX_CLIENTS:
+                self._clients.popitem(last=False)
+        if frames == PROBE:
+            return 0
+        try:
+            requests = protocol.items(frames)
+        except ValueError:
+            self._count(MediaCounter.CONTROL_REQUESTS, 1)
             self._count(MediaCounter.REFUSED_MALFORMED, 1)  # no id to answer under, or another protocol version
-            return
-        _, request_id, body = frames
-        key = (client.identity, request_id)
-        reply = self._cache.get(key)
-        if reply is None:
-            reply = zmtp.encode((protocol.VERSION, request_id, self._answer(body, client.identity, now_ns)))
-            self._cache[key] = reply
-            self._ages.append((now_ns, key))
-        else:
-            self._count(MediaCounter.CONTROL_REPEATED, 1)
-        if not self._send(client, reply):
-            self._count(MediaCounter.REPLIES_UNDELIVERED, 1)
+            return 1
+        self._count(MediaCounter.CONTROL_REQUESTS, len(requests))
+        outbox = self._outbox.setdefault(client, [])
+        for request_id, body in requests:
+            if request_id == protocol.NOTIFICATION:
+                self._count(MediaCounter.REFUSED_MALFORMED, 1)
+                continue
+            key = (client, request_id)
+            reply = self._cache.get(key)
+            if reply is None:
+                reply = self._cache[key] = self._answer(body, client, now_ns)
+                self._ages.append((now_ns, key))
+            else:
+                self._count(MediaCounter.CONTROL_REPEATED, 1)
+            outbox.append((request_id, reply))
+        return len(requests)
 
     def _answer(self, body: bytes, owner: bytes, now_ns: int) -> bytes:
+        """The reply to one request, whatever happens: nothing that one request does may end the worker."""
         try:
             reply = self._handle(decode_request(body), owner, now_ns)
+            encoded = protocol.encode_reply(reply)
         except ValueError as error:
             reply = protocol.Reply(ok=False, code="malformed", reason=str(error))
+            encoded = protocol.encode_reply(reply)
+        except Exception as error:
+            reply = protocol.Reply(ok=False, code="internal", reason=type(error).__name__)
+            encoded = protocol.encode_reply(reply)
+            if now_ns - self._told_ns >= FAULT_LOG_NS:
+                self._told_ns = now_ns
+                traceback.print_exc()
         if not reply.ok:
             self._count(REFUSED[reply.code], 1)
-        return protocol.encode_reply(reply)
+        return encoded
 
+    # -- replies and notifications
 
-def _listen(endpoint: str) -> socket.socket:
-    family, address = zmtp.parse_endpoint(endpoint)
-    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-    try:
-        if family == socket.AF_UNIX:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(str(address))  # of a predecessor
-            old_mask = os.umask(0o117)  # owner and group only
-            try:
-                sock.bind(address)
-            finally:
-                os.umask(old_mask)
-        else:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind(address)
-        sock.listen(MAX_CLIENTS)
-    except OSError:
-        sock.close()
-        raise
-    return sock
+    def _flush(self) -> None:
+        outbox, self._outbox = self._outbox, {}
+        homeless: list[tuple[bytes, protocol.Item]] = []  # notifications, with the owner that was not to be reached
+        for client, items in outbox.items():
+            for message in protocol.messages(items):
+                if not self._send(client, message):
+                    told = protocol.items(message)
+                    homeless += [(client, item) for item in told if item[0] == protocol.NOTIFICATION]
+        for other in list(self._clients) if homeless else ():
+            items = [item for owner, item in homeless if owner != other]
+            if not all(self._send(other, message) for message in protocol.messages(items)):
+                del self._clients[other]
+
+    def _send(self, client: bytes, message: tuple[bytes, bytes, bytes]) -> bool:
+        send = self._socket.send
+        version, ids, bodies = message
+        try:
+            send(client, SNDMORE)
+            send(version, SNDMORE)
+            send(ids, SNDMORE)
+            send(bodies, NOBLOCK)
+        except zmq.ZMQError:  # EHOSTUNREACH: the client is gone; EAGAIN: it reads nothing any more
+            lost = len(ids) // protocol.ID_BYTES - ids.count(protocol.NOTIFICATION)
+            if lost > 0:
+                self._count(MediaCounter.REPLIES_UNDELIVERED, lost)
+            return False
+        return True

@@ -71,7 +71,8 @@ class MediaCounter(IntEnum):
     REFUSED_DRAINING = REFUSED_BASE + 5
     REFUSED_FULL = REFUSED_BASE + 6
     REFUSED_UNSUPPORTED = REFUSED_BASE + 7
+    REFUSED_INTERNAL = REFUSED_BASE + 8
 
 
 GAUGES = frozenset({MediaCounter.SESSIONS_ACTIVE, MediaCounter.PORTS_FREE, MediaCounter.PORTS_QUARANTINED})
-REFUSED = {code: MediaCounter["REFUSED_" + code.upper()] for code in list(REFUSALS)[:8]}
+REFUSED = {code: MediaCounter["REFUSED_" + code.upper()] for code in list(REFUSALS)[:9]}

@@ -1,10 +1,14 @@
 """The control protocol of the media plane, and the only bridge between ``sbc`` and ``media``.
 
-A SIP worker (DEALER) sends frames ``[VERSION, request id, JSON]`` to a media worker (ROUTER) and gets the same frames
-back with a reply. The request id is 8 octets, big endian, chosen by the client; the same id sent again gets the cached
-reply. Id 0 marks notifications from the worker. A JSON body is one request object with the key ``do``; a reply leaves
-out what is at its default. The frames travel as ZeroMQ messages (``media.zmtp``): whoever has several at hand writes
-them at once, each message still stands for itself.
+A SIP worker (ZeroMQ DEALER) sends messages to a media worker (ROUTER) and gets messages of the same shape back. A
+message has three frames, ``[VERSION, ids, bodies]``, and carries 1 to MAX_BATCH requests or replies: ``ids`` is one
+request id after the other, ``bodies`` the JSON object of each, in the same order, one a line (a lone body may be any
+JSON text). So everything that one side has to say at a time costs one message, and a broken body spoils no other.
+
+A request id is 8 octets, big endian, chosen by the client; the same id sent again gets the cached reply. Which requests
+came together says nothing about which replies do. Id 0 marks notifications from the worker. A request is an object with
+the key ``do``; a reply leaves out what is at its default. An empty message (what ZMQ_PROBE_ROUTER sends) makes a client
+known to the worker before it asks for anything.
 
 Session and leg: a *session* is the relay state of one call; a *leg* is one side of it, named ``a``, ``b1``, ``b2`` ...
 ``offer`` takes the streams that leg ``from_leg`` described and returns the endpoints to show to ``to_leg``; ``answer``
@@ -15,6 +19,7 @@ new, so an explicit ``engage`` is needed only to reserve a worker before any SDP
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -22,6 +27,9 @@ import orjson
 
 VERSION = b"1"
 NOTIFICATION = b"\0" * 8
+ID_BYTES = 8
+MAX_BATCH = 64  # requests or replies of one message
+MAX_BATCH_BYTES = 64 * 1024  # of their bodies; one alone may be longer
 
 Direction = Literal["sendrecv", "sendonly", "recvonly", "inactive"]
 
@@ -188,9 +196,48 @@ REFUSALS: dict[str, bool] = {
     "draining": True,
     "full": True,  # session table full
     "unsupported": False,  # a profile or transport that this worker cannot serve
+    "internal": False,  # a fault of the worker, told in its log
     "timeout": True,  # minted by the client: no reply before the deadline
     "unreachable": True,  # minted by the client: the worker is not there
 }
+
+
+Item = tuple[bytes, bytes]  # id and body
+
+
+def messages(items: Sequence[Item]) -> Iterator[tuple[bytes, bytes, bytes]]:
+    """The frames of as few messages as carry ``items`` in their order. Bodies are single lines, as ``encode`` gives."""
+    if len(items) == 1:
+        yield VERSION, *items[0]
+        return
+    ids: list[bytes] = []
+    bodies: list[bytes] = []
+    size = 0
+    for item_id, body in items:
+        if ids and (len(ids) == MAX_BATCH or size + len(body) > MAX_BATCH_BYTES):
+            yield VERSION, b"".join(ids), b"\n".join(bodies)
+            ids, bodies, size = [], [], 0
+        ids.append(item_id)
+        bodies.append(body)
+        size += len(body)
+    if ids:
+        yield VERSION, b"".join(ids), b"\n".join(bodies)
+
+
+def items(frames: Sequence[bytes]) -> list[Item]:
+    """What one message carries; raises ValueError when its frames do not fit (bodies are not looked at)."""
+    if len(frames) != 3 or frames[0] != VERSION:
+        raise ValueError("not the frames of this version")
+    _, ids, bodies = frames
+    size = len(ids)
+    if size == ID_BYTES:
+        return [(ids, bodies)]
+    if not size or size % ID_BYTES or size > MAX_BATCH * ID_BYTES:
+        raise ValueError("not a number of ids")
+    lines = bodies.split(b"\n", MAX_BATCH)
+    if len(lines) * ID_BYTES != size:
+        raise ValueError("not one body for each id")
+    return [(ids[at : at + ID_BYTES], line) for at, line in zip(range(0, size, ID_BYTES), lines, strict=True)]
 
 
 def encode(request: Request) -> bytes:

@@ -1,6 +1,6 @@
 """The SIP worker's side of media control: one DEALER per media node, deadlines, failover of new sessions.
 
-Everything runs on the event loop of the worker. Requests of one loop iteration leave in one write per node.
+Everything runs on the event loop of the worker. Requests of one loop iteration leave in one message per node.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from hashlib import blake2b
 from typing import Any
 
 import orjson
+import zmq
 
-from media import protocol, zmtp
+from media import protocol
 from sbc.b2bua.effects import MediaCommand
 from sbc.media_client.link import Link
 
@@ -96,11 +97,12 @@ class MediaPool:
         self._timer: asyncio.TimerHandle | None = None
         self._flush_planned = False
         self._closed = False
+        self._context = zmq.Context()
         self._nodes: dict[str, _Node] = {}
         self.counts = {"requests": 0, "timeouts": 0, "failovers": 0, "stray_replies": 0, "bad_frames": 0}
         for name, endpoint in nodes.items():
             node = self._nodes[name] = _Node(name)
-            node.link = Link(endpoint, identity, loop, partial(self._drain, node))
+            node.link = Link(self._context, endpoint, identity, loop, partial(self._drain, node))
 
     # -- what the SIP worker calls
 
@@ -146,6 +148,7 @@ class MediaPool:
             self._timer.cancel()
         for node in self._nodes.values():
             node.link.close()
+        self._context.destroy(linger=0)
 
     def health(self) -> dict[str, dict[str, float | int]]:
         """By node: deadlines missed in a row, seconds for which it is still avoided, sessions opened there."""
@@ -185,35 +188,37 @@ class MediaPool:
             self._timer = self._loop.call_at(pending.due, self._sweep)
 
     def _post(self, node: _Node, request_id: bytes, body: bytes) -> None:
-        if not node.link.send(zmtp.encode((protocol.VERSION, request_id, body))):  # it has been away for long
-            self._loop.call_soon(self._undeliverable, request_id)
+        node.link.send(request_id, body)
         if not self._flush_planned:
             self._flush_planned = True
             self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         self._flush_planned = False
-        if not self._closed:
-            for node in self._nodes.values():
-                node.link.flush()
-
-    def _undeliverable(self, request_id: bytes) -> None:
-        pending = self._pending.pop(request_id, None)
-        if pending is not None and not self._closed:
-            self._failed(pending, "unreachable")
+        if self._closed:
+            return
+        for node in self._nodes.values():
+            for request_id in node.link.flush():  # it has been away for long
+                pending = self._pending.pop(request_id, None)
+                if pending is not None:
+                    self._failed(pending, "unreachable")
 
     # -- receiving
 
     def _drain(self, node: _Node) -> None:
         for frames in node.link.receive():
-            if self._closed:
-                return
-            if len(frames) != 3 or frames[0] != protocol.VERSION:
+            try:
+                replies = protocol.items(frames)
+            except ValueError:
                 self.counts["bad_frames"] += 1
-            elif frames[1] == protocol.NOTIFICATION:
-                self._notified(node, frames[2])
-            else:
-                self._replied(node, frames[1], frames[2])
+                continue
+            for request_id, body in replies:
+                if self._closed:
+                    return
+                if request_id == protocol.NOTIFICATION:
+                    self._notified(node, body)
+                else:
+                    self._replied(node, request_id, body)
 
     def _notified(self, node: _Node, body: bytes) -> None:
         try:

@@ -1,172 +1,114 @@
-"""One connection to a media worker: connects by itself again and again, gathers what is to be sent, reads what came."""
+"""One DEALER to a media worker: gathers what is to be sent, reads what came."""
 
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Callable
+from typing import cast
 
-from media import zmtp
+import zmq
 
-READ_BYTES = 64 * 1024  # into a buffer that is kept: to allocate as much for each read costs more than the read
-MAX_REPLY_BYTES = 16 * 1024 * 1024  # a list of sessions
+from media import protocol
+
 HIGH_WATER = 20_000  # messages that wait for a worker which is away
-RECONNECT_S, RECONNECT_MAX_S = 0.01, 0.2
+MAX_REPLY_BYTES = 16 * 1024 * 1024  # a list of sessions
+RECONNECT_MS, RECONNECT_MAX_MS = 10, 200
+# As plain numbers: to combine members of an IntFlag costs more than to send a frame.
+NOBLOCK, SNDMORE, EVENTS, POLLIN = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE), int(zmq.EVENTS), int(zmq.POLLIN)
 
 
 class Link:
-    """DEALER at ``endpoint`` (``ipc://`` or ``tcp://``).
+    """DEALER at ``endpoint`` (``ipc://`` or ``tcp://``), connected again and again by ZeroMQ.
 
-    ``on_readable`` is called when something came, unless ``watch(False)``; :meth:`receive` takes it. What was handed to
-    a connection that breaks is lost; what still waited goes over the next one.
+    ``on_readable`` is called when something may have come, unless ``watch(False)``; it must then :meth:`receive`. What
+    was under way on a connection that breaks is lost; what still waited goes over the next one.
     """
 
-    __slots__ = (
-        "_address",
-        "_buffer",
-        "_delay_s",
-        "_family",
-        "_identity",
-        "_incoming",
-        "_loop",
-        "_on_readable",
-        "_outbox",
-        "_retry",
-        "_sock",
-        "_unsent",
-        "_waits_to_write",
-        "_watched",
-    )
+    __slots__ = ("_fd", "_loop", "_on_readable", "_outbox", "_socket", "_watched")
 
     def __init__(
-        self, endpoint: str, identity: bytes, loop: asyncio.AbstractEventLoop, on_readable: Callable[[], None]
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        endpoint: str,
+        identity: bytes,
+        loop: asyncio.AbstractEventLoop,
+        on_readable: Callable[[], None],
     ) -> None:
-        self._family, self._address = zmtp.parse_endpoint(endpoint)
-        self._identity = identity
         self._loop = loop
         self._on_readable = on_readable
-        self._outbox: list[bytes] = []
-        self._unsent = b""
-        self._buffer = memoryview(bytearray(READ_BYTES))
-        self._incoming = zmtp.Incoming(b"DEALER", MAX_REPLY_BYTES)
-        self._sock: socket.socket | None = None
+        self._outbox: list[protocol.Item] = []
+        self._socket = context.socket(zmq.DEALER)
+        if identity:
+            self._socket.setsockopt(zmq.IDENTITY, identity)
+        for option, value in (
+            (zmq.LINGER, 0),
+            (zmq.SNDHWM, HIGH_WATER),
+            (zmq.RCVHWM, HIGH_WATER),
+            (zmq.MAXMSGSIZE, MAX_REPLY_BYTES),
+            (zmq.RECONNECT_IVL, RECONNECT_MS),
+            (zmq.RECONNECT_IVL_MAX, RECONNECT_MAX_MS),
+            (zmq.PROBE_ROUTER, 1),  # the worker knows us before we ask it for something
+            (zmq.IPV6, 1),
+        ):
+            self._socket.setsockopt(option, value)
+        self._socket.connect(endpoint)
+        self._fd = int(self._socket.getsockopt(zmq.FD))
         self._watched = True
-        self._waits_to_write = False
-        self._delay_s = RECONNECT_S
-        self._retry: asyncio.TimerHandle | None = None
-        self._connect()
+        loop.add_reader(self._fd, on_readable)
 
-    def send(self, message: bytes) -> bool:
-        """Keep an encoded message for the next :meth:`flush`; False when too many wait already."""
-        if len(self._outbox) >= HIGH_WATER:
-            return False
-        self._outbox.append(message)
-        return True
+    def send(self, request_id: bytes, body: bytes) -> None:
+        """Keep a request for the next :meth:`flush`."""
+        self._outbox.append((request_id, body))
 
-    def flush(self) -> None:
-        """Hand everything that waits to the kernel, in one write; what it does not take follows when it can."""
-        sock = self._sock
-        if sock is None or self._waits_to_write:
-            return
-        data = self._unsent
-        if self._outbox and self._incoming.ready:
-            data += b"".join(self._outbox)
-            self._outbox.clear()
-        if not data:
-            return
-        try:
-            sent = sock.send(data)
-        except (BlockingIOError, InterruptedError):
-            sent = 0
-        except OSError:
-            self._lost()
-            return
-        self._unsent = data[sent:]
-        if self._unsent:
-            self._waits_to_write = True
-            self._loop.add_writer(sock.fileno(), self._writable)
+    def flush(self) -> list[bytes]:
+        """Send what is kept, in as few messages as possible; returns the ids of requests for which there is no room."""
+        if not self._outbox:
+            return []
+        outbox, self._outbox = self._outbox, []
+        refused: list[bytes] = []
+        send = self._socket.send
+        for version, ids, bodies in protocol.messages(outbox):
+            try:
+                send(version, SNDMORE)
+                send(ids, SNDMORE)
+                send(bodies, NOBLOCK)
+            except zmq.ZMQError:  # EAGAIN: the queue to a worker that is away is full
+                refused += [ids[at : at + protocol.ID_BYTES] for at in range(0, len(ids), protocol.ID_BYTES)]
+        if self._watched:
+            self._on_readable()  # the descriptor is edge-triggered: a send may have swallowed what announced a reply
+        return refused
 
     def receive(self) -> list[list[bytes]]:
-        """The messages that have come since; never waits."""
-        sock = self._sock
-        if sock is None:
-            return []
-        try:
-            size = sock.recv_into(self._buffer)
-            if not size:
-                self._lost()
-                return []
-            was_ready = self._incoming.ready
-            messages = self._incoming.feed(bytes(self._buffer[:size]))
-        except (BlockingIOError, InterruptedError):
-            return []
-        except (OSError, zmtp.ZmtpError):
-            self._lost()
-            return []
-        if self._incoming.ready and not was_ready:
-            self._delay_s = RECONNECT_S
-            self.flush()
-        if self._incoming.answer:
-            self._unsent += self._incoming.answer
-            self._incoming.answer = b""
-            self.flush()
-        return messages
+        """The frames of each message that has come since; never waits."""
+        found: list[list[bytes]] = []
+        receive = self._socket.recv
+        if self._socket.closed:
+            return found
+        events = cast("Callable[[int], int]", self._socket.get)  # this option is a number
+        while events(EVENTS) & POLLIN:
+            frames = []
+            more = True
+            while more:
+                frame = receive(NOBLOCK, copy=False)
+                frames.append(frame.bytes)
+                more = frame.more
+            found.append(frames)
+        return found
 
     def watch(self, on: bool) -> None:
         """Whether ``on_readable`` is called."""
         if on == self._watched:
             return
         self._watched = on
-        if self._sock is not None and on:
-            self._loop.add_reader(self._sock.fileno(), self._on_readable)
-        elif self._sock is not None:
-            self._loop.remove_reader(self._sock.fileno())
+        if on:
+            self._loop.add_reader(self._fd, self._on_readable)
+            self._loop.call_soon(self._on_readable)  # the edge may have passed meanwhile
+        else:
+            self._loop.remove_reader(self._fd)
 
     def close(self) -> None:
-        """End the connection for good."""
-        self._drop()
-        if self._retry is not None:
-            self._retry.cancel()
-
-    # -- the connection
-
-    def _connect(self) -> None:
-        self._retry = None
-        sock = socket.socket(self._family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-        self._incoming = zmtp.Incoming(b"DEALER", MAX_REPLY_BYTES)
-        self._unsent = zmtp.opening(b"DEALER", self._identity)
-        self._sock = sock
-        try:
-            if self._family != socket.AF_UNIX:
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.connect(self._address)
-        except BlockingIOError:
-            if self._family == socket.AF_UNIX:  # too many connect at once: there is nothing to wait for but time
-                self._lost()
-                return
-        except OSError:
-            self._lost()
-            return
+        """End the connection; what was not sent yet is given up."""
         if self._watched:
-            self._loop.add_reader(sock.fileno(), self._on_readable)
-        self._waits_to_write = True  # writable is connected
-        self._loop.add_writer(sock.fileno(), self._writable)
-
-    def _writable(self) -> None:
-        if self._sock is not None:
-            self._loop.remove_writer(self._sock.fileno())
-            self._waits_to_write = False
-            self.flush()
-
-    def _drop(self) -> None:
-        if self._sock is not None:
-            self._loop.remove_reader(self._sock.fileno())
-            self._loop.remove_writer(self._sock.fileno())
-            self._sock.close()
-            self._sock = None
-        self._waits_to_write = False
-
-    def _lost(self) -> None:
-        self._drop()
-        self._retry = self._loop.call_later(self._delay_s, self._connect)
-        self._delay_s = min(2 * self._delay_s, RECONNECT_MAX_S)
+            self._loop.remove_reader(self._fd)
+        self._watched = False
+        self._socket.close(linger=0)

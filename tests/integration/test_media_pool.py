@@ -25,7 +25,11 @@ class Asking:
         self.notified: asyncio.Queue[tuple[str, Notification]] = asyncio.Queue()
         endpoints = {name: worker.endpoint for name, worker in workers.items()}
         self.pool = MediaPool(
-            endpoints, asyncio.get_running_loop(), deadline_s, lambda *event: self.notified.put_nowait(event)
+            endpoints,
+            asyncio.get_running_loop(),
+            deadline_s,
+            lambda *event: self.notified.put_nowait(event),
+            identity=b"sip-0",
         )
 
     async def ask(self, request: Request, node: str = "") -> Reply:

@@ -106,11 +106,14 @@ class MediaControl:
         """Send a body under an id and wait for the reply."""
         self.socket.send_multipart((protocol.VERSION, request_id, body))
         while True:
-            _, got, answer = self.socket.recv_multipart()
-            if got == protocol.NOTIFICATION:
-                self.notifications.append(json.loads(answer))
-            elif got == request_id:
-                return protocol.decode_reply(answer)
+            reply = None
+            for got, answer in protocol.items(self.socket.recv_multipart()):
+                if got == protocol.NOTIFICATION:
+                    self.notifications.append(json.loads(answer))
+                elif got == request_id:
+                    reply = protocol.decode_reply(answer)
+            if reply is not None:
+                return reply
 
     def ask(self, request: protocol.Request) -> protocol.Reply:
         """A fresh request."""
@@ -123,10 +126,10 @@ class MediaControl:
             return self.notifications.pop(0)
         if not self.socket.poll(int(timeout_s * 1000)):
             return None
-        _, got, answer = self.socket.recv_multipart()
-        assert got == protocol.NOTIFICATION
-        event: dict[str, object] = json.loads(answer)
-        return event
+        for got, answer in protocol.items(self.socket.recv_multipart()):
+            assert got == protocol.NOTIFICATION
+            self.notifications.append(json.loads(answer))
+        return self.notifications.pop(0)
 
     def close(self) -> None:
         """Close the socket."""

@@ -79,7 +79,7 @@ def test_imports_go_downwards(name: str, path: Path) -> None:
         if target.startswith("media") and not name.startswith(
             ("sbc.supervisor", "sbc.management", "sbc.demo", "sbc.cli")
         ):
-            assert target == "media" or target.startswith(("media.protocol", "media.zmtp")), f"{name} imports {target}"
+            assert target == "media" or target.startswith("media.protocol"), f"{name} imports {target}"
         mine, theirs = package(name), package(target)
         if not theirs.startswith("sbc.") or theirs == mine or theirs not in LAYERS:
             continue
