@@ -14,7 +14,7 @@ import pytest
 import zmq
 
 from media import protocol
-from media.control import HIGH_WATER, MAX_REQUEST_BYTES, Control
+from media.control import HIGH_WATER, MAX_REQUEST_BYTES, REQUESTS_PER_DRAIN, Control
 from media.counters import MediaCounter
 from sbc.media_client import link as link_module
 from sbc.media_client.link import Link
@@ -137,6 +137,19 @@ def test_an_id_that_comes_again_is_answered_from_memory(served: Served) -> None:
     assert served.counts[MediaCounter.CONTROL_REPEATED] == 2
 
 
+def test_a_flood_is_taken_in_portions(served: Served) -> None:
+    clients = [served.client() for _ in range(4)]
+    for client in clients:
+        for first in range(1, 641, 64):
+            says(client, *map(query, range(first, first + 64)))
+    time.sleep(0.1)
+    taken = [served.control.drain(time.monotonic_ns()) for _ in range(4)]
+    assert sum(taken) == 4 * 640
+    assert max(taken) < REQUESTS_PER_DRAIN + protocol.MAX_BATCH
+    for client in clients:
+        assert sum(len(protocol.items(client.recv_multipart())) for _ in range(10)) == 640
+
+
 @pytest.mark.parametrize(
     "frames",
     [
@@ -207,13 +220,13 @@ def test_notifications_without_their_owner_go_to_everyone(served: Served) -> Non
     for client in clients:
         got = [*protocol.items(client.recv_multipart()), *protocol.items(client.recv_multipart())]
         assert numbers(got) == [0] * 100
+    assert MediaCounter.REPLIES_UNDELIVERED not in served.counts
     gone = clients.pop(0)
     gone.close(linger=0)
     served.drain()
     served.control.notify(b"sip-0", {"event": "timeout"})
     served.drain()
     assert numbers(protocol.items(clients[0].recv_multipart())) == [0]
-    assert MediaCounter.REPLIES_UNDELIVERED not in served.counts
 
 
 def test_a_client_that_reads_nothing_is_bounded_and_gets_what_was_kept(served: Served) -> None:
