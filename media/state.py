@@ -28,7 +28,6 @@ def state_size(capacity: int) -> int:
     return HEADER_BYTES + capacity * (SLOT_BYTES + RULES_PER_SESSION * RULE_BYTES)
 
 
-STATE_SIZE = state_size  # the name used by docs/contracts.md
 
 
 class Arena:

@@ -281,7 +281,8 @@ async def test_text_of_a_peer_never_stands_in_a_key(recorder: Recorder, look: re
     hostile = "a b*{}\r\nFLUSHALL\udcff"
     assert (await recorder.save(SaveCall(hostile, 5, 1, b"hostile", wait=True)))[0]
     [key] = look.keys(KEYS.call("*"))
-    assert bytes(key).startswith(KEYS.call("~").encode())
+    assert isinstance(key, bytes)
+    assert key.startswith(KEYS.call("~").encode())
     [stored] = await loaded(recorder.journal)
     assert stored.record == b"hostile"
     recorder.journal.finish(FinishCall(hostile, 5, {"id": "h", "from_user": "bad \udcff octet"}, True))
