@@ -28,8 +28,6 @@ def state_size(capacity: int) -> int:
     return HEADER_BYTES + capacity * (SLOT_BYTES + RULES_PER_SESSION * RULE_BYTES)
 
 
-
-
 class Arena:
     """Session slots and rules over shared (``state_fd``) or private (-1) memory.
 
