@@ -135,7 +135,6 @@ REQUESTS: dict[str, type] = {
     "list": ListSessions,
     "drain": Drain,
 }
-NAMES = {cls: name for name, cls in REQUESTS.items()}
 _WIRE_NAMES = {cls: name.encode() for name, cls in REQUESTS.items()}
 
 

@@ -13,7 +13,6 @@ from sbc.policy import identity
 from sbc.sip.address import NameAddr, quote_display
 from sbc.sip.message import Message
 from sbc.sip.multipart import Part, is_multipart, parts_of, replaced
-from sbc.sip.uri import parse_uri
 
 if TYPE_CHECKING:
     from sbc.b2bua.core import Core
@@ -145,8 +144,3 @@ def _described_part(content_type: str, body: bytes) -> Part | None:
         return next((part for part in parts_of(content_type, body) if part.type == "application/sdp"), None)
     except SipSyntaxError:
         return None
-
-
-def target_host(uri: str) -> str:
-    """The host of a Request-URI, for the To of the leg that it opens. Raises SipSyntaxError."""
-    return parse_uri(uri).host

@@ -258,7 +258,11 @@ def _call(core: Core, fields: Fields, now: float, wall: float) -> Call:
     return call
 
 
-def _leg(core: Core, fields: Fields, now: float, wall: float) -> Leg:
+def dialog_of(core: Core, fields: Fields) -> tuple[Dialog, Flow, str]:
+    """The dialog of one side with its flow and realm, each checked; raises BadRecord.
+
+    Its CSeq jumps ahead of whatever was sent after the record was written.
+    """
     dialog = Dialog(
         fields.text("cid", 1024),
         fields.text("local"),
@@ -280,7 +284,11 @@ def _leg(core: Core, fields: Fields, now: float, wall: float) -> Leg:
     realm = fields.text("realm", 256)
     if realm not in core.settings.realms:
         raise BadRecord(f"realm {realm} is not configured")
-    flow = flow_of(core, fields.raw.get("flow"))
+    return dialog, flow_of(core, fields.raw.get("flow")), realm
+
+
+def _leg(core: Core, fields: Fields, now: float, wall: float) -> Leg:
+    dialog, flow, realm = dialog_of(core, fields)
     leg = Leg(fields.text("name", 16), dialog, flow, realm, fields.text("peer", 256), fields.text("dir", 256))
     leg.invite_cseq = fields.integer("iseq", 0, MAX_CSEQ)
     leg.session_id = fields.integer("sid", 0, 2**63 - 1)

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sbc.b2bua.snapshot import BadRecord, Fields, Json, dump, flow_of, load
+from sbc.b2bua.snapshot import BadRecord, Fields, Json, dialog_of, dump, load
 from sbc.b2bua.subscription import Side, Subscription
-from sbc.dialog.dialog import MAX_CSEQ, RESUME_CSEQ_MARGIN, Dialog
-from sbc.errors import SipSyntaxError
-from sbc.sip.address import parse_name_addr
 from sbc.sip.ids import ALPHABET, CALL_ID_LENGTH, SHARDS
-from sbc.sip.uri import parse_uri
 
 if TYPE_CHECKING:
     from sbc.b2bua.core import Core
@@ -92,25 +88,5 @@ def decode(core: Core, data: bytes, now: float, wall: float) -> Subscription:
 
 
 def _side(core: Core, fields: Fields) -> Side:
-    dialog = Dialog(
-        fields.text("cid", 1024),
-        fields.text("local"),
-        fields.text("ltag", 256),
-        fields.text("remote"),
-        fields.text("contact", 512),
-    )
-    dialog.remote_tag = fields.text("rtag", 1024)
-    dialog.local_cseq = fields.integer("lseq", 0, MAX_CSEQ - RESUME_CSEQ_MARGIN) + RESUME_CSEQ_MARGIN
-    dialog.remote_cseq = fields.integer("rseq", -1, 2**32)
-    dialog.remote_target = fields.text("target")
-    dialog.route_set = fields.texts("routes")
-    try:
-        parse_uri(dialog.remote_target)
-        for route in dialog.route_set:
-            parse_name_addr(route)
-    except SipSyntaxError as error:
-        raise BadRecord(f"a target or route that is no address: {error}") from error
-    realm = fields.text("realm", 256)
-    if realm not in core.settings.realms:
-        raise BadRecord(f"realm {realm} is not configured")
-    return Side(dialog, flow_of(core, fields.raw.get("flow")), realm, fields.text("peer", 256))
+    dialog, flow, realm = dialog_of(core, fields)
+    return Side(dialog, flow, realm, fields.text("peer", 256))

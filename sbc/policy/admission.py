@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 KNOWN_ADDRESSES: Final = 16_384  # remembered per realm; a peer may be a whole /8
 REFUSED_STATUS: Final = 503  # RFC 3261 §21.5.4: to be sent with Retry-After
-RETRY_AFTER_S: Final = 1
 
 
 class Source(NamedTuple):
