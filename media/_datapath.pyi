@@ -7,7 +7,7 @@ SIGNAL: int
 EVENTS: int
 
 class Datapath:
-    """Sockets of all rules in one epoll. ``rules`` is writable memory of ``struct rule``, ``page`` the counters."""
+    """Port pairs in one epoll, lent to rules. ``rules`` is memory of ``struct rule``, ``page`` the counters, both written."""
 
     def __init__(self, rules: object, page: object | None = None, collect_us: int = 0) -> None: ...
     def close(self) -> None:
@@ -16,11 +16,20 @@ class Datapath:
     def watch(self, fd: int, woken: int) -> None:
         """``run`` ends with ``woken`` (CONTROL, SIGNAL) when ``fd`` is readable. Raises OSError."""
 
-    def bind(self, index: int, local: bytes, dscp: int = 0) -> int:
-        """Bind a packed address and the port above it for a rule, relay from now on. Returns 0 or an errno."""
+    def open(self, local: bytes, dscp: int = 0) -> int:
+        """Bind a packed address and the port above it. Returns the pair's number, or minus an errno."""
 
-    def unbind(self, index: int) -> None:
-        """Close the pair of a rule, if it has one."""
+    def shut(self, pair: int) -> int:
+        """Close a pair; returns its RTP port. Raises ValueError when there is no such pair."""
+
+    def attach(self, pair: int, index: int) -> int:
+        """Relay by a rule what arrives at a pair from now on; what waits there is dropped.
+
+        Returns 0 or an errno: EBUSY when more arrives there than can be dropped, EBADF when the pair has a rule.
+        """
+
+    def detach(self, index: int) -> int:
+        """Drop from now on what arrives at the pair of a rule. Returns the pair's number, negative if there is none."""
 
     def run(self, timeout_ms: int) -> int:
         """Relay for at most ``timeout_ms`` without the GIL; returns bits that say why it ended."""

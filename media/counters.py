@@ -29,6 +29,7 @@ class Reason(IntEnum):
     NO_REMOTE = 7  # the other side has told no address (yet)
     TOO_LONG = 8  # longer than our buffer
     SEND_FAILED = 9  # the kernel refused it
+    UNUSED_PORT = 10  # a bound port that is no call's: idle, or waiting out its quarantine
 
 
 class MediaCounter(IntEnum):
@@ -50,13 +51,16 @@ class MediaCounter(IntEnum):
     DROP_NO_REMOTE = DROP_BASE + Reason.NO_REMOTE
     DROP_TOO_LONG = DROP_BASE + Reason.TOO_LONG
     DROP_SEND_FAILED = DROP_BASE + Reason.SEND_FAILED
+    DROP_UNUSED_PORT = DROP_BASE + Reason.UNUSED_PORT
 
     SESSIONS_ACTIVE = 64  # gauge
     PORTS_FREE = 65  # gauge: pairs, over all realms
     PORTS_QUARANTINED = 66  # gauge
+    PORTS_BOUND = 67  # gauge: pairs with sockets: in a call, in quarantine or kept for the next ones
     SESSIONS_OPENED = 72
     SESSIONS_RESUMED = 73  # taken over from the worker before this one
     SESSIONS_UNRESUMABLE = 74  # half written, damaged, or its ports were taken
+    DESCRIPTORS_EXHAUSTED = 75  # pairs that could not be bound for want of descriptors
     CONTROL_REQUESTS = 80
     CONTROL_REPEATED = 81  # answered from the cache
     NOTIFICATIONS = 82
@@ -74,5 +78,12 @@ class MediaCounter(IntEnum):
     REFUSED_INTERNAL = REFUSED_BASE + 8
 
 
-GAUGES = frozenset({MediaCounter.SESSIONS_ACTIVE, MediaCounter.PORTS_FREE, MediaCounter.PORTS_QUARANTINED})
+GAUGES = frozenset(
+    {
+        MediaCounter.SESSIONS_ACTIVE,
+        MediaCounter.PORTS_FREE,
+        MediaCounter.PORTS_QUARANTINED,
+        MediaCounter.PORTS_BOUND,
+    }
+)
 REFUSED = {code: MediaCounter["REFUSED_" + code.upper()] for code in list(REFUSALS)[:9]}

@@ -7,17 +7,16 @@ cut off (early media of one fork, then the final answer of another). Packets of 
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable
 from itertools import islice
 from random import Random
-from typing import Any, Protocol
+from typing import Any
 
 from media import protocol
 from media.config import RealmInterface
 from media.counters import MediaCounter
 from media.endpoint import Description, Unusable, apply, describe, negotiate_mux, read_host, relayable
-from media.ports import PortPairs
+from media.ports import SPARE, NoPortError, PortPool, Sockets
 from media.rules import AT_LAST_ARRIVAL, AT_LOCAL_PORT, AT_PEER, NO_RULE, RULE_U16, RULE_U32, RULE_U64, RuleFlag
 from media.session import (
     MAX_LEGS,
@@ -33,16 +32,9 @@ from media.session import (
 )
 from media.state import Arena
 
-BIND_ATTEMPTS = 16  # ports that another program holds
+SHUT_PER_TICK = 100  # pairs that are too many; to close one takes some 5 us
+SHED_PAIRS = 16  # of each pool, when descriptors run out
 ABANDONED_NS = 43_200 * 10**9  # a session as silent as the longest dialog is nobody's
-
-
-class Sockets(Protocol):
-    """What binds and unbinds the port pair of a rule: media._datapath.Datapath, or a fake."""
-
-    def bind(self, index: int, local: bytes, dscp: int = 0) -> int: ...
-
-    def unbind(self, index: int) -> None: ...
 
 
 class Relay:
@@ -61,18 +53,18 @@ class Relay:
     ) -> None:
         self.realms = realms
         self.arena = arena
-        self.sockets = sockets
         self.count = count
         self.worker = worker
         self.draining = False
         self.sessions: dict[str, Session] = {}
         self.by_slot: dict[int, Session] = {}
+        keep = max(arena.capacity // 4, 2 * SPARE)
         # realms that share an address and a range share its ports
-        shared: dict[tuple[str, tuple[int, int]], PortPairs] = {}
-        self.ports = {
-            name: shared.setdefault((realm.address, realm.ports), PortPairs(*realm.ports, quarantine_s, random))
-            for name, realm in realms.items()
-        }
+        shared: dict[tuple[str, tuple[int, int]], PortPool] = {}
+        self.ports: dict[str, PortPool] = {}
+        for name, realm in realms.items():
+            pool = PortPool(read_host(realm.address).at, realm.ports, quarantine_s, random, sockets, keep)
+            self.ports[name] = shared.setdefault((realm.address, realm.ports), pool)
         self._pools = list(shared.values())
         self._sweep: list[str] = []
         self._next_sweep_ns = 0
@@ -102,7 +94,7 @@ class Relay:
     def _engage(self, request: protocol.Engage, owner: bytes, now_ns: int) -> protocol.Reply:
         session = self.sessions.get(request.session) or self._open(request.session, request.profile, now_ns)
         self._own(session, owner)
-        self._commit(session)
+        self._commit(session, now_ns)
         return protocol.Reply()
 
     def _query(self, request: protocol.Query, owner: bytes, now_ns: int) -> protocol.Reply:
@@ -140,14 +132,14 @@ class Relay:
             session.owner = owner
             session.changed = True
 
-    def _commit(self, session: Session) -> None:
+    def _commit(self, session: Session, now_ns: int) -> None:
         """End the writing of a session; its identity is written again only where it is another one."""
         if not session.changed:
             self.arena.end(session.slot)
             return
         blob = session.encode()
         if blob is None:
-            self._close(session, 0)
+            self._close(session, now_ns)
             raise Unusable("unsupported", "more legs and streams than a session may have")
         session.changed = False
         self.arena.commit(session.slot, blob)
@@ -187,7 +179,7 @@ class Relay:
             if new:
                 self._close(session, now_ns)
             else:
-                self._commit(session)
+                self._commit(session, now_ns)
             raise
         for stream, description in enumerate(described):
             if description:
@@ -199,7 +191,7 @@ class Relay:
         taking.awaiting = True
         self._own(session, owner)
         session.touched_ns = now_ns
-        self._commit(session)
+        self._commit(session, now_ns)
         return protocol.Reply(endpoints=self._endpoints(taking, len(described)))
 
     def _answer(self, request: protocol.Answer, owner: bytes, now_ns: int) -> protocol.Reply:
@@ -231,7 +223,7 @@ class Relay:
         giving.awaiting = False
         self._own(session, owner)
         session.touched_ns = now_ns
-        self._commit(session)
+        self._commit(session, now_ns)
         return protocol.Reply(endpoints=self._endpoints(taking, len(described), giving))
 
     def _delete(self, request: protocol.Delete, owner: bytes, now_ns: int) -> protocol.Reply:
@@ -248,7 +240,7 @@ class Relay:
             self._drop_rule(session, leg, stream, now_ns)
         del session.legs[leg.name]
         session.changed = True
-        self._commit(session)
+        self._commit(session, now_ns)
         reply.stats = {leg.name: reply.stats[leg.name]}
         return reply
 
@@ -279,20 +271,23 @@ class Relay:
         index = self.arena.take_rule(slot, now_ns)
         if index is None:
             raise Unusable("full", "all rules are in use")
-        local = read_host(self.realms[realm].address)
-        pool = self.ports[realm]
-        for _ in range(BIND_ATTEMPTS):
-            port = pool.take(now_ns / 1e9)
-            if port is None:
-                break
-            error = self.sockets.bind(index, local.at(port))
-            if not error:
-                return index
-            pool.release(port, now_ns / 1e9)
-            if error != errno.EADDRINUSE:
-                break
-        self.arena.release_rule(index)
-        raise Unusable("no_ports", f"no free port pair in realm {realm!r}")
+        try:
+            self._lend(self.ports[realm], index, now_ns / 1e9)
+        except NoPortError as error:
+            self.arena.release_rule(index)
+            raise Unusable("no_ports", f"no port pair in realm {realm!r}: {error}") from None
+        return index
+
+    def _lend(self, pool: PortPool, index: int, now: float) -> None:
+        try:
+            pool.lend(index, now)
+        except NoPortError as error:
+            if not error.wanting:
+                raise
+            self.count(MediaCounter.DESCRIPTORS_EXHAUSTED, 1)
+            if not sum(other.shed(SHED_PAIRS) for other in self._pools):
+                raise
+            pool.lend(index, now)
 
     def _drop_rule(self, session: Session, leg: Leg, stream: int, now_ns: int) -> None:
         if stream >= len(leg.rules) or leg.rules[stream] == NO_STREAM:
@@ -307,8 +302,7 @@ class Relay:
         session.changed = True
 
     def _free_rule(self, leg: Leg, index: int, now_ns: int) -> None:
-        self.sockets.unbind(index)
-        self.ports[leg.realm].release(self.arena.u16[index * RULE_U16 + AT_LOCAL_PORT], now_ns / 1e9)
+        self.ports[leg.realm].release(index, now_ns / 1e9)
         self.arena.release_rule(index)
 
     def _close(self, session: Session, now_ns: int) -> None:
@@ -358,17 +352,17 @@ class Relay:
             session.touched_ns = now_ns
             self.sessions[session.id] = self.by_slot[slot] = session
             claimed.update(rules)
+        for pool in self._pools:
+            pool.settle()
         self.arena.keep({session.slot for session in self.sessions.values()}, claimed)
         self.count(MediaCounter.SESSIONS_RESUMED, len(self.sessions))
         self.count(MediaCounter.SESSIONS_UNRESUMABLE, lost)
         return len(self.sessions), lost
 
     def _rebind(self, session: Session) -> None:
-        bound: list[int] = []
-        used: dict[str, set[int]] = {}
-        own = set(session.all_rules())
+        own = session.all_rules()
+        bound: list[tuple[PortPool, int]] = []
         for leg in session.legs.values():
-            realm = self.realms.get(leg.realm)
             for index in leg.rules:
                 if index == NO_STREAM:
                     continue
@@ -376,14 +370,12 @@ class Relay:
                 rule.flags &= ~RuleFlag.IN_USE
                 if rule.peer not in own:
                     rule.peer = NO_RULE
-                if realm is None or self.sockets.bind(index, read_host(realm.address).at(rule.local_port)):
-                    for done in bound:
-                        self.sockets.unbind(done)
+                pool = self.ports.get(leg.realm)
+                if pool is None or pool.adopt(index, rule.local_port):
+                    for done, adopted in bound:
+                        done.disown(adopted)
                     raise ValueError(f"port {rule.local_port} cannot be bound again")
-                bound.append(index)
-                used.setdefault(leg.realm, set()).add(rule.local_port)
-        for name, ports in used.items():
-            self.ports[name].claim(ports)
+                bound.append((pool, index))
 
     def silent(self, now_ns: int, timeout_ns: int, limit: int) -> list[tuple[Session, float]]:
         """Of the next ``limit`` sessions in turn: answered ones that got no packet on any leg for that long.
@@ -411,10 +403,16 @@ class Relay:
         del self._sweep[-limit:]
         return found
 
+    def tidy(self, now_ns: int) -> None:
+        """Free what has waited out its quarantine, as much as a moment allows."""
+        for pool in self._pools:
+            pool.ripen(now_ns / 1e9, SHUT_PER_TICK)
+
     def gauges(self) -> dict[MediaCounter, int]:
         """Present levels."""
         return {
             MediaCounter.SESSIONS_ACTIVE: len(self.sessions),
             MediaCounter.PORTS_FREE: sum(pool.free for pool in self._pools),
             MediaCounter.PORTS_QUARANTINED: sum(pool.quarantined for pool in self._pools),
+            MediaCounter.PORTS_BOUND: sum(pool.bound for pool in self._pools),
         }

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
+import resource
 import signal
 import socket
 import sys
@@ -22,20 +24,25 @@ TICK_MS = 100
 SWEEP_PER_TICK = 500  # sessions looked at for silence
 
 
-def _raise_descriptor_limit(sessions: int) -> None:
-    """Four descriptors per session of one stream, and some; as far as we may."""
-    import resource
-
+def _raise_descriptor_limit(name: str, config: MediaConfig) -> None:
+    """Allow what full capacity takes, as far as we may; tells where that is less."""
+    # two pairs for a session of one stream; some wait between two calls
+    wanted = config.capacity * 4 + config.capacity // 2 * len(config.realms) + 256
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = sessions * 4 + 256
     for limit in ((wanted, max(hard, wanted)), (min(wanted, hard), hard)):
         if soft >= limit[0]:
-            return
-        try:
+            break
+        with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, limit)
-            return
-        except (ValueError, OSError):
-            continue
+            break
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if allowed < wanted:
+        print(
+            f"{name}: the limit of {allowed} open files ends media at about {allowed // 4} calls of one stream;"
+            f" {config.capacity} take {wanted} (LimitNOFILE of the service, ulimit -n)",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 class Worker:
@@ -92,6 +99,7 @@ class Worker:
 
     def _tick(self, now_ns: int) -> None:
         self.page[WORD_HEARTBEAT_NS] = now_ns
+        self.relay.tidy(now_ns)
         self._show_levels()
         for session, silent_s in self.relay.silent(now_ns, int(self.config.media_timeout_s * 1e9), SWEEP_PER_TICK):
             self.count(MediaCounter.MEDIA_TIMEOUTS, 1)
@@ -122,7 +130,7 @@ class Worker:
 
 def run(config: MediaConfig) -> int:
     """Be media worker ``config.slot`` until SIGTERM or SIGINT; returns the exit code."""
-    _raise_descriptor_limit(config.capacity)
+    _raise_descriptor_limit(f"media-{config.slot}", config)
     worker = Worker(config)
     worker.page[WORD_PID] = os.getpid()
     worker.page[WORD_START_NS] = worker.page[WORD_START_NS] or time.time_ns()

@@ -16,12 +16,20 @@
 #define DEPTH 16            /* packets taken from one socket before the next has its turn */
 #define PACKET_BYTES 2048   /* a longer datagram is no RTP that we would want to fragment */
 #define READY 512
+#define DRAINED 256         /* packets dropped before a pair that a stranger floods is left alone */
 #define WATCHED ((uint64_t)1 << 63)
 
 union socket_address {
     struct sockaddr any;
     struct sockaddr_in v4;
     struct sockaddr_in6 v6;
+};
+
+/* A bound port pair, known by its RTP descriptor. Without a rule what arrives is dropped. */
+struct pair {
+    int rtcp_fd; /* -1: no such pair */
+    uint32_t rule;
+    uint16_t port;
 };
 
 struct batch {
@@ -91,6 +99,11 @@ int relay_init(struct relay *relay, struct rule *rules, uint64_t *page, uint64_t
 }
 
 void relay_close(struct relay *relay) {
+    for (uint32_t i = 0; i < relay->pair_count; i++)
+        if (relay->pairs[i].rtcp_fd >= 0) relay_shut(relay, (int)i);
+    free(relay->pairs);
+    relay->pairs = NULL;
+    relay->pair_count = 0;
     if (relay->epoll_fd >= 0) close(relay->epoll_fd);
     relay->epoll_fd = -1;
     free(relay->batch);
@@ -125,8 +138,20 @@ static int bind_one(const struct address *local, uint16_t port, int dscp) {
     return fd;
 }
 
-int relay_bind(struct relay *relay, uint32_t index, const struct address *local, int dscp) {
-    struct rule *r = &relay->rules[index];
+static int hold_pair(struct relay *relay, int rtp_fd, int rtcp_fd, uint16_t port) {
+    if ((uint32_t)rtp_fd >= relay->pair_count) {
+        uint32_t count = ((uint32_t)rtp_fd + 1024) & ~1023u;
+        struct pair *pairs = realloc(relay->pairs, count * sizeof *pairs);
+        if (!pairs) return -ENOMEM;
+        for (uint32_t i = relay->pair_count; i < count; i++) pairs[i].rtcp_fd = -1;
+        relay->pairs = pairs;
+        relay->pair_count = count;
+    }
+    relay->pairs[rtp_fd] = (struct pair){.rtcp_fd = rtcp_fd, .rule = NO_RULE, .port = port};
+    return 0;
+}
+
+int relay_open(struct relay *relay, const struct address *local, int dscp) {
     uint16_t port = ntohs(local->port);
     int error, rtcp_fd, rtp_fd = bind_one(local, port, dscp);
     if (rtp_fd < 0) return rtp_fd;
@@ -135,27 +160,70 @@ int relay_bind(struct relay *relay, uint32_t index, const struct address *local,
         close(rtp_fd);
         return rtcp_fd;
     }
-    error = add_to_epoll(relay, rtp_fd, (uint64_t)index << 1);
-    if (!error) error = add_to_epoll(relay, rtcp_fd, (uint64_t)index << 1 | 1);
+    error = hold_pair(relay, rtp_fd, rtcp_fd, port);
+    if (!error) error = add_to_epoll(relay, rtp_fd, (uint64_t)rtp_fd << 1);
+    if (!error) error = add_to_epoll(relay, rtcp_fd, (uint64_t)rtp_fd << 1 | 1);
     if (error) {
+        if ((uint32_t)rtp_fd < relay->pair_count) relay->pairs[rtp_fd].rtcp_fd = -1;
         close(rtp_fd);
         close(rtcp_fd);
         return error;
     }
-    r->rtp_fd = rtp_fd;
-    r->rtcp_fd = rtcp_fd;
-    r->local_port = port;
+    return rtp_fd;
+}
+
+static struct pair *pair_of(struct relay *relay, int pair) {
+    if (pair < 0 || (uint32_t)pair >= relay->pair_count || relay->pairs[pair].rtcp_fd < 0) return NULL;
+    return &relay->pairs[pair];
+}
+
+int relay_shut(struct relay *relay, int pair) {
+    struct pair *p = pair_of(relay, pair);
+    if (!p) return -EBADF;
+    if (p->rule != NO_RULE) relay_detach(relay, p->rule);
+    close(pair); /* leaves epoll by itself: nobody else holds the descriptor */
+    close(p->rtcp_fd);
+    p->rtcp_fd = -1;
+    return p->port;
+}
+
+/* Drop what waits at a socket; 0, or -EBUSY when it comes faster than it goes. */
+static int drain(struct relay *relay, int fd) {
+    char octet;
+    for (int i = 0; i < DRAINED; i++) {
+        if (recv(fd, &octet, sizeof octet, MSG_DONTWAIT | MSG_TRUNC) >= 0)
+            relay->page[PAGE_DROP_BASE + UNUSED_PORT]++;
+        else if (errno == EAGAIN)
+            return 0;
+    }
+    return -EBUSY;
+}
+
+int relay_attach(struct relay *relay, int pair, uint32_t index) {
+    struct pair *p = pair_of(relay, pair);
+    struct rule *r = &relay->rules[index];
+    int error;
+    if (!p || p->rule != NO_RULE) return -EBADF;
+    error = drain(relay, pair);
+    if (!error) error = drain(relay, p->rtcp_fd);
+    if (error) return error;
+    p->rule = index;
+    r->rtp_fd = pair;
+    r->rtcp_fd = p->rtcp_fd;
+    r->local_port = p->port;
     r->flags |= FLAG_IN_USE;
     return 0;
 }
 
-void relay_unbind(struct relay *relay, uint32_t index) {
+int relay_detach(struct relay *relay, uint32_t index) {
     struct rule *r = &relay->rules[index];
-    if (!(r->flags & FLAG_IN_USE)) return;
-    close(r->rtp_fd); /* leaves epoll by itself: nobody else holds the descriptor */
-    close(r->rtcp_fd);
+    int pair = r->rtp_fd;
+    struct pair *p = pair_of(relay, pair);
+    if (!(r->flags & FLAG_IN_USE) || !p || p->rule != index) return -EBADF;
+    p->rule = NO_RULE;
     r->rtp_fd = r->rtcp_fd = -1;
     r->flags &= (uint8_t)~FLAG_IN_USE;
+    return pair;
 }
 
 static void count_relayed(struct relay *relay, int first, int end) {
@@ -205,17 +273,22 @@ static void note(struct relay *relay, uint32_t index) {
     relay->ring[relay->events++] = index;
 }
 
-/* Take what waits at one port of a rule and pass it on; returns how many datagrams were taken. */
-static int serve(struct relay *relay, uint32_t index, int on_rtcp_port, int depth) {
+/* Take what waits at one port of a pair and pass it on as its rule says; returns how many datagrams were taken. */
+static int serve(struct relay *relay, int pair, int on_rtcp_port, int depth) {
     struct batch *b = relay->batch;
+    const struct pair *p = &relay->pairs[pair];
+    uint32_t index = p->rule;
     struct rule *r = &relay->rules[index];
     int out = 0, out_fd = -1, taken;
     uint64_t now_ns;
 
-    if (!(r->flags & FLAG_IN_USE)) return 0;
     for (int i = 0; i < depth; i++) b->in[i].msg_hdr.msg_namelen = sizeof b->from[i];
-    taken = recvmmsg(on_rtcp_port ? r->rtcp_fd : r->rtp_fd, b->in, (unsigned)depth, MSG_DONTWAIT, NULL);
+    taken = recvmmsg(on_rtcp_port ? p->rtcp_fd : pair, b->in, (unsigned)depth, MSG_DONTWAIT, NULL);
     if (taken <= 0) return 0;
+    if (index == NO_RULE) {
+        relay->page[PAGE_DROP_BASE + UNUSED_PORT] += (uint64_t)taken;
+        return taken;
+    }
     now_ns = monotonic_ns();
     for (int i = 0; i < taken; i++) {
         struct address source;
@@ -268,7 +341,7 @@ int relay_run(struct relay *relay, int timeout_ms) {
             if (key & WATCHED)
                 woken |= (int)(key & 0xff);
             else
-                full += serve(relay, (uint32_t)(key >> 1), (int)(key & 1), depth) == depth && depth == DEPTH;
+                full += serve(relay, (int)(key >> 1), (int)(key & 1), depth) == depth && depth == DEPTH;
         }
         now = monotonic_ns();
         /* A batch that fills the event table, or a socket that fills its own, means that we are behind. */

@@ -1,4 +1,4 @@
-/* The relay loop: epoll over the port pairs of all rules, recvmmsg, rule_inspect, sendmmsg. Runs without the GIL. */
+/* The relay loop: epoll over all bound port pairs, recvmmsg, rule_inspect, sendmmsg. Runs without the GIL. */
 #ifndef PORTCULLIS_BATCH_H
 #define PORTCULLIS_BATCH_H
 
@@ -20,6 +20,8 @@ struct relay {
     uint64_t last_wake_ns;
     uint32_t events;
     uint32_t ring[RING]; /* rules that latched elsewhere than signalled; full: further ones are counted as lost */
+    struct pair *pairs; /* by RTP descriptor */
+    uint32_t pair_count;
     struct batch *batch;
 };
 
@@ -29,9 +31,14 @@ void relay_close(struct relay *relay);
 /* Watch a descriptor that ends relay_run with ``woken``. 0 or -errno. */
 int relay_watch(struct relay *relay, int fd, int woken);
 
-/* Bind the pair local, local + 1 of a rule and relay what arrives there. 0 or -errno (nothing is left open). */
-int relay_bind(struct relay *relay, uint32_t rule, const struct address *local, int dscp);
-void relay_unbind(struct relay *relay, uint32_t rule);
+/* Bind the ports local and local + 1. The pair's number, or -errno (nothing is left open). */
+int relay_open(struct relay *relay, const struct address *local, int dscp);
+int relay_shut(struct relay *relay, int pair); /* the port that it had, or -EBADF */
+
+/* Relay what arrives at a pair by a rule; what was there before is dropped. 0, or -EBUSY: too much arrives there. */
+int relay_attach(struct relay *relay, int pair, uint32_t rule);
+/* From now on what arrives at the rule's pair is dropped. The pair's number, or -EBADF for a rule that has none. */
+int relay_detach(struct relay *relay, uint32_t rule);
 
 /* Relay for up to timeout_ms; the bits say why it ended. */
 int relay_run(struct relay *relay, int timeout_ms);

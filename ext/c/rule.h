@@ -24,6 +24,7 @@ enum reason {
     NO_REMOTE,
     TOO_LONG,
     SEND_FAILED,
+    UNUSED_PORT,
 };
 
 /* Words of the counters page that C adds to: media.counters.MediaCounter */

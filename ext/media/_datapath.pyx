@@ -26,8 +26,10 @@ cdef extern from "batch.h":
     int relay_init(relay *r, rule *rules, uint64_t *page, uint64_t collect_ns)
     void relay_close(relay *r)
     int relay_watch(relay *r, int fd, int woken)
-    int relay_bind(relay *r, uint32_t index, const address *local, int dscp) nogil
-    void relay_unbind(relay *r, uint32_t index) nogil
+    int relay_open(relay *r, const address *local, int dscp)
+    int relay_shut(relay *r, int pair)
+    int relay_attach(relay *r, int pair, uint32_t index)
+    int relay_detach(relay *r, uint32_t index)
     int relay_run(relay *r, int timeout_ms) nogil
 
 RULE_BYTES = sizeof(rule)
@@ -44,7 +46,7 @@ cdef class Datapath:
     cdef rule *rules
     cdef uint32_t count
     cdef uint64_t own_page[512]
-    cdef bint open, has_page
+    cdef bint alive, has_page
 
     def __cinit__(self, rules, page=None, int collect_us=0):
         cdef uint64_t *words = self.own_page
@@ -62,7 +64,7 @@ cdef class Datapath:
         error = relay_init(&self.relay, self.rules, words, <uint64_t>collect_us * 1000)
         if error:
             raise OSError(-error, "epoll")
-        self.open = True
+        self.alive = True
 
     def __dealloc__(self):
         self.close()
@@ -72,11 +74,8 @@ cdef class Datapath:
             PyBuffer_Release(&self.rules_view)
 
     cpdef close(self):
-        cdef uint32_t index
-        if self.open:
-            self.open = False
-            for index in range(self.count):
-                relay_unbind(&self.relay, index)
+        if self.alive:
+            self.alive = False
             relay_close(&self.relay)
 
     cdef int check(self, uint32_t index) except -1:
@@ -89,20 +88,24 @@ cdef class Datapath:
         if error:
             raise OSError(-error, "epoll")
 
-    def bind(self, uint32_t index, bytes local, int dscp=0):
-        cdef const address *where = <const address *><const char *>local
-        cdef int error
-        self.check(index)
+    def open(self, bytes local, int dscp=0):
         if len(local) != sizeof(address):
             raise ValueError("not a packed address")
-        with nogil:
-            error = relay_bind(&self.relay, index, where, dscp)
-        return -error
+        return relay_open(&self.relay, <const address *><const char *>local, dscp)
 
-    def unbind(self, uint32_t index):
+    def shut(self, int pair):
+        cdef int port = relay_shut(&self.relay, pair)
+        if port < 0:
+            raise ValueError("no such pair")
+        return port
+
+    def attach(self, int pair, uint32_t index):
         self.check(index)
-        with nogil:
-            relay_unbind(&self.relay, index)
+        return -relay_attach(&self.relay, pair, index)
+
+    def detach(self, uint32_t index):
+        self.check(index)
+        return relay_detach(&self.relay, index)
 
     def run(self, int timeout_ms):
         cdef int woken

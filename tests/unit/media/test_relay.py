@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import ipaddress
 from random import Random
 
@@ -15,40 +14,20 @@ from media.protocol import Answer, Delete, Drain, Endpoint, Engage, ListSessions
 from media.relay import Relay
 from media.rules import NO_RULE, RuleFlag, pack_address
 from media.state import Arena
+from tests.support.fake_sockets import FakeSockets
 
 S = 10**9
 PHONE, GATEWAY, STRANGER = "192.0.2.10", "198.51.100.5", "203.0.113.99"
 
 
-class FakeSockets:
-    """Notes what is bound; ports in ``taken`` belong to another program."""
-
-    def __init__(self, arena: Arena) -> None:
-        self.arena = arena
-        self.bound: dict[int, int] = {}
-        self.taken: set[int] = set()
-
-    def bind(self, index: int, local: bytes, dscp: int = 0) -> int:
-        port = int.from_bytes(local[2:4], "big")
-        if port in self.taken or port in self.bound.values():
-            return errno.EADDRINUSE
-        self.bound[index] = port
-        rule = self.arena.rules[index]
-        rule.local_port = port
-        rule.flags |= RuleFlag.IN_USE
-        return 0
-
-    def unbind(self, index: int) -> None:
-        self.bound.pop(index, None)
-        self.arena.rules[index].flags &= ~RuleFlag.IN_USE
-
-
 class Bench:
     """A relay of two realms with a virtual clock."""
 
-    def __init__(self, *, capacity: int = 8, nat: str = "auto", fd: int = -1, ports: int = 20) -> None:
+    def __init__(
+        self, *, capacity: int = 8, nat: str = "auto", fd: int = -1, ports: int = 20, room: int = 10_000
+    ) -> None:
         self.arena = Arena(fd, capacity)
-        self.sockets = FakeSockets(self.arena)
+        self.sockets = FakeSockets(self.arena, room)
         self.counts: dict[MediaCounter, int] = {}
         self.now_ns = 1000 * S
         realms = {
@@ -279,6 +258,23 @@ def test_ports_of_other_programs_are_passed_over() -> None:
     assert bench.offer().endpoints == [Endpoint("10.0.0.1", 30008, 30009)]
 
 
+def test_when_descriptors_run_out_idle_pairs_of_either_side_make_room() -> None:
+    bench = Bench(room=6)
+    for name in ("x", "y", "z"):
+        assert bench.ask(Offer(name, "a", "b1", "outside", "core", [Stream(PHONE, 5000)])).ok
+    refused = bench.offer()
+    assert (refused.code, refused.elsewhere) == ("no_ports", True)
+    assert "Too many open files" in refused.reason
+    assert bench.counts[MediaCounter.DESCRIPTORS_EXHAUSTED] == 1
+    assert len(bench.sockets.bound) == 6, "nothing is left of the refused one"
+    assert bench.ask(Delete("x")).ok
+    waiting = set(bench.sockets.open_ports.values()) - set(bench.sockets.bound.values())
+    assert len(waiting) == 2
+    assert bench.offer().ok, "what waits out its quarantine gives up its sockets"
+    assert len(bench.sockets.open_ports) == 6
+    assert waiting.isdisjoint(bench.sockets.bound.values()), "and goes on waiting"
+
+
 def test_full_draining_and_engage(bench: Bench) -> None:
     for n in range(8):
         assert bench.ask(Engage(f"e{n}")).ok
@@ -302,6 +298,7 @@ def test_ten_thousand_calls_leak_nothing(bench: Bench) -> None:
     assert (len(bench.arena.free_rules), len(bench.arena.free_slots)) == free
     assert not bench.sockets.bound
     assert not bench.relay.by_slot
+    assert bench.sockets.opens == len(bench.sockets.open_ports) == bench.relay.gauges()[MediaCounter.PORTS_BOUND]
 
 
 def test_silence_is_named_once_per_time_out(bench: Bench) -> None:
