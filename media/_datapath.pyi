@@ -7,7 +7,7 @@ SIGNAL: int
 EVENTS: int
 
 class Datapath:
-    """Port pairs in one epoll, lent to rules. ``rules`` is memory of ``struct rule``, ``page`` the counters, both written."""
+    """Port pairs in one epoll, lent to rules. Both ``rules`` (``struct rule``) and ``page`` (counters) are written."""
 
     def __init__(self, rules: object, page: object | None = None, collect_us: int = 0) -> None: ...
     def close(self) -> None:

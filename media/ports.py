@@ -195,7 +195,7 @@ class PortPool:
 
     def _open(self) -> int:
         """A pair, bound now, or minus an errno."""
-        pair, foreign = -errno.EADDRINUSE, []
+        pair, foreign = -errno.EADDRINUSE, list[int]()
         while self._unbound and pair == -errno.EADDRINUSE and len(foreign) < ATTEMPTS:
             port = _pick(self._unbound, self._random)
             pair = self._bind(port)
