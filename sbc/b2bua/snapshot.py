@@ -21,6 +21,7 @@ from sbc.errors import SipSyntaxError
 from sbc.sip.address import parse_name_addr
 from sbc.sip.flow import Flow
 from sbc.sip.ids import ALPHABET, CALL_ID_LENGTH, SHARDS
+from sbc.sip.message import Message
 from sbc.sip.uri import parse_uri
 
 if TYPE_CHECKING:
@@ -129,6 +130,7 @@ def decode(core: Core, data: bytes, now: float, wall: float) -> Call:
     call.admitted_peers = tuple(peer for peer in call.admitted_peers if admission.open_call(peer, now) is None)
     for leg in call.legs():
         if leg.accepted is not None:
+            core.layer.answered(Message.parse(leg.accepted.data), leg.accepted.flow, now)
             core.transmit(leg.accepted.flow, leg.accepted.data)
             leg.accepted.start(now)
         refresh.arm(core, leg, now)
@@ -251,7 +253,7 @@ def _call(core: Core, fields: Fields, now: float, wall: float) -> Call:
             cseq = accepted[2]
             if type(cseq) is not int or not 0 <= cseq <= MAX_CSEQ:
                 raise BadRecord("accepted: no CSeq")
-            leg.accepted = Accepted(core, leg, flow_of(core, accepted[0]), _octets_of(accepted[1], "accepted"), cseq)
+            leg.accepted = Accepted(core, leg, flow_of(core, accepted[0]), _success(accepted[1]), cseq)
     if a.accepted is not None and not fields.flag("up"):
         call.state = CallState.ANSWERED
     core.start_lifetime(call, min(max(fields.seconds("expires") - wall, 1.0), 10 * 86_400.0), now)
@@ -356,6 +358,18 @@ def _octets_of(raw: Any, name: str) -> bytes:  # Any: parsed JSON
         return raw.encode("latin-1")
     except UnicodeEncodeError as error:
         raise BadRecord(f"{name}: no octets") from error
+
+
+def _success(raw: Any) -> bytes:  # Any: parsed JSON
+    """The octets of a 2xx of ours."""
+    data = _octets_of(raw, "accepted")
+    try:
+        response = Message.parse(data)
+    except SipSyntaxError as error:
+        raise BadRecord(f"accepted: {error}") from error
+    if response.is_request or not 200 <= response.status < 300:
+        raise BadRecord("accepted: no 2xx")
+    return data
 
 
 def _octets(value: Any) -> Any:  # Any: JSON values in, JSON values out

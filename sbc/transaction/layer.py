@@ -70,6 +70,16 @@ class TransactionLayer:
         tx._enter(t.PROCEEDING if method == "INVITE" else t.TRYING, now)
         return tx
 
+    def answered(self, response: Message, flow: Flow, now: float) -> None:
+        """Take up the transaction of an INVITE that a former process has answered with this 2xx: should the INVITE
+        come again, it is absorbed here rather than taken for a new call. Without a unique branch there is no telling.
+        """
+        key = response.transaction_key("INVITE")
+        if key and key not in self._servers:
+            tx = InviteServer(self, response, flow, key, None)
+            self._servers[key] = tx
+            tx.answered_before(now)
+
     def knows(self, msg: Message) -> bool:
         """Whether the request belongs to a live server transaction: it is a retransmission."""
         return _server_key(msg, msg.method) in self._servers

@@ -125,6 +125,14 @@ class InviteServer(ServerTransaction):
     _rows = compile_rows(t.INVITE_SERVER, _ACTIONS)
     _timers = compile_timers(t.INVITE_SERVER)
 
+    def answered_before(self, now: float) -> None:
+        """`request` is not the request but the 2xx that a former process sent: absorb what comes again of its INVITE
+        (RFC 6026 §7.1)."""
+        self.method = "INVITE"
+        self.last_status = self.request.status
+        self.let_go()
+        self._enter(t.ACCEPTED, now)
+
 
 class NonInviteServer(ServerTransaction):
     """RFC 3261 §17.2.2."""

@@ -233,6 +233,34 @@ def test_death_between_the_journal_and_the_200() -> None:
     f.over()
 
 
+def test_the_invite_comes_again_after_death() -> None:
+    """A has not heard our 200 and repeats its INVITE: the resumed worker absorbs it and repeats the 200, and does not
+    take it for a new call."""
+    f = Ladder()
+    f.a.request("INVITE", body=sdp(A_HOST))
+    f.a.expect(100)
+    invite = f.a.sent
+    f.b.expect("INVITE")
+    f.lose_next = 1
+    f.b.reply(200, body=sdp(B_HOST))
+    f.dies()
+    first = f.a.expect(200)
+    f.a._send(invite)
+    f.a.nothing()
+    f.b.nothing()
+    f.a.cancel()  # too late: it has no effect, but an answer
+    f.a.expect(200)
+    f.after(0.5)
+    assert f.a.expect(200).raw == first.raw
+    f.a.ack()
+    f.b.expect("ACK")
+    assert len(f.core.calls) == 1
+    f.a.request("BYE")
+    f.a.expect(200)
+    f.b.reply(200, to=f.b.expect("BYE"))
+    f.over()
+
+
 def test_lifetime_goes_on_after_death() -> None:
     f = Ladder(dialog_lifetime_s=60.0)
     f.set_up()
