@@ -331,9 +331,22 @@ class Accepted:
 
 def acked(core: Core, leg: Leg, msg: Message, now: float) -> None:
     """The ACK to a 2xx of ours: the other side's 2xx gets its own, with the answer if this one brought it."""
-    accepted, call = leg.accepted, leg.call
-    if accepted is None or accepted.cseq != msg.cseq_number or not accepted.deadline:
-        return  # again, of an older INVITE, or for a 2xx that still waits for the journal
+    accepted = leg.accepted
+    if accepted is not None and accepted.cseq == msg.cseq_number and accepted.deadline:
+        _arrived(core, leg, accepted, msg, now)
+    # else again, of an older INVITE, or for a 2xx that still waits for the journal
+
+
+def overtaken(core: Core, leg: Leg, msg: Message, now: float) -> None:
+    """An offer of this side comes before its ACK, which is late or lost. It says as much: our 2xx has arrived. Where
+    that 2xx made an offer, though, only the ACK has the answer (RFC 5407 §3.1.4, §3.1.5)."""
+    accepted = leg.accepted
+    if accepted is not None and accepted.deadline and leg.call.offer_from is None and not leg.bye_wanted:
+        _arrived(core, leg, accepted, msg, now)
+
+
+def _arrived(core: Core, leg: Leg, accepted: Accepted, msg: Message, now: float) -> None:
+    call = leg.call
     accepted.stop()
     leg.accepted = leg.provisionals = None
     if leg.bye_wanted:

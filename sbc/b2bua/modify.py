@@ -54,6 +54,8 @@ def receive(core: Core, leg: Leg, msg: Message, tx: ServerTransaction, now: floa
     """An INVITE, or an UPDATE or PRACK with an offer, from one side."""
     call = leg.call
     other = call.other(leg)
+    if leg.accepted is not None:
+        accept.overtaken(core, leg, msg, now)
     status = refusal(leg, other, msg)
     if status:
         core.count("GLARE_REFUSED")

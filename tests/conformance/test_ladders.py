@@ -64,7 +64,7 @@ def test_b_hangs_up() -> None:
 
 
 def test_busy() -> None:
-    """RFC 3665 §3.8: unsuccessful busy."""
+    """RFC 3665 §3.9: unsuccessful busy."""
     f = Ladder()
     f.a.request("INVITE", body=sdp(A_HOST))
     f.a.expect(100)
@@ -79,7 +79,7 @@ def test_busy() -> None:
 
 
 def test_no_answer_then_cancel() -> None:
-    """RFC 3665 §3.9: A gives up while B rings."""
+    """RFC 3665 §3.8: unsuccessful no answer: A gives up while B rings."""
     f = Ladder()
     f.a.request("INVITE", body=sdp(A_HOST))
     f.a.expect(100)
@@ -190,7 +190,7 @@ def test_cancel_of_nothing() -> None:
 
 
 def test_b_never_answers_at_all() -> None:
-    """Timer B: 408 to A after 64*T1."""
+    """RFC 3665 §3.10: Timer B, 408 to A after 64*T1."""
     f = Ladder()
     f.a.request("INVITE", body=sdp(A_HOST))
     f.a.expect(100)

@@ -281,16 +281,25 @@ class Ladder:
         self.held_routes: list[RunRoute] | None = None
         self.hold_journal = False
         self.ports = itertools.count(30000, 2)
+        self.endpoints: dict[tuple[str, str], list[int]] = {}  # by session and leg: the ports that it was told
+        self.offered: dict[str, int] = {}  # by session: the streams of the last offer
         self.lost: list[bytes] = []
         self.lose_next = 0
         self.a = Phone(self, "a", A_HOST, 0)
         self.b = Phone(self, "b", B_HOST, 1)
         self.c = Phone(self, "c", C_HOST, 1)
         self.phones = {A_HOST: self.a, B_HOST: self.b, C_HOST: self.c}
+        self.lines: dict[str, Phone] = {}  # by Call-ID: further dialogs of these phones
 
     @property
     def wall(self) -> float:
         return self.now + self.wall_offset
+
+    def line(self, phone: Phone, name: str, call_id: str = "") -> Phone:
+        """Another line of this phone, for the call that it makes next, or for the one that came with ``call_id``."""
+        line = Phone(self, name, phone.host, phone.listener)
+        self.lines[call_id or f"call-of-{name}@{phone.host}"] = line
+        return line
 
     def deliver(self, data: bytes, flow: Flow) -> None:
         """A datagram reaches the SBC."""
@@ -320,10 +329,11 @@ class Ladder:
                     self.lose_next -= 1
                     self.lost.append(data)
                     return
-                phone = self.phones.get(flow.host)
+                msg = Message.parse(data)
+                phone = self.lines.get(msg.call_id) or self.phones.get(flow.host)
                 if phone is not None:
                     phone.all.append(data)
-                    phone.inbox.append(Message.parse(data))
+                    phone.inbox.append(msg)
             case RunRoute():
                 if self.held_routes is not None:
                     self.held_routes.append(effect)
@@ -380,10 +390,13 @@ class Ladder:
             return self.media_refusal
         if isinstance(request, Offer | Answer):
             address = MEDIA_A if request.to_leg == "a" else MEDIA_B
-            ports = [0 if stream.port == 0 else next(self.ports) for stream in request.streams]
-            if not hasattr(self, "_endpoints"):
-                self._endpoints: dict[tuple[str, str], list[int]] = {}
-            ports = self._endpoints.setdefault((request.session, request.to_leg), ports)
+            if isinstance(request, Offer):
+                self.offered[request.session] = len(request.streams)
+            elif len(request.streams) != self.offered[request.session]:
+                return Reply(ok=False, code="malformed", reason="another number of streams")
+            known = self.endpoints.setdefault((request.session, request.to_leg), [])
+            known += [next(self.ports) for _ in request.streams[len(known) :]]
+            ports = [port if stream.port else 0 for port, stream in zip(known, request.streams, strict=False)]
             return Reply(worker="media-0", endpoints=[Endpoint(address, port, port + 1) for port in ports])
         if isinstance(request, Delete) and not request.leg:
             stats = {

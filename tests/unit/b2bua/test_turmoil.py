@@ -1,0 +1,73 @@
+"""Whatever phones, network, media, journal and routes do, in whatever order, while workers die: everything ends, once.
+
+``SBC_PROPERTY_EXAMPLES`` is how many random orders are tried: 1500 take some 10 s.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, example, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from sbc.b2bua.effects import RouteKind
+from sbc.dialog.session_timer import Policy
+from tests.support.turmoil import STEPS, Turmoil
+
+EXAMPLES = int(os.environ.get("SBC_PROPERTY_EXAMPLES", "1500"))
+
+ANSWERED = ["a invites", "b reacts", "b answers 200", "a reacts", "a reacts", "a reacts", "b reacts"]
+# Where a run begins: random steps alone seldom reach an answered call.
+BEGINNINGS = [
+    ["a invites"],
+    ["a invites", "b reacts"],
+    ["a invites", "b answers 503"],
+    ["a invites without offer", "b answers 200"],
+    ["a invites and requires 100rel", "b answers 183"],
+    ["a invites and supports 100rel", "b answers 183 reliably"],
+    ["a invites and supports 100rel", "b answers 183 reliably", "a reacts", "a reacts", "a reacts"],
+    ["a invites without offer and supports 100rel", "b answers 183 reliably"],
+    ["a invites", "b answers 200"],
+    ANSWERED,
+    [*ANSWERED, "a sends re-INVITE"],
+    [*ANSWERED, "b sends re-INVITE without offer"],
+    [*ANSWERED, "the worker dies"],
+]
+# Two of three steps are right ones: what is wrong in every respect is refused at the door and reaches nothing.
+RIGHT = ["a reacts", "b reacts", "a reacts", "b reacts", "c reacts", "0.3 s", "2 s", "60 s", "b answers 200"]
+
+
+def world(timers: bool, hooked: bool, pings: bool) -> Turmoil:
+    kinds = (RouteKind.REQUEST, RouteKind.BRANCH, RouteKind.REPLY, RouteKind.LOCAL) if hooked else (RouteKind.REQUEST,)
+    return Turmoil(
+        session_timers=Policy(90 if timers else 0),
+        ping_interval_s=30.0 if pings else 0.0,
+        routes=frozenset(kinds),
+        hooks={f"{name}_route": lambda ladder, subject: None for name in ("branch", "onreply", "local")},
+    )
+
+
+@pytest.mark.timeout(120 + EXAMPLES / 20)
+@hypothesis_settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    beginning=st.sampled_from(BEGINNINGS),
+    steps=st.lists(st.sampled_from(RIGHT) | st.sampled_from(sorted(STEPS)), max_size=30),
+    timers=st.booleans(),
+    hooked=st.booleans(),
+    pings=st.booleans(),
+)
+@example(
+    beginning=["a invites without offer", "b answers 200"],
+    steps=["the worker dies", "a's first datagram again"],
+    timers=False,
+    hooked=False,
+    pings=False,
+)
+def test_everything_ends_once(beginning: list[str], steps: list[str], timers: bool, hooked: bool, pings: bool) -> None:
+    f = world(timers, hooked, pings)
+    for step in beginning + steps:
+        STEPS[step](f)
+    f.calm()
+    f.check()
