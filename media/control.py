@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import traceback
-import types
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, cast
 
 import orjson
 import zmq
@@ -26,59 +25,6 @@ FAULT_LOG_NS = 1_000_000_000  # one fault in so long is told in full
 PROBE = [b""]  # what ZMQ_PROBE_ROUTER of a client sends on each connection
 # As plain numbers: to combine members of an IntFlag costs more than to send a frame.
 NOBLOCK, SNDMORE, EVENTS, POLLIN = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE), int(zmq.EVENTS), int(zmq.POLLIN)
-
-
-def decode_request(data: bytes) -> protocol.Request:
-    """Read a request; raises ValueError when it does not fit the protocol (unknown names and keys, wrong types)."""
-    raw = orjson.loads(data)
-    if not isinstance(raw, dict):
-        raise ValueError("a request is a JSON object")
-    kind = _KINDS.get(str(raw.pop("do", "")))
-    if kind is None:
-        raise ValueError("'do' names no request")
-    streams = raw.get("streams")
-    request: protocol.Request = _build(kind, raw)
-    if type(streams) is list and isinstance(request, protocol.Offer | protocol.Answer):
-        request.streams = [_build(_STREAM, stream) for stream in streams]
-    elif isinstance(request, protocol.ListSessions) and (request.offset < 0 or request.limit < 0):
-        raise ValueError("offset and limit may not be negative")
-    return request
-
-
-class _Kind:
-    """A class of the protocol, and what JSON must bring for it: types by field name, and allowed texts of some."""
-
-    def __init__(self, made: type) -> None:
-        self.made = made
-        self.types: dict[str, type] = {}
-        self.allowed: dict[str, frozenset[str]] = {}
-        for name, hint in get_type_hints(made).items():
-            origin = get_origin(hint)
-            if origin in (Union, types.UnionType):
-                raise TypeError(f"{made.__name__}.{name}: a request has no unions")
-            if origin is Literal:
-                self.allowed[name] = frozenset(get_args(hint))
-            self.types[name] = str if origin is Literal else origin or hint
-
-
-_STREAM = _Kind(protocol.Stream)
-_KINDS = {name: _Kind(made) for name, made in protocol.REQUESTS.items()}
-
-
-def _build(kind: _Kind, raw: Any) -> Any:  # Any: JSON in, an object of the protocol out
-    if type(raw) is not dict:
-        raise ValueError("an object expected")
-    expected = kind.types
-    for name, value in raw.items():
-        if expected.get(name) is not type(value):
-            raise ValueError(f"{name}: unknown or of a wrong type")
-    for name, allowed in kind.allowed.items():
-        if name in raw and raw[name] not in allowed:
-            raise ValueError(f"{name}: {raw[name]!r} is not allowed")
-    try:
-        return kind.made(**raw)
-    except TypeError as error:  # something is missing
-        raise ValueError(str(error)) from None
 
 
 class Control:
@@ -194,7 +140,7 @@ class Control:
     def _answer(self, body: bytes, owner: bytes, now_ns: int) -> bytes:
         """The reply to one request, whatever happens: nothing that one request does may end the worker."""
         try:
-            reply = self._handle(decode_request(body), owner, now_ns)
+            reply = self._handle(protocol.decode_request(body), owner, now_ns)
             encoded = protocol.encode_reply(reply)
         except ValueError as error:
             reply = protocol.Reply(ok=False, code="malformed", reason=str(error))

@@ -7,8 +7,9 @@ JSON text). So everything that one side has to say at a time costs one message, 
 
 A request id is 8 octets, big endian, chosen by the client; the same id sent again gets the cached reply. Which requests
 came together says nothing about which replies do. Id 0 marks notifications from the worker. A request is an object with
-the key ``do``; a reply leaves out what is at its default. An empty message (what ZMQ_PROBE_ROUTER sends) makes a client
-known to the worker before it asks for anything.
+the key ``do``; requests and replies leave out what is at its default. What does not fit the types below (unknown keys,
+wrong types) is refused. An empty message (what ZMQ_PROBE_ROUTER sends) makes a client known to the worker before it
+asks for anything.
 
 Session and leg: a *session* is the relay state of one call; a *leg* is one side of it, named ``a``, ``b1``, ``b2`` ...
 ``offer`` takes the streams that leg ``from_leg`` described and returns the endpoints to show to ``to_leg``; ``answer``
@@ -20,10 +21,9 @@ new, so an explicit ``engage`` is needed only to reserve a worker before any SDP
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Literal
 
-import orjson
+import msgspec
 
 VERSION = b"1"
 NOTIFICATION = b"\0" * 8
@@ -32,10 +32,18 @@ MAX_BATCH = 64  # requests or replies of one message
 MAX_BATCH_BYTES = 64 * 1024  # of their bodies; one alone may be longer
 
 Direction = Literal["sendrecv", "sendonly", "recvonly", "inactive"]
+Natural = Annotated[int, msgspec.Meta(ge=0)]
 
 
-@dataclass(slots=True)
-class Stream:
+class Part(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
+    """An object of the protocol."""
+
+
+class Asking(Part, tag_field="do"):
+    """A request; its tag is its name on the wire."""
+
+
+class Stream(Part):
     """One m= line as one leg described it: where that leg wants to receive.
 
     ``port`` 0 is a rejected stream: it keeps its index and gets no endpoint. ``rtcp_port`` 0 means port + 1, or the
@@ -52,8 +60,7 @@ class Stream:
     clock_rate_hz: int = 8000
 
 
-@dataclass(slots=True)
-class Endpoint:
+class Endpoint(Part):
     """Where a leg is to send one stream: our advertised address. ``port`` 0 mirrors a rejected stream."""
 
     address: str
@@ -61,16 +68,14 @@ class Endpoint:
     rtcp_port: int
 
 
-@dataclass(slots=True)
-class Engage:
+class Engage(Asking, tag="engage"):
     """Open a session under a profile and pin it to the worker that answers."""
 
     session: str
     profile: str = "default"
 
 
-@dataclass(slots=True)
-class Offer:
+class Offer(Asking, tag="offer"):
     """``from_leg`` (in ``from_realm``) offered ``streams``: allocate endpoints facing ``to_leg`` (in ``to_realm``)."""
 
     session: str
@@ -84,8 +89,7 @@ class Offer:
     from_signalling: str = ""
 
 
-@dataclass(slots=True)
-class Answer:
+class Answer(Asking, tag="answer"):
     """``from_leg`` answered ``streams``; return the endpoints that face ``to_leg`` and forward between both legs."""
 
     session: str
@@ -95,51 +99,36 @@ class Answer:
     from_signalling: str = ""
 
 
-@dataclass(slots=True)
-class Delete:
+class Delete(Asking, tag="delete"):
     """End one leg (a losing branch), or with ``leg`` empty the session; the reply carries the statistics."""
 
     session: str
     leg: str = ""
 
 
-@dataclass(slots=True)
-class Query:
+class Query(Asking, tag="query"):
     """Statistics of one session."""
 
     session: str
 
 
-@dataclass(slots=True)
-class ListSessions:
+class ListSessions(Asking, tag="list"):
     """Session ids of this worker, at most ``limit`` from ``offset``."""
 
-    offset: int = 0
-    limit: int = 1000
+    offset: Natural = 0
+    limit: Natural = 1000
 
 
-@dataclass(slots=True)
-class Drain:
+class Drain(Asking, tag="drain"):
     """Refuse new sessions (``on``) while the present ones go on."""
 
     on: bool = True
 
 
 Request = Engage | Offer | Answer | Delete | Query | ListSessions | Drain
-REQUESTS: dict[str, type] = {
-    "engage": Engage,
-    "offer": Offer,
-    "answer": Answer,
-    "delete": Delete,
-    "query": Query,
-    "list": ListSessions,
-    "drain": Drain,
-}
-_WIRE_NAMES = {cls: name.encode() for name, cls in REQUESTS.items()}
 
 
-@dataclass(slots=True)
-class StreamStats:
+class StreamStats(Part):
     """Counters of one stream of one leg; ``in`` is what that leg sent to us.
 
     ``mos`` is the E-model estimate (ITU-T G.107) of what we received from the leg, 1.0 to 4.5, 0 without packets.
@@ -163,8 +152,7 @@ class StreamStats:
     last_packet_age_ms: int = -1
 
 
-@dataclass(slots=True)
-class Reply:
+class Reply(Part):
     """What a media worker answers.
 
     ``ok`` False is a typed refusal: ``code`` is one of the REFUSALS, ``reason`` a sentence, ``elsewhere`` tells whether
@@ -176,14 +164,12 @@ class Reply:
     reason: str = ""
     elsewhere: bool = False
     worker: str = ""
-    endpoints: list[Endpoint] = field(default_factory=list)
+    endpoints: list[Endpoint] = []
     # by leg, then by stream index
-    stats: dict[str, list[StreamStats]] = field(default_factory=dict)
-    sessions: list[str] = field(default_factory=list)
+    stats: dict[str, list[StreamStats]] = {}
+    sessions: list[str] = []
     total: int = 0
 
-
-_SELDOM_SAID = ("code", "reason", "elsewhere", "worker", "sessions", "total")
 
 # code -> may another worker be tried for a new session
 REFUSALS: dict[str, bool] = {
@@ -239,30 +225,32 @@ def items(frames: Sequence[bytes]) -> list[Item]:
     return [(ids[at : at + ID_BYTES], line) for at, line in zip(range(0, size, ID_BYTES), lines, strict=True)]
 
 
+_encoder = msgspec.json.Encoder()
+_request_decoder = msgspec.json.Decoder(Request)
+_reply_decoder = msgspec.json.Decoder(Reply)
+
+
 def encode(request: Request) -> bytes:
-    """JSON of a request, with its name under ``do``."""
-    return b'{"do":"%s",%s' % (_WIRE_NAMES[type(request)], orjson.dumps(request)[1:])
+    """JSON of a request, with its name under ``do``; raises ValueError for text that is no Unicode."""
+    return _encoder.encode(request)
+
+
+def decode_request(data: bytes) -> Request:
+    """Read a request; raises ValueError when it is not one."""
+    try:
+        return _request_decoder.decode(data)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise ValueError(str(error)) from None
 
 
 def encode_reply(reply: Reply) -> bytes:
-    """JSON of a reply, without what is at its default."""
-    said: dict[str, Any] = {"ok": reply.ok}  # Any: JSON values
-    if reply.endpoints:
-        said["endpoints"] = reply.endpoints
-    if reply.stats:
-        said["stats"] = reply.stats
-    for name in _SELDOM_SAID if not reply.ok or reply.sessions or reply.total else ("worker",):
-        if value := getattr(reply, name):
-            said[name] = value
-    return orjson.dumps(said)
+    """JSON of a reply."""
+    return _encoder.encode(reply)
 
 
 def decode_reply(data: bytes) -> Reply:
     """Read a reply; raises ValueError when it is not one."""
-    raw: dict[str, Any] = orjson.loads(data)  # Any: JSON, checked by the constructors below
     try:
-        endpoints = [Endpoint(**e) for e in raw.pop("endpoints", ())]
-        stats = {leg: [StreamStats(**s) for s in streams] for leg, streams in raw.pop("stats", {}).items()}
-        return Reply(endpoints=endpoints, stats=stats, **raw)
-    except (TypeError, AttributeError) as error:
-        raise ValueError(f"not a media reply: {error}") from error
+        return _reply_decoder.decode(data)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise ValueError(f"not a media reply: {error}") from None

@@ -117,7 +117,7 @@ class MediaPool:
         new = not effect.node and isinstance(request, (protocol.Offer, protocol.Engage))
         try:
             body = protocol.encode(request)
-        except TypeError as error:  # octets of a peer's SDP that are no text
+        except ValueError as error:  # octets of a peer's SDP that are no text
             reply = protocol.Reply(ok=False, code="malformed", reason=str(error), worker=effect.node)
             self._loop.call_soon(done, effect.request_id, reply)
             return

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from media.control import decode_request
 from media.protocol import (
     Answer,
     Delete,
@@ -19,6 +18,7 @@ from media.protocol import (
     Stream,
     StreamStats,
     decode_reply,
+    decode_request,
     encode,
     encode_reply,
 )
