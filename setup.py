@@ -17,7 +17,10 @@ EXT = ROOT / "ext"
 
 # Which C files and libraries a compiled module links, by module name.
 LINKS: dict[str, dict[str, list[str]]] = {
-    "media._datapath": {"sources": sorted(str(p.relative_to(ROOT)) for p in (EXT / "c").glob("*.c")), "libraries": []},
+    "media._datapath": {
+        "sources": sorted(str(p.relative_to(ROOT)) for p in (EXT / "c").glob("*.c")),
+        "libraries": ["crypto"],
+    },
 }
 
 # Plain Python modules that the profile names as hot.

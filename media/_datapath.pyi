@@ -1,15 +1,17 @@
 """The compiled relay loop over the rules of an arena; the packet logic is that of media.reference_datapath."""
 
 RULE_BYTES: int
+KEYS_BYTES: int
 TICK: int
 CONTROL: int
 SIGNAL: int
 EVENTS: int
 
 class Datapath:
-    """Port pairs in one epoll, lent to rules. Both ``rules`` (``struct rule``) and ``page`` (counters) are written."""
+    """Port pairs in one epoll, lent to rules. ``rules`` (``struct rule``), as many ``keys`` (``struct srtp_leg``) and
+    ``page`` (counters) are written."""
 
-    def __init__(self, rules: object, page: object | None = None, collect_us: int = 0) -> None: ...
+    def __init__(self, rules: object, keys: object, page: object | None = None, collect_us: int = 0) -> None: ...
     def close(self) -> None:
         """Close every socket; the rules lose their IN_USE flag."""
 
@@ -37,7 +39,14 @@ class Datapath:
     def events(self) -> list[int]:
         """Take the rules that were latched to another address than the signalled one."""
 
+def install(stream: object, suite: int, master: bytes, mki: bytes = b"") -> None:
+    """Start a ``media.srtp.Stream`` under a master key and salt. Raises ValueError where they do not fit the suite."""
+
+def transform(leg: object, protect: bool, rtcp: bool, data: bytes) -> tuple[int, bytes]:
+    """One sound packet through a ``media.srtp.LegKeys``, for tests: (reason, octets)."""
+
 def inspect(
-    rules: object, index: int, on_rtcp_port: bool, data: bytes, source: bytes, now_ns: int
-) -> tuple[int, int, bool, bool, int]:
-    """One packet against one rule, for tests: (reason, target, is RTCP, by RTP port, latched); counted as sent."""
+    rules: object, keys: object, index: int, on_rtcp_port: bool, data: bytes, source: bytes, now_ns: int
+) -> tuple[int, int, bool, bool, int, bytes]:
+    """One packet against one rule, for tests: (reason, target, is RTCP, by RTP port, latched, octets to send); counted
+    as sent."""

@@ -30,6 +30,12 @@ class Reason(IntEnum):
     TOO_LONG = 8  # longer than our buffer
     SEND_FAILED = 9  # the kernel refused it
     UNUSED_PORT = 10  # a bound port that is no call's: idle, or waiting out its quarantine
+    NO_KEY = 11  # a leg with SRTP whose key is not known (yet)
+    AUTH_FAILED = 12  # not protected with the key of its leg
+    REPLAYED = 13  # an SRTP packet that came before, or too late to know
+    INDEX_USED = 14  # would have to be sent under an index that was used, or too far behind to know
+    SOURCES_FULL = 15  # more SSRCs under one key than we keep indices for
+    KEY_SPENT = 16  # every index of the key is used up (RFC 3711 §9.2)
 
 
 class MediaCounter(IntEnum):
@@ -52,6 +58,12 @@ class MediaCounter(IntEnum):
     DROP_TOO_LONG = DROP_BASE + Reason.TOO_LONG
     DROP_SEND_FAILED = DROP_BASE + Reason.SEND_FAILED
     DROP_UNUSED_PORT = DROP_BASE + Reason.UNUSED_PORT
+    DROP_NO_KEY = DROP_BASE + Reason.NO_KEY
+    DROP_AUTH_FAILED = DROP_BASE + Reason.AUTH_FAILED
+    DROP_REPLAYED = DROP_BASE + Reason.REPLAYED
+    DROP_INDEX_USED = DROP_BASE + Reason.INDEX_USED
+    DROP_SOURCES_FULL = DROP_BASE + Reason.SOURCES_FULL
+    DROP_KEY_SPENT = DROP_BASE + Reason.KEY_SPENT
 
     SESSIONS_ACTIVE = 64  # gauge
     PORTS_FREE = 65  # gauge: pairs, over all realms

@@ -10,8 +10,10 @@ import ctypes
 import socket
 from typing import NamedTuple
 
+from media import reference_srtp
 from media.counters import Reason
 from media.rules import NO_RULE, NO_SEQUENCE, UNLATCHED_PACKETS, Address, Rule, RuleFlag, lost_packets
+from media.srtp import LegKeys
 
 MAX_DROPOUT = 3000  # RFC 3550 A.1
 MAX_MISORDER = 100
@@ -22,13 +24,15 @@ LATCHED_AS_SIGNALLED, LATCHED_ELSEWHERE, LATCHED_RTCP = 1, 2, 3
 
 
 class Verdict(NamedTuple):
-    """FORWARD to the leg of rule ``target``, or the reason why not; ``latched`` is one of LATCHED_..., or 0."""
+    """FORWARD to the leg of rule ``target``, or the reason why not; ``latched`` is one of LATCHED_..., or 0; ``data``
+    is what is to be sent."""
 
     reason: Reason
     target: int = 0
     rtcp: bool = False
     from_rtp_port: bool = False
     latched: int = 0
+    data: bytes = b""
 
 
 def check_rtp(data: bytes) -> Reason:
@@ -162,43 +166,84 @@ def _rtp_source(rule: Rule, data: bytes, source: Address) -> tuple[Reason, int, 
     return Reason.FORWARD, _latch_rtp(rule, source), False
 
 
-def _rtcp_source(rule: Rule, on_rtcp_port: bool, source: Address) -> tuple[Reason, int]:
-    if not on_rtcp_port:  # RFC 5761: lives with RTP, never latches for it
+def _rtcp_source(rule: Rule, on_rtcp_port: bool, source: Address) -> Reason:
+    if not on_rtcp_port:  # RFC 5761: lives with RTP
         known = source == rule.rtp_remote if rule.rtp_latched else _proven(rule, source, rule.rtp_signalled)
-        return (Reason.FORWARD if known else Reason.WRONG_SOURCE), 0
-    if rule.rtcp_latched:
-        return (Reason.FORWARD if source == rule.rtcp_remote else Reason.WRONG_SOURCE), 0
-    known = _same_ip(source, rule.rtp_remote) if rule.rtp_latched else _proven(rule, source, rule.rtcp_signalled)
-    if not known:
-        return Reason.WRONG_SOURCE, 0
+    elif rule.rtcp_latched:
+        known = source == rule.rtcp_remote
+    else:
+        known = _same_ip(source, rule.rtp_remote) if rule.rtp_latched else _proven(rule, source, rule.rtcp_signalled)
+    return Reason.FORWARD if known else Reason.WRONG_SOURCE
+
+
+def _latch_rtcp(rule: Rule, on_rtcp_port: bool, source: Address) -> int:
+    """The latch of RTCP, which never latches for RTP."""
+    if not on_rtcp_port or rule.rtcp_latched:
+        return 0
     _copy(rule.rtcp_remote, source)
     rule.rtcp_latched = 1
-    return Reason.FORWARD, LATCHED_RTCP
+    return LATCHED_RTCP
+
+
+def _srtp_source(rule: Rule, source: Address) -> Reason:
+    """Whoever has the key proves it with the packet, so a leg behind NAT may move."""
+    if rule.flags & RuleFlag.BEHIND_NAT or source == rule.rtp_remote:
+        return Reason.FORWARD
+    known = not rule.rtp_latched and _proven(rule, source, rule.rtp_signalled)
+    return Reason.FORWARD if known else Reason.WRONG_SOURCE
+
+
+def _accept_srtp(
+    rule: Rule, keys: LegKeys, rtcp: bool, on_rtcp_port: bool, data: bytes, source: Address
+) -> tuple[Reason, int, bytes]:
+    """A packet of a leg with SRTP: nothing is learned from it before it is known to be authentic."""
+    reason = _rtcp_source(rule, on_rtcp_port, source) if rtcp else _srtp_source(rule, source)
+    if reason is Reason.FORWARD:
+        reason, data = reference_srtp.unprotect(keys, rtcp, data)
+    if reason is Reason.FORWARD and rtcp:
+        reason = check_rtcp(data, secure=False)
+    if reason is not Reason.FORWARD:
+        return reason, 0, data
+    if rtcp:
+        return reason, _latch_rtcp(rule, on_rtcp_port, source), data
+    known = rule.rtp_latched and source == rule.rtp_remote
+    return reason, 0 if known else _latch_rtp(rule, source), data
 
 
 def inspect(
-    rules: ctypes.Array[Rule], index: int, on_rtcp_port: bool, data: bytes, source: bytes, now_ns: int
+    rules: ctypes.Array[Rule],
+    keys: ctypes.Array[LegKeys],
+    index: int,
+    on_rtcp_port: bool,
+    data: bytes,
+    source: bytes,
+    now_ns: int,
 ) -> Verdict:
     """One packet against one rule; a forwarded one is counted as sent. ``source`` is a packed Address."""
     rule = rules[index]
     where = Address.from_buffer_copy(source)
     latched, tentative = 0, False
+    arrived = len(data)
     rtcp = on_rtcp_port or (len(data) >= 2 and 192 <= data[1] <= 223)
-    reason = check_rtcp(data, bool(rule.flags & RuleFlag.SECURE)) if rtcp else check_rtp(data)
+    reason = check_rtcp(data, bool(rule.flags & (RuleFlag.SECURE | RuleFlag.SRTP))) if rtcp else check_rtp(data)
     if reason is Reason.FORWARD:
-        if rtcp:
-            reason, latched = _rtcp_source(rule, on_rtcp_port, where)
+        if rule.flags & RuleFlag.SRTP:
+            reason, latched, data = _accept_srtp(rule, keys[index], rtcp, on_rtcp_port, data, where)
+        elif rtcp:
+            reason = _rtcp_source(rule, on_rtcp_port, where)
+            if reason is Reason.FORWARD:
+                latched = _latch_rtcp(rule, on_rtcp_port, where)
         else:
             reason, latched, tentative = _rtp_source(rule, data, where)
     if reason is not Reason.FORWARD:
         rule.refused += 1
-        return Verdict(reason)
+        return Verdict(reason, latched=latched)
     rule.last_arrival_ns = now_ns
     if rtcp:
         rule.rtcp_in += 1
     else:
         rule.packets_in += 1
-        rule.bytes_in += len(data)
+        rule.bytes_in += arrived
         if not tentative:
             track(rule, data, now_ns)
     if rule.peer == NO_RULE:
@@ -209,9 +254,14 @@ def inspect(
     if not (target.rtp_remote if from_rtp_port else target.rtcp_remote).family:
         rule.refused += 1
         return Verdict(Reason.NO_REMOTE, latched=latched)
+    if target.flags & RuleFlag.SRTP:
+        reason, data = reference_srtp.protect(keys[rule.peer], rtcp, data)
+        if reason is not Reason.FORWARD:
+            rule.refused += 1
+            return Verdict(reason, latched=latched)
     if rtcp:
         target.rtcp_out += 1
     else:
         target.packets_out += 1
         target.bytes_out += len(data)
-    return Verdict(Reason.FORWARD, rule.peer, rtcp, from_rtp_port, latched)
+    return Verdict(Reason.FORWARD, rule.peer, rtcp, from_rtp_port, latched, data)

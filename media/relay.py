@@ -30,6 +30,7 @@ from media.session import (
     is_armed,
     stream_stats,
 )
+from media.srtp import distrust
 from media.state import Arena
 
 SHUT_PER_TICK = 100  # pairs that are too many; to close one takes some 5 us
@@ -368,6 +369,8 @@ class Relay:
                     continue
                 rule = self.arena.rules[index]
                 rule.flags &= ~RuleFlag.IN_USE
+                if rule.flags & RuleFlag.SRTP:
+                    distrust(self.arena.keys[index])
                 if rule.peer not in own:
                     rule.peer = NO_RULE
                 pool = self.ports.get(leg.realm)

@@ -28,6 +28,7 @@ class RuleFlag(IntFlag):
     RTCP_MUX = 4  # this leg takes RTCP on its RTP port (RFC 5761)
     SECURE = 8  # SRTP passed through: RTCP beyond its first header is opaque
     MUX_WANTED = 16  # this leg described a=rtcp-mux; not yet agreed
+    SRTP = 32  # this leg speaks SRTP with us: its keys lie beside the rule (media.srtp)
 
 
 class Address(ctypes.Structure):

@@ -1,23 +1,27 @@
 """The arena: everything that must survive the death of a media worker, in memory that its supervisor holds.
 
-Layout: one header page, then ``capacity`` session slots, then ``capacity * RULES_PER_SESSION`` rules. A session slot
+Layout: one header page, then ``capacity`` session slots, then ``capacity * RULES_PER_SESSION`` rules, then as many keys
+(only those of rules with SRTP are ever touched, and so take memory). A session slot
 holds a generation and a bounded JSON identity (session, legs, realms, rule numbers). The generation is odd while the
 slot and its rules are being written: a successor that finds it odd drops the session. Rules of no slot are free.
 """
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import os
 import struct
 
-from media.rules import AT_FLAGS, AT_LAST_ARRIVAL, AT_SLOT, BLANK, RULE_BYTES, RULE_U32, RULE_U64, Rule
+from media.rules import AT_FLAGS, AT_LAST_ARRIVAL, AT_SLOT, BLANK, RULE_BYTES, RULE_U32, RULE_U64, Rule, RuleFlag
+from media.srtp import KEYS_BYTES, LegKeys
 
 MAGIC = 0x504F52544D454431  # "PORTMED1"
-LAYOUT = 1
+LAYOUT = 2
 HEADER_BYTES = 4096
 SLOT_BYTES = 2048
 RULES_PER_SESSION = 4  # two legs of one stream, and as much again for forks and video: a pool, not a limit per session
+_KEYED = int(RuleFlag.SRTP)
 _HEADER = struct.Struct("<QIIQQ")  # magic, layout, rule size, capacity, epoch (number of workers that used it)
 _SLOT = struct.Struct("=II")  # generation, length of the JSON
 BLOB_BYTES = SLOT_BYTES - _SLOT.size
@@ -25,7 +29,7 @@ BLOB_BYTES = SLOT_BYTES - _SLOT.size
 
 def state_size(capacity: int) -> int:
     """Octets of shared memory that a worker of ``capacity`` sessions needs (sparse: touched only as far as used)."""
-    return HEADER_BYTES + capacity * (SLOT_BYTES + RULES_PER_SESSION * RULE_BYTES)
+    return HEADER_BYTES + capacity * (SLOT_BYTES + RULES_PER_SESSION * (RULE_BYTES + KEYS_BYTES))
 
 
 class Arena:
@@ -49,9 +53,12 @@ class Arena:
         self.epoch = epoch + 1
         _HEADER.pack_into(self.memory, 0, MAGIC, LAYOUT, RULE_BYTES, capacity, self.epoch)
         self.rules_offset = HEADER_BYTES + capacity * SLOT_BYTES
-        self.rules = (Rule * (capacity * RULES_PER_SESSION)).from_buffer(self.memory, self.rules_offset)
+        count = capacity * RULES_PER_SESSION
+        keys_offset = self.rules_offset + count * RULE_BYTES
+        self.rules = (Rule * count).from_buffer(self.memory, self.rules_offset)
+        self.keys = (LegKeys * count).from_buffer(self.memory, keys_offset)
         # The same rules as plain arrays (RULE_U16, RULE_U32, RULE_U64 words each), and the words of the slots.
-        self.octets = memoryview(self.memory)[self.rules_offset : size]
+        self.octets = memoryview(self.memory)[self.rules_offset : keys_offset]
         self.u16, self.u32, self.u64 = self.octets.cast("H"), self.octets.cast("I"), self.octets.cast("Q")
         self._slot_words = memoryview(self.memory)[: self.rules_offset].cast("I")
         self.free_slots = list(range(capacity - 1, -1, -1))
@@ -114,8 +121,15 @@ class Arena:
 
     def release_rule(self, index: int) -> None:
         """Free a rule; the datapath must have closed its sockets before."""
-        self.octets[index * RULE_BYTES + AT_FLAGS] = 0
+        at = index * RULE_BYTES + AT_FLAGS
+        if self.octets[at] & _KEYED:
+            self.wipe_keys(index)
+        self.octets[at] = 0
         self.free_rules.append(index)
+
+    def wipe_keys(self, index: int) -> None:
+        """Nothing of the keys of a rule remains in memory."""
+        ctypes.memset(ctypes.byref(self.keys[index]), 0, KEYS_BYTES)
 
     def keep(self, slots: set[int], rules: set[int]) -> None:
         """After a scan: these are in use, all others free (and committed empty)."""
@@ -126,5 +140,8 @@ class Arena:
         self.free_slots = [slot for slot in range(self.capacity - 1, -1, -1) if slot not in slots]
         self.free_rules = [index for index in range(len(self.rules) - 1, -1, -1) if index not in rules]
         for index in self.free_rules:
-            if self.rules[index].flags:
+            flags = self.rules[index].flags
+            if flags & _KEYED:
+                self.wipe_keys(index)
+            if flags:
                 self.rules[index].flags = 0

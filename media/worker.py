@@ -54,7 +54,7 @@ class Worker:
         self.stopping = False
         name = f"media-{config.slot}"
         self.arena = Arena(config.state_fd, config.capacity)
-        self.datapath = Datapath(self.arena.rules, self.page, config.collect_us)
+        self.datapath = Datapath(self.arena.rules, self.arena.keys, self.page, config.collect_us)
         self.relay = Relay(
             config.realms,
             self.arena,

@@ -11,8 +11,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "forward.h"
-
 #define DEPTH 16            /* packets taken from one socket before the next has its turn */
 #define PACKET_BYTES 2048   /* a longer datagram is no RTP that we would want to fragment */
 #define READY 512
@@ -40,7 +38,7 @@ struct batch {
     uint32_t source[DEPTH]; /* rule that out[i] came in by */
     uint32_t target[DEPTH];
     uint8_t rtcp[DEPTH];
-    uint8_t packets[DEPTH][PACKET_BYTES];
+    uint8_t packets[DEPTH][PACKET_BYTES + SRTP_ROOM];
 };
 
 static uint64_t monotonic_ns(void) {
@@ -75,10 +73,10 @@ static socklen_t write_address(const struct address *address, union socket_addre
     return sizeof to->v6;
 }
 
-int relay_init(struct relay *relay, struct rule *rules, uint64_t *page, uint64_t collect_ns) {
+int relay_init(struct relay *relay, const struct plane *plane, uint64_t *page, uint64_t collect_ns) {
     memset(relay, 0, sizeof *relay);
     relay->epoll_fd = -1;
-    relay->rules = rules;
+    relay->plane = *plane;
     relay->page = page;
     relay->collect_ns = collect_ns;
     relay->batch = calloc(1, sizeof *relay->batch);
@@ -201,7 +199,7 @@ static int drain(struct relay *relay, int fd) {
 
 int relay_attach(struct relay *relay, int pair, uint32_t index) {
     struct pair *p = pair_of(relay, pair);
-    struct rule *r = &relay->rules[index];
+    struct rule *r = &relay->plane.rules[index];
     int error;
     if (!p || p->rule != NO_RULE) return -EBADF;
     error = drain(relay, pair);
@@ -216,7 +214,7 @@ int relay_attach(struct relay *relay, int pair, uint32_t index) {
 }
 
 int relay_detach(struct relay *relay, uint32_t index) {
-    struct rule *r = &relay->rules[index];
+    struct rule *r = &relay->plane.rules[index];
     int pair = r->rtp_fd;
     struct pair *p = pair_of(relay, pair);
     if (!(r->flags & FLAG_IN_USE) || !p || p->rule != index) return -EBADF;
@@ -230,7 +228,7 @@ static void count_relayed(struct relay *relay, int first, int end) {
     struct batch *b = relay->batch;
     for (int i = first; i < end; i++) {
         uint32_t length = (uint32_t)b->out_parts[i].iov_len;
-        rule_sent(&relay->rules[b->target[i]], b->rtcp[i], length);
+        rule_sent(&relay->plane.rules[b->target[i]], b->rtcp[i], length);
         if (b->rtcp[i]) {
             relay->page[PAGE_RTCP_RELAYED]++;
         } else {
@@ -259,7 +257,7 @@ static void send_all(struct relay *relay, int fd, int count) {
             at += sent;
         } else if (errno != EINTR) {
             relay->page[PAGE_DROP_BASE + SEND_FAILED]++;
-            rule_refused(&relay->rules[b->source[at]]);
+            rule_refused(&relay->plane.rules[b->source[at]]);
             at++;
         }
     }
@@ -278,7 +276,7 @@ static int serve(struct relay *relay, int pair, int on_rtcp_port, int depth) {
     struct batch *b = relay->batch;
     const struct pair *p = &relay->pairs[pair];
     uint32_t index = p->rule;
-    struct rule *r = &relay->rules[index];
+    struct rule *r = &relay->plane.rules[index];
     int out = 0, out_fd = -1, taken;
     uint64_t now_ns;
 
@@ -300,7 +298,8 @@ static int serve(struct relay *relay, int pair, int on_rtcp_port, int depth) {
             rule_refused(r);
             continue;
         }
-        reason = rule_inspect(relay->rules, index, on_rtcp_port, b->packets[i], b->in[i].msg_len, &source, now_ns, &verdict);
+        reason = rule_inspect(&relay->plane, index, on_rtcp_port, b->packets[i], b->in[i].msg_len, &source, now_ns,
+                              &verdict);
         if (verdict.latched) {
             relay->page[PAGE_LATCHES]++;
             if (verdict.latched == LATCHED_ELSEWHERE) note(relay, index); /* the usual case wakes nobody */
@@ -309,7 +308,7 @@ static int serve(struct relay *relay, int pair, int on_rtcp_port, int depth) {
             relay->page[PAGE_DROP_BASE + reason]++;
             continue;
         }
-        const struct rule *target = &relay->rules[verdict.target];
+        const struct rule *target = &relay->plane.rules[verdict.target];
         int fd = verdict.from_rtp_port ? target->rtp_fd : target->rtcp_fd;
         if (out && fd != out_fd) {
             send_all(relay, out_fd, out);
@@ -317,7 +316,7 @@ static int serve(struct relay *relay, int pair, int on_rtcp_port, int depth) {
         }
         out_fd = fd;
         b->out_parts[out].iov_base = b->packets[i];
-        b->out_parts[out].iov_len = b->in[i].msg_len;
+        b->out_parts[out].iov_len = verdict.length;
         b->out[out].msg_hdr.msg_namelen =
             write_address(verdict.from_rtp_port ? &target->rtp_remote : &target->rtcp_remote, &b->to[out]);
         b->source[out] = index;

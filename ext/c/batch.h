@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
-#include "rule.h"
+#include "forward.h"
 
 #define RING 4096
 
@@ -14,7 +14,7 @@ enum { WOKEN_TICK = 1, WOKEN_CONTROL = 2, WOKEN_SIGNAL = 4, WOKEN_EVENTS = 8 };
 
 struct relay {
     int epoll_fd;
-    struct rule *rules;
+    struct plane plane;
     uint64_t *page; /* media.counters */
     uint64_t collect_ns;
     uint64_t last_wake_ns;
@@ -25,7 +25,7 @@ struct relay {
     struct batch *batch;
 };
 
-int relay_init(struct relay *relay, struct rule *rules, uint64_t *page, uint64_t collect_ns); /* 0 or -errno */
+int relay_init(struct relay *relay, const struct plane *plane, uint64_t *page, uint64_t collect_ns); /* 0 or -errno */
 void relay_close(struct relay *relay);
 
 /* Watch a descriptor that ends relay_run with ``woken``. 0 or -errno. */

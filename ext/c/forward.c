@@ -157,29 +157,65 @@ static enum reason check_rtp_source(struct rule *r, const uint8_t *data, const s
     return FORWARD;
 }
 
-static enum reason check_rtcp_source(struct rule *r, int on_rtcp_port, const struct address *source, int *latched) {
-    if (!on_rtcp_port) { /* RFC 5761: lives with RTP, never latches for it */
+/* RFC 5761: on the RTP port it lives with RTP. */
+static enum reason check_rtcp_source(const struct rule *r, int on_rtcp_port, const struct address *source) {
+    if (!on_rtcp_port) {
         if (r->rtp_latched) return same_address(source, &r->rtp_remote) ? FORWARD : WRONG_SOURCE;
         return proven(r, source, &r->rtp_signalled) ? FORWARD : WRONG_SOURCE;
     }
     if (r->rtcp_latched) return same_address(source, &r->rtcp_remote) ? FORWARD : WRONG_SOURCE;
     if (r->rtp_latched ? !same_ip(source, &r->rtp_remote) : !proven(r, source, &r->rtcp_signalled)) return WRONG_SOURCE;
-    r->rtcp_remote = *source;
-    __asm__ volatile("" ::: "memory");
-    r->rtcp_latched = 1;
-    *latched = LATCHED_RTCP;
     return FORWARD;
 }
 
-enum reason rule_inspect(struct rule *rules, uint32_t index, int on_rtcp_port, const uint8_t *data, uint32_t length,
+/* The latch of RTCP, which never latches for RTP. */
+static int latch_rtcp(struct rule *r, int on_rtcp_port, const struct address *source) {
+    if (!on_rtcp_port || r->rtcp_latched) return 0;
+    r->rtcp_remote = *source;
+    __asm__ volatile("" ::: "memory");
+    r->rtcp_latched = 1;
+    return LATCHED_RTCP;
+}
+
+/* May SRTP come from there at all? Whoever has the key proves it with the packet, so a leg behind NAT may move. */
+static enum reason check_srtp_source(const struct rule *r, const struct address *source) {
+    if (r->flags & FLAG_BEHIND_NAT || same_address(source, &r->rtp_remote)) return FORWARD;
+    return !r->rtp_latched && proven(r, source, &r->rtp_signalled) ? FORWARD : WRONG_SOURCE;
+}
+
+/* A packet of a leg with SRTP: nothing is learned from it before it is known to be authentic. */
+static enum reason accept_srtp(const struct plane *plane, uint32_t index, int rtcp, int on_rtcp_port, uint8_t *data,
+                               uint32_t *length, const struct address *source, int *latched) {
+    struct rule *r = &plane->rules[index];
+    enum reason reason = rtcp ? check_rtcp_source(r, on_rtcp_port, source) : check_srtp_source(r, source);
+    if (reason == FORWARD) reason = srtp_unprotect(plane->engine, &plane->keys[index], rtcp, data, length);
+    if (reason == FORWARD && rtcp) reason = check_rtcp(data, *length, 0);
+    if (reason != FORWARD) return reason;
+    if (rtcp)
+        *latched = latch_rtcp(r, on_rtcp_port, source);
+    else if (!r->rtp_latched || !same_address(source, &r->rtp_remote))
+        *latched = latch_rtp(r, source);
+    return FORWARD;
+}
+
+enum reason rule_inspect(const struct plane *plane, uint32_t index, int on_rtcp_port, uint8_t *data, uint32_t length,
                          const struct address *source, uint64_t now_ns, struct verdict *verdict) {
-    struct rule *r = &rules[index], *target;
+    struct rule *r = &plane->rules[index], *target;
     int latched = 0, tentative = 0;
     int rtcp = on_rtcp_port || (length >= 2 && data[1] >= 192 && data[1] <= 223);
-    enum reason reason = rtcp ? check_rtcp(data, length, r->flags & FLAG_SECURE) : check_rtp(data, length);
-    if (reason == FORWARD)
-        reason = rtcp ? check_rtcp_source(r, on_rtcp_port, source, &latched)
-                      : check_rtp_source(r, data, source, &latched, &tentative);
+    uint32_t arrived = length;
+    enum reason reason =
+        rtcp ? check_rtcp(data, length, r->flags & (FLAG_SECURE | FLAG_SRTP)) : check_rtp(data, length);
+    if (reason == FORWARD) {
+        if (r->flags & FLAG_SRTP) {
+            reason = accept_srtp(plane, index, rtcp, on_rtcp_port, data, &length, source, &latched);
+        } else if (rtcp) {
+            reason = check_rtcp_source(r, on_rtcp_port, source);
+            if (reason == FORWARD) latched = latch_rtcp(r, on_rtcp_port, source);
+        } else {
+            reason = check_rtp_source(r, data, source, &latched, &tentative);
+        }
+    }
     verdict->latched = (uint8_t)latched;
     if (reason != FORWARD) {
         r->refused++;
@@ -190,14 +226,14 @@ enum reason rule_inspect(struct rule *rules, uint32_t index, int on_rtcp_port, c
         r->rtcp_in++;
     } else {
         r->packets_in++;
-        r->bytes_in += length;
+        r->bytes_in += arrived;
         if (!tentative) track(r, data, now_ns);
     }
     if (r->peer == NO_RULE) {
         r->refused++;
         return NO_PEER;
     }
-    target = &rules[r->peer];
+    target = &plane->rules[r->peer];
     verdict->target = r->peer;
     verdict->rtcp = (uint8_t)rtcp;
     verdict->from_rtp_port = !rtcp || target->flags & FLAG_RTCP_MUX;
@@ -205,6 +241,14 @@ enum reason rule_inspect(struct rule *rules, uint32_t index, int on_rtcp_port, c
         r->refused++;
         return NO_REMOTE;
     }
+    if (target->flags & FLAG_SRTP) {
+        reason = srtp_protect(plane->engine, &plane->keys[r->peer], rtcp, data, &length);
+        if (reason != FORWARD) {
+            r->refused++;
+            return reason;
+        }
+    }
+    verdict->length = length;
     return FORWARD;
 }
 

@@ -11,6 +11,7 @@
 #define FLAG_BEHIND_NAT 2
 #define FLAG_RTCP_MUX 4
 #define FLAG_SECURE 8
+#define FLAG_SRTP 32
 
 /* media.counters.Reason */
 enum reason {
@@ -25,6 +26,12 @@ enum reason {
     TOO_LONG,
     SEND_FAILED,
     UNUSED_PORT,
+    NO_KEY,
+    AUTH_FAILED,
+    REPLAYED,
+    INDEX_USED,
+    SOURCES_FULL,
+    KEY_SPENT,
 };
 
 /* Words of the counters page that C adds to: media.counters.MediaCounter */

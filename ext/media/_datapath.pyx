@@ -11,11 +11,29 @@ cdef extern from "rule.h":
     cdef struct rule:
         uint8_t flags
 
+cdef extern from "srtp.h":
+    enum: SRTP_ROOM
+    cdef struct srtp_engine:
+        pass
+    cdef struct srtp_stream:
+        pass
+    cdef struct srtp_leg:
+        pass
+    srtp_engine *srtp_engine_new()
+    int srtp_install(srtp_engine *engine, srtp_stream *s, int suite, const uint8_t *master, uint32_t master_bytes,
+                     const uint8_t *mki, uint32_t mki_bytes)
+    int srtp_unprotect(srtp_engine *engine, srtp_leg *leg, int rtcp, uint8_t *data, uint32_t *length)
+    int srtp_protect(srtp_engine *engine, srtp_leg *leg, int rtcp, uint8_t *data, uint32_t *length)
+
 cdef extern from "forward.h":
+    cdef struct plane:
+        rule *rules
+        srtp_leg *keys
+        srtp_engine *engine
     cdef struct verdict:
-        uint32_t target
+        uint32_t target, length
         uint8_t rtcp, from_rtp_port, latched
-    int rule_inspect(rule *rules, uint32_t index, int on_rtcp_port, const uint8_t *data, uint32_t length,
+    int rule_inspect(const plane *p, uint32_t index, int on_rtcp_port, uint8_t *data, uint32_t length,
                      const address *source, uint64_t now_ns, verdict *v) nogil
     void rule_sent(rule *target, int rtcp, uint32_t length) nogil
 
@@ -23,7 +41,7 @@ cdef extern from "batch.h":
     cdef struct relay:
         uint32_t events
         uint32_t *ring
-    int relay_init(relay *r, rule *rules, uint64_t *page, uint64_t collect_ns)
+    int relay_init(relay *r, const plane *p, uint64_t *page, uint64_t collect_ns)
     void relay_close(relay *r)
     int relay_watch(relay *r, int fd, int woken)
     int relay_open(relay *r, const address *local, int dscp)
@@ -33,35 +51,47 @@ cdef extern from "batch.h":
     int relay_run(relay *r, int timeout_ms) nogil
 
 RULE_BYTES = sizeof(rule)
+KEYS_BYTES = sizeof(srtp_leg)
 TICK = 1
 CONTROL = 2
 SIGNAL = 4
 EVENTS = 8
 
+# One for the process: a media worker has one thread.
+cdef srtp_engine *ENGINE = srtp_engine_new()
+if ENGINE == NULL:
+    raise ImportError("libcrypto lacks AES in counter and Galois/counter mode, or HMAC with SHA-1")
+
 
 cdef class Datapath:
     cdef relay relay
     cdef Py_buffer rules_view
+    cdef Py_buffer keys_view
     cdef Py_buffer page_view
-    cdef rule *rules
     cdef uint32_t count
     cdef uint64_t own_page[512]
     cdef bint alive, has_page
 
-    def __cinit__(self, rules, page=None, int collect_us=0):
+    def __cinit__(self, rules, keys, page=None, int collect_us=0):
         cdef uint64_t *words = self.own_page
+        cdef plane p
         cdef int error
         memset(self.own_page, 0, sizeof(self.own_page))
         PyObject_GetBuffer(rules, &self.rules_view, PyBUF_SIMPLE | PyBUF_WRITABLE)
-        self.rules = <rule *>self.rules_view.buf
+        PyObject_GetBuffer(keys, &self.keys_view, PyBUF_SIMPLE | PyBUF_WRITABLE)
         self.count = <uint32_t>(self.rules_view.len // <Py_ssize_t>sizeof(rule))
+        if self.keys_view.len != <Py_ssize_t>(self.count * sizeof(srtp_leg)):
+            raise ValueError("not as many keys as rules")
         if page is not None:
             PyObject_GetBuffer(page, &self.page_view, PyBUF_SIMPLE | PyBUF_WRITABLE)
             self.has_page = True
             if self.page_view.len < <Py_ssize_t>sizeof(self.own_page):
                 raise ValueError("the counters page is too small")
             words = <uint64_t *>self.page_view.buf
-        error = relay_init(&self.relay, self.rules, words, <uint64_t>collect_us * 1000)
+        p.rules = <rule *>self.rules_view.buf
+        p.keys = <srtp_leg *>self.keys_view.buf
+        p.engine = ENGINE
+        error = relay_init(&self.relay, &p, words, <uint64_t>collect_us * 1000)
         if error:
             raise OSError(-error, "epoll")
         self.alive = True
@@ -70,7 +100,9 @@ cdef class Datapath:
         self.close()
         if self.has_page:
             PyBuffer_Release(&self.page_view)
-        if self.rules != NULL:
+        if self.keys_view.buf != NULL:
+            PyBuffer_Release(&self.keys_view)
+        if self.rules_view.buf != NULL:
             PyBuffer_Release(&self.rules_view)
 
     cpdef close(self):
@@ -120,24 +152,70 @@ cdef class Datapath:
         return found
 
 
-def inspect(rules, uint32_t index, bint on_rtcp_port, bytes data, bytes source, uint64_t now_ns):
+def install(stream, int suite, bytes master, bytes mki=b""):
     cdef Py_buffer view
+    cdef int error
+    PyObject_GetBuffer(stream, &view, PyBUF_SIMPLE | PyBUF_WRITABLE)
+    try:
+        if view.len != sizeof(srtp_stream):
+            raise ValueError("not a stream")
+        error = srtp_install(ENGINE, <srtp_stream *>view.buf, suite, master, <uint32_t>len(master), mki,
+                             <uint32_t>len(mki))
+    finally:
+        PyBuffer_Release(&view)
+    if error:
+        raise ValueError("no such suite, or a master key or MKI that does not fit it")
+
+
+def transform(leg, bint protect, bint rtcp, bytes data):
+    cdef Py_buffer view
+    cdef int reason
+    cdef uint32_t length = <uint32_t>len(data)
+    packet = bytearray(data)
+    packet.extend(bytes(SRTP_ROOM))
+    cdef uint8_t *octets = packet
+    PyObject_GetBuffer(leg, &view, PyBUF_SIMPLE | PyBUF_WRITABLE)
+    try:
+        if view.len != sizeof(srtp_leg):
+            raise ValueError("not the keys of a leg")
+        if protect:
+            reason = srtp_protect(ENGINE, <srtp_leg *>view.buf, rtcp, octets, &length)
+        else:
+            reason = srtp_unprotect(ENGINE, <srtp_leg *>view.buf, rtcp, octets, &length)
+    finally:
+        PyBuffer_Release(&view)
+    return reason, bytes(packet[:length])
+
+
+def inspect(rules, keys, uint32_t index, bint on_rtcp_port, bytes data, bytes source, uint64_t now_ns):
+    cdef Py_buffer rules_view
+    cdef Py_buffer keys_view
+    cdef plane p
     cdef verdict v
     cdef address where
     cdef int reason
-    cdef const uint8_t *octets = data
     cdef uint32_t length = <uint32_t>len(data)
+    packet = bytearray(data)
+    packet.extend(bytes(SRTP_ROOM))
+    cdef uint8_t *octets = packet
     memset(&v, 0, sizeof(v))
     if len(source) != sizeof(address):
         raise ValueError("not a packed address")
     memcpy(&where, <const char *>source, sizeof(address))
-    PyObject_GetBuffer(rules, &view, PyBUF_SIMPLE | PyBUF_WRITABLE)
+    PyObject_GetBuffer(rules, &rules_view, PyBUF_SIMPLE | PyBUF_WRITABLE)
+    PyObject_GetBuffer(keys, &keys_view, PyBUF_SIMPLE | PyBUF_WRITABLE)
     try:
-        if index >= <uint64_t>view.len // sizeof(rule):
+        if index >= <uint64_t>rules_view.len // sizeof(rule):
             raise IndexError("no such rule")
-        reason = rule_inspect(<rule *>view.buf, index, on_rtcp_port, octets, length, &where, now_ns, &v)
+        if keys_view.len // sizeof(srtp_leg) != rules_view.len // sizeof(rule):
+            raise ValueError("not as many keys as rules")
+        p.rules = <rule *>rules_view.buf
+        p.keys = <srtp_leg *>keys_view.buf
+        p.engine = ENGINE
+        reason = rule_inspect(&p, index, on_rtcp_port, octets, length, &where, now_ns, &v)
         if reason == 0:
-            rule_sent(<rule *>view.buf + v.target, v.rtcp, length)
+            rule_sent(p.rules + v.target, v.rtcp, v.length)
     finally:
-        PyBuffer_Release(&view)
-    return reason, v.target, bool(v.rtcp), bool(v.from_rtp_port), v.latched
+        PyBuffer_Release(&rules_view)
+        PyBuffer_Release(&keys_view)
+    return reason, v.target, bool(v.rtcp), bool(v.from_rtp_port), v.latched, bytes(packet[: v.length])

@@ -13,6 +13,8 @@ import pytest
 from media import _datapath, reference_datapath
 from media.counters import Reason
 from media.rules import NO_RULE, NO_SEQUENCE, RULE_BYTES, Address, Rule, RuleFlag, pack_address
+from media.srtp import LegKeys, Suite
+from tests.support.secure import SUITES, TwinKeys, master
 from tests.support.shared import shared_data
 
 SOURCES = [
@@ -25,8 +27,9 @@ SOURCES = [
 class Twin:
     """The same two rules twice; every packet goes through both datapaths."""
 
-    def __init__(self, flags: int = 0, peer: int = 1) -> None:
+    def __init__(self, flags: int = 0, peer: int = 1, suites: dict[int, Suite] | None = None) -> None:
         self.compiled, self.reference = (Rule * 2)(), (Rule * 2)()
+        self.compiled_keys, self.reference_keys = (LegKeys * 2)(), (LegKeys * 2)()
         for rules in (self.compiled, self.reference):
             for at, rule in enumerate(rules):
                 rule.flags = RuleFlag.IN_USE | flags
@@ -40,15 +43,24 @@ class Twin:
                 ):
                     setattr(rule, field, Address.from_buffer_copy(packed))
                 rule.signalling = Address.from_buffer_copy(SOURCES[3])
+        for index, suite in (suites or {}).items():
+            for rules, keys in ((self.compiled, self.compiled_keys), (self.reference, self.reference_keys)):
+                rules[index].flags |= RuleFlag.SRTP
+                _datapath.install(keys[index].receiving, suite, master(suite, index))
+                _datapath.install(keys[index].sending, suite, master(suite, 10 + index))
 
     def feed(self, data: bytes, source: bytes, now_ns: int, *, index: int = 0, rtcp_port: bool = False) -> Reason:
         """Both must agree in verdict and in every octet of both rules."""
-        got = _datapath.inspect(self.compiled, index, rtcp_port, data, source, now_ns)
-        expected = reference_datapath.inspect(self.reference, index, rtcp_port, data, source, now_ns)
+        got = _datapath.inspect(self.compiled, self.compiled_keys, index, rtcp_port, data, source, now_ns)
+        expected = reference_datapath.inspect(
+            self.reference, self.reference_keys, index, rtcp_port, data, source, now_ns
+        )
         assert (got[0], got[4]) == (expected.reason, expected.latched)
         if expected.reason is Reason.FORWARD:
             assert got[1:4] == expected[1:4]
+            assert got[5] == expected.data
         assert bytes(self.compiled) == bytes(self.reference)
+        assert bytes(self.compiled_keys) == bytes(self.reference_keys)
         return expected.reason
 
 
@@ -92,6 +104,59 @@ def test_random_streams(flags: int, peer: int) -> None:
     expected = {Reason.SHORT, Reason.BAD_VERSION, Reason.WRONG_SOURCE}
     expected.add(Reason.FORWARD if peer else Reason.NO_PEER)
     assert expected <= reasons
+
+
+@pytest.mark.parametrize("suite", SUITES)
+@pytest.mark.parametrize("flags", [0, RuleFlag.BEHIND_NAT, RuleFlag.RTCP_MUX])
+@pytest.mark.parametrize("legs", [(0,), (1,), (0, 1)])
+def test_random_streams_with_srtp(suite: Suite, flags: int, legs: tuple[int, ...]) -> None:
+    """Plain to secure, secure to plain, and from one key to another."""
+    draw = random.Random(f"{suite}-{flags}-{legs}")
+    twin = Twin(flags, 1, dict.fromkeys(legs, suite))
+    ends = [TwinKeys(suite, master(suite, leg)) for leg in (0, 1)]
+    sequence, reasons = [0, 65_000], set()
+    for turn in range(400):
+        leg = draw.randrange(2)
+        sequence[leg] += draw.choice((1,) * 10 + (0, -1, 3))
+        is_rtcp = draw.random() < 0.1
+        data = rtp(sequence[leg], turn, leg)
+        if is_rtcp:
+            data = struct.pack("!BBHIII", 0x80, 200, 3, leg, 2, 3)[: draw.choice((16, 16, 16, 12))]
+        if leg in legs and draw.random() < 0.95:
+            data = ends[leg].protect(data, is_rtcp=is_rtcp)[1]
+        if draw.random() < 0.05:
+            data = data[:-1] + bytes((data[-1] ^ 1,))
+        source = draw.choice([SOURCES[0]] * 12 + (SOURCES if turn > 20 else []))
+        if is_rtcp and draw.random() < 0.5:
+            source = SOURCES[1]
+        reasons.add(twin.feed(data, source, turn * 20_000_000, index=leg, rtcp_port=is_rtcp and source == SOURCES[1]))
+    assert {Reason.FORWARD, Reason.AUTH_FAILED, Reason.WRONG_SOURCE} - {
+        Reason.WRONG_SOURCE if flags else None
+    } <= reasons
+
+
+def test_srtp_without_a_key_forwards_nothing() -> None:
+    twin = Twin()
+    for rules in (twin.compiled, twin.reference):
+        rules[0].flags |= RuleFlag.SRTP
+    assert twin.feed(rtp(1, 0), SOURCES[0], 1) is Reason.NO_KEY
+    assert twin.feed(rtp(1, 0), SOURCES[0], 1, index=1) is Reason.NO_KEY
+
+
+def test_a_foreign_source_is_learned_only_from_an_authentic_packet() -> None:
+    suite = Suite.AES_CM_128_HMAC_SHA1_80
+    twin, phone = Twin(RuleFlag.BEHIND_NAT, 1, {0: suite}), TwinKeys(suite, master(suite, 0))
+    for attempt in range(20):
+        assert twin.feed(rtp(attempt, 0), SOURCES[6], attempt) is Reason.AUTH_FAILED
+    assert not twin.compiled[0].rtp_latched
+    assert twin.feed(phone.protect(rtp(1, 0))[1], SOURCES[7], 100) is Reason.FORWARD
+    assert bytes(twin.compiled[0].rtp_remote) == SOURCES[7]
+    assert twin.feed(rtp(2, 0), SOURCES[6], 101) is Reason.AUTH_FAILED
+    moved = phone.protect(rtp(2, 0))[1]
+    assert twin.feed(moved, SOURCES[8], 102) is Reason.FORWARD
+    assert bytes(twin.compiled[0].rtp_remote) == SOURCES[8]
+    assert twin.feed(moved, SOURCES[6], 103) is Reason.REPLAYED
+    assert bytes(twin.compiled[0].rtp_remote) == SOURCES[8]
 
 
 @pytest.mark.parametrize("kind", ["rtp", "rtcp", "stun"])

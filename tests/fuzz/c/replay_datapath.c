@@ -1,5 +1,6 @@
-/* Feeds files and seeded mutations of them to rule_inspect, on exactly sized heap copies so that ASan sees any overread.
-   Usage: replay_datapath MUTATIONS FILE... ; prints how many packets were inspected. */
+/* Feeds files and seeded mutations of them to rule_inspect, on exactly sized heap copies so that ASan sees any overread:
+   as they are, and between two legs with SRTP also protected first, so that what is behind the tag check is reached.
+   Usage: replay_datapath MUTATIONS FILE... ; prints how many packets were inspected, and how many were forwarded. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,45 +16,96 @@ static uint32_t draw(uint32_t below) { /* xorshift: the same on every machine */
     return (uint32_t)(state >> 32) % below;
 }
 
-static void set_up(struct rule *rules) {
+static void key_up(const struct plane *plane, struct srtp_leg *sender, uint32_t index) {
+    static const uint8_t master[SRTP_MASTER] = {1, 2, 3}, mki[SRTP_MKI] = {4, 5};
+    struct srtp_leg *leg = &plane->keys[index];
+    int suite = 1 + (int)draw(SRTP_SUITES - 1);
+    if (draw(16) == 0) return; /* no key */
+    memset(leg, 0, sizeof *leg);
+    if (srtp_install(plane->engine, &leg->in, suite, master, srtp_master_bytes(suite), mki, draw(4) ? 0 : draw(17)) ||
+        srtp_install(plane->engine, &leg->out, suite, master, srtp_master_bytes(suite), mki, 0) ||
+        srtp_install(plane->engine, &sender->out, suite, master, srtp_master_bytes(suite), mki, 0))
+        abort();
+    if (draw(4)) return;
+    leg->former = leg->in;
+    leg->grace = (uint8_t)(1 + draw(SRTP_GRACE));
+}
+
+static void set_up(const struct plane *plane, struct srtp_leg *senders) {
+    struct rule *rules = plane->rules;
     memset(rules, 0, 2 * sizeof *rules);
+    memset(plane->keys, 0, 2 * sizeof *plane->keys);
     for (uint32_t i = 0; i < 2; i++) {
         struct address here = {2, (uint16_t)draw(65536), {192, 0, 2, (uint8_t)draw(3)}};
-        rules[i].flags = (uint8_t)(FLAG_IN_USE | draw(16));
+        rules[i].flags = (uint8_t)(FLAG_IN_USE | draw(16) | (draw(2) ? FLAG_SRTP : 0));
         rules[i].peer = draw(4) ? 1 - i : NO_RULE;
         rules[i].bad_sequence = NO_SEQUENCE;
         rules[i].clock_rate_hz = draw(2) ? 8000 : 1000000;
         rules[i].rtp_remote = rules[i].rtp_signalled = rules[i].rtcp_remote = rules[i].rtcp_signalled = here;
+        if (rules[i].flags & FLAG_SRTP) key_up(plane, &senders[i], i);
     }
+}
+
+/* What a peer with the key would send; packets that are no RTP or RTCP stay as they are. */
+static uint32_t protect(const struct plane *plane, struct srtp_leg *sender, uint8_t *data, uint32_t length) {
+    struct rule plain[2];
+    struct srtp_leg keys[2];
+    struct plane one = {plain, keys, plane->engine};
+    struct address here = {2, 1, {192, 0, 2, 1}};
+    struct verdict verdict;
+    memset(plain, 0, sizeof plain);
+    memcpy(&keys[1], sender, sizeof *sender);
+    plain[0].flags = FLAG_IN_USE;
+    plain[1].flags = FLAG_IN_USE | FLAG_SRTP;
+    plain[0].peer = 1;
+    plain[0].rtp_remote = plain[0].rtcp_remote = plain[1].rtp_remote = plain[1].rtcp_remote = here;
+    plain[0].rtp_signalled = here;
+    if (rule_inspect(&one, 0, 0, data, length, &here, 1, &verdict) != FORWARD) return length;
+    memcpy(sender, &keys[1], sizeof *sender);
+    return verdict.length;
 }
 
 int main(int count, char **names) {
     static uint8_t seed[65536];
-    struct rule *rules = malloc(2 * sizeof *rules);
-    unsigned long inspected = 0, mutations = count > 1 ? strtoul(names[1], NULL, 10) : 0;
+    struct srtp_leg senders[2];
+    struct plane plane = {malloc(2 * sizeof(struct rule)), malloc(2 * sizeof(struct srtp_leg)), srtp_engine_new()};
+    unsigned long inspected = 0, forwarded = 0, mutations = count > 1 ? strtoul(names[1], NULL, 10) : 0;
     uint64_t now_ns = 1;
+    if (!plane.engine) return 1;
     for (int i = 2; i < count; i++) {
         FILE *file = fopen(names[i], "rb");
         if (!file) return 1;
         size_t size = fread(seed, 1, sizeof seed, file);
         fclose(file);
         for (unsigned long turn = 0; turn <= mutations; turn++) {
-            size_t length = turn ? draw((uint32_t)size + 1) : size;
-            uint8_t *data = malloc(length ? length : 1);
+            uint32_t length = turn ? draw((uint32_t)size + 1) : (uint32_t)size, index = draw(2);
+            uint8_t *whole = malloc(length + 2 * SRTP_ROOM), *data;
             struct address source = {draw(8) ? 2 : 10, (uint16_t)draw(65536), {192, 0, 2, (uint8_t)draw(3)}};
             struct verdict verdict;
-            memcpy(data, seed, length);
+            memcpy(whole, seed, length);
             for (uint32_t change = turn ? draw(6) : 0; change && length; change--)
-                data[draw((uint32_t)length)] = (uint8_t)draw(256);
-            if (!(turn & 63)) set_up(rules);
+                whole[draw(length)] = (uint8_t)draw(256);
+            if (!(turn & 15)) set_up(&plane, senders);
+            if (plane.rules[index].flags & FLAG_SRTP && plane.keys[index].in.suite && draw(4))
+                length = protect(&plane, &senders[index], whole, length);
+            if (draw(2)) source = plane.rules[index].rtp_remote;
+            if (length && draw(20) == 0) whole[length - 1 - draw(length < 30 ? length : 30)] ^= (uint8_t)(1 + draw(255));
+            data = malloc(length + SRTP_ROOM); /* no octet more than the datapath may touch */
+            memcpy(data, whole, length);
+            free(whole);
             now_ns += (uint64_t)draw(40000000) * (draw(50) ? 1 : 100000);
-            if (rule_inspect(rules, draw(2), (int)draw(2), data, (uint32_t)length, &source, now_ns, &verdict) == FORWARD)
-                rule_sent(&rules[verdict.target], verdict.rtcp, (uint32_t)length);
+            if (rule_inspect(&plane, index, (int)draw(2), data, length, &source, now_ns, &verdict) == FORWARD) {
+                if (verdict.length > length + SRTP_ROOM) return 1;
+                rule_sent(&plane.rules[verdict.target], verdict.rtcp, verdict.length);
+                forwarded++;
+            }
             inspected++;
             free(data);
         }
     }
-    free(rules);
-    printf("%lu\n", inspected);
+    srtp_engine_free(plane.engine);
+    free(plane.rules);
+    free(plane.keys);
+    printf("%lu %lu\n", inspected, forwarded);
     return 0;
 }
