@@ -8,9 +8,12 @@ from collections.abc import Iterator
 import orjson
 import pytest
 
+from media import _datapath
 from media.counters import MediaCounter, Reason
 from media.protocol import Delete, Engage
+from media.rules import RuleFlag
 from media.session import decode
+from media.srtp import Suite
 from media.state import HEADER_BYTES, Arena, state_size
 from tests.unit.media.test_relay import GATEWAY, PHONE, STRANGER, Bench
 
@@ -116,3 +119,19 @@ def test_another_layout_starts_empty(fd: int) -> None:
     assert not fresh.resumed
     assert fresh.scan() == ({}, 0)
     assert os.pread(fd, 64, HEADER_BYTES) == bytes(64)
+
+
+def test_a_successor_keeps_srtp_and_uses_no_index_again(fd: int) -> None:
+    first = call(fd)
+    facing = first.rule("b1")
+    first.arena.rules[facing].flags |= RuleFlag.SRTP
+    keys = first.arena.keys[facing]
+    for stream in (keys.receiving, keys.sending):
+        _datapath.install(stream, Suite.AEAD_AES_128_GCM, bytes(28))
+    assert first.packet("a", PHONE, 5555, 20)[0] is Reason.FORWARD
+    second = Bench(fd=fd)
+    second.relay.resume(second.now_ns)
+    assert second.packet("a", PHONE, 5555, 19)[0] is Reason.INDEX_USED
+    assert second.packet("a", PHONE, 5555, 21)[0] is Reason.FORWARD
+    second.ask(Delete("s"))
+    assert not any(bytes(second.arena.keys[facing]))
