@@ -396,10 +396,11 @@ def send_ack(core: Core, leg: Leg, now: float, body: object = b"") -> None:
         core.note("warning", "ACK cannot be written", leg.call, leg=leg.name, reason=error.reason)
         return
     leg.ack = (flow, data)
-    core.transmit(flow, data)
+    core.layer.send_ack(data, flow, now)
 
 
 def ack_again(core: Core, leg: Leg, now: float, _: object = None) -> None:
     """LegAction.ACK_AGAIN."""
     if leg.ack is not None:
-        core.transmit(*leg.ack)
+        flow, data = leg.ack
+        core.layer.send_ack(data, flow, now)

@@ -141,15 +141,15 @@ def flow_to(core: Core, uri: Uri, realm: str) -> Flow:
     """The path to a URI in a realm. Raises SipSyntaxError where its host is a name, or nothing of ours speaks its
     transport there."""
     wanted = transport_of(uri)
-    try:
-        listener = core.listener_of(realm, wanted)
-    except KeyError as error:
-        what = f"{wanted} listener" if wanted else "listener"
-        raise SipSyntaxError(f"realm {realm} has no {what}") from error
-    transport = core.settings.listeners[listener].transport
     host = ip_literal(uri.address)
     if not host:
         raise SipSyntaxError(f"{uri.address} is no address literal")
+    try:
+        listener = core.listener_of(realm, wanted, host)
+    except KeyError as error:
+        what = f"{wanted} listener" if wanted else "listener"
+        raise SipSyntaxError(f"realm {realm} has no {what} of IPv{6 if ':' in host else 4}") from error
+    transport = core.settings.listeners[listener].transport
     return Flow(listener, transport, host, uri.port or DEFAULT_PORTS[transport])
 
 

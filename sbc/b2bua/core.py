@@ -93,6 +93,7 @@ class Core(Facing):
     nobody = NOBODY
 
     def __init__(self, settings: CoreSettings, ids: Ids) -> None:
+        super().__init__()
         self.ids = ids
         self.timers = TimerQueue()
         self.draining = False
@@ -111,7 +112,7 @@ class Core(Facing):
         self.requests = forward.Requests(self)
         self.reconfigure(settings)
         timers = TimerSettings(settings.t1_s, settings.t2_s, settings.t4_s, settings.timer_c_s)
-        self.layer = TransactionLayer(self.timers, timers, self.transmit, self.count)
+        self.layer = TransactionLayer(self.timers, timers, self.transmit, self.count, self.oversize)
 
     def reconfigure(self, settings: CoreSettings) -> None:
         """Serve by new settings from now on. Listeners keep their order; timers of transactions stay as they were."""

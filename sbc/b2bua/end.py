@@ -144,7 +144,7 @@ def _cancel(core: Core, leg: Leg, reason: Sequence[tuple[str, str]]) -> bytes | 
     if branch is None or tx is None or not reason:
         return None
     headers = [
-        ("Via", core.via(leg.flow.listener, tx.branch)),
+        ("Via", core.via(tx.flow.listener, tx.branch)),
         ("Max-Forwards", "70"),
         ("From", f"{dialog.local};tag={dialog.local_tag}"),
         ("To", dialog.remote),

@@ -5,14 +5,19 @@ from __future__ import annotations
 from sbc.b2bua import extensions
 from sbc.b2bua.settings import CoreSettings
 from sbc.policy.identity import Trust
+from sbc.transaction.oversize import Oversize, Wider
 
 
 class Facing:
     """Vias, Contacts, extensions and trust, by listener or realm.
 
     ``hosts``: what stands for us in URIs, by listener. ``passing``: names, in lower case, of headers that cross into a
-    realm as they are. ``supported`` as in :func:`sbc.b2bua.extensions.supported`.
+    realm as they are. ``supported`` as in :func:`sbc.b2bua.extensions.supported`. ``oversize``: what leaves by TCP for
+    its length.
     """
+
+    def __init__(self) -> None:
+        self.oversize = Oversize()
 
     def face(self, settings: CoreSettings) -> None:
         """From now on by these settings."""
@@ -35,16 +40,22 @@ class Facing:
             f"@{host}:{listener.advertised_port}{_transport_param(listener.transport)}>"
             for listener, host in zip(settings.listeners, self.hosts, strict=True)
         ]
-        self._listeners: dict[tuple[str, str], int] = {}  # by realm and transport, '' for what a bare URI means
-        for index, listener in enumerate(settings.listeners):
-            self._listeners.setdefault((listener.realm, listener.transport), index)
-        for index, listener in enumerate(settings.listeners):
-            default = self._listeners.get((listener.realm, "udp"), index)  # RFC 3263 §4.1
-            self._listeners.setdefault((listener.realm, ""), default)
+        self._choices = _choices(settings)
+        self._source_address = settings.source_address
+        self.oversize.reconfigure(self._wider())
 
-    def listener_of(self, realm: str, transport: str = "") -> int:
-        """The listener by which requests leave into a realm; KeyError where it has none of this transport."""
-        return self._listeners[realm, transport]
+    def listener_of(self, realm: str, transport: str, host: str) -> int:
+        """The listener by which requests leave a realm for an address: of its IP version, and where there are several,
+        the one from whose address the kernel would send there. ``transport`` '' is what a bare URI means (RFC 3263
+        §4.1). KeyError where the realm has none."""
+        choices = self._choices[realm, transport, ":" in host]
+        if len(choices) == 1:
+            return choices[0]
+        listeners = self.settings.listeners
+        source = self._source_address(host)
+        fitting = (index for index in choices if listeners[index].host == source)
+        any_address = (index for index in choices if listeners[index].host in ("0.0.0.0", "::"))
+        return next(fitting, next(any_address, choices[0]))
 
     def via(self, listener: int, branch: str) -> str:
         """Our Via towards the network of a listener."""
@@ -53,6 +64,31 @@ class Facing:
     def contact(self, listener: int, token: str) -> str:
         """Our Contact there; ``token`` names the dialog."""
         return f"<sip:{token}{self._contacts[listener]}"
+
+    def _wider(self) -> dict[int, Wider]:
+        """For each datagram listener, the TCP listener that long requests take: at the same address, or else the first
+        of its realm and IP version."""
+        listeners = self.settings.listeners
+        found: dict[int, Wider] = {}
+        for index, listener in enumerate(listeners):
+            limit = self.settings.realms[listener.realm].datagram_max_bytes
+            choices = self._choices.get((listener.realm, "tcp", ":" in listener.host), ())
+            if listener.transport != "udp" or not limit or not choices:
+                continue
+            wider = next((it for it in choices if listeners[it].host == listener.host), choices[0])
+            found[index] = Wider(limit, wider, self._vias[index].encode(), self._vias[wider].encode())
+        return found
+
+
+def _choices(settings: CoreSettings) -> dict[tuple[str, str, bool], tuple[int, ...]]:
+    """Listeners by realm, transport and whether they are of IPv6."""
+    found: dict[tuple[str, str, bool], tuple[int, ...]] = {}
+    for index, it in enumerate(settings.listeners):
+        key = (it.realm, it.transport, ":" in it.host)
+        found[key] = (*found.get(key, ()), index)
+    for realm, transport, version in list(found):  # RFC 3263 §4.1: UDP, or whatever there is
+        found.setdefault((realm, "", version), found.get((realm, "udp", version), found[realm, transport, version]))
+    return found
 
 
 def _host(address: str) -> str:

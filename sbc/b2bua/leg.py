@@ -188,7 +188,7 @@ def path_to(core: Core, hop: Uri, flow: Flow, realm: str) -> Flow:
     transport = transport_of(hop)
     if transport and transport != flow.transport:
         try:
-            listener = core.listener_of(realm, transport)
+            listener = core.listener_of(realm, transport, address)
         except KeyError:
             pass  # none of ours speaks it: what worked so far is the better guess
         else:

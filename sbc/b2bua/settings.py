@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -16,6 +16,12 @@ from sbc.sip.digest import Credentials
 PASS_HEADERS = frozenset({"Subject", "Priority", "Content-Type", "Content-Disposition", "Content-Language", "Accept"})
 
 NO_SESSION_TIMERS = SessionTimers()
+DATAGRAM_MAX_BYTES = 1300  # RFC 3261 §18.1.1, where the path MTU is unknown
+
+
+def no_source_address(host: str) -> str:
+    """Nobody knows by which address of ours a host is reached."""
+    return ""
 
 
 class Source(Protocol):
@@ -73,6 +79,8 @@ class RealmSettings:
 
     ``trusted``, ``preferred_identity`` and ``remote_party_id`` as in :class:`sbc.policy.identity.Trust`;
     ``pass_headers`` are headers that may cross into this realm as they are, besides those of the node.
+
+    ``datagram_max_bytes``: requests longer than that go by TCP where the realm listens for it; 0: none do.
     """
 
     name: str
@@ -83,6 +91,7 @@ class RealmSettings:
     preferred_identity: bool = False
     remote_party_id: bool = False
     pass_headers: tuple[str, ...] = ()
+    datagram_max_bytes: int = DATAGRAM_MAX_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +101,8 @@ class CoreSettings:
     ``routes`` names the kinds for which the routes module has a registered route, so that no effect is made where
     nobody listens (REQUEST is always asked for). ``t1_s`` .. ``timer_c_s`` as in RFC 3261 table 4.
     ``media_targets`` by realm; a realm without one may have media sent anywhere.
+    ``source_address`` tells from which address of this machine a host is reached,  when it cannot be told; asked only
+    where a realm has several listeners to choose from.
     ``shard_key`` is the node's secret for :func:`sbc.sip.shard.shard_of`.
     """
 
@@ -113,4 +124,5 @@ class CoreSettings:
     drain_retry_after_s: int = 10
     pass_headers: frozenset[str] = PASS_HEADERS
     media_targets: Mapping[str, MediaTargetPolicy] = field(default_factory=dict)  # by realm
+    source_address: Callable[[str], str] = no_source_address
     credentials: Mapping[str, Credentials] = field(default_factory=dict, repr=False)  # by peer: whom we are there

@@ -52,8 +52,10 @@ def _listeners(config: Config, read: Source) -> None:
                 elif address.is_unspecified or ipaddress.ip_address(other).is_unspecified:
                     read.fault(path, f"{text} overlaps with {dotted(where)}, as one of them listens on every address")
             bound.setdefault((listen.transport, address.version, listen.port), []).append((listen.host, path))
-            if address.is_unspecified and settings.advertise is None:
+            if address.is_unspecified and settings.advertised(listen)[0] == listen.host:
                 read.fault(path, f"{text} listens on every address, so the realm must say which one to advertise")
+            if listen.advertise is not None and listen.advertise.version != address.version:
+                read.fault(path, f"{text} is of IPv{address.version}, but {listen.advertise} is not")
 
 
 def _tls(config: Config, read: Source) -> None:

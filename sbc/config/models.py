@@ -19,7 +19,11 @@ def _not_a_number(value: Any) -> Any:  # Any: whatever the YAML held
 IpAddress = Annotated[ipaddress.IPv4Address | ipaddress.IPv6Address, BeforeValidator(_not_a_number)]
 IpNetwork = Annotated[ipaddress.IPv4Network | ipaddress.IPv6Network, BeforeValidator(_not_a_number)]
 
-_LISTEN = re.compile(r"^(?P<transport>[a-z]+):(?P<host>\[[0-9a-fA-F:.]+\]|[0-9.]+):(?P<port>\d{1,5})$")
+_HOST = r"\[[0-9a-fA-F:.]+\]|[0-9.]+"
+_LISTEN = re.compile(
+    rf"^(?P<transport>[a-z]+):(?P<host>{_HOST}):(?P<port>\d{{1,5}})"
+    rf"(?: as (?P<seen_host>{_HOST})(?::(?P<seen_port>\d{{1,5}}))?)?$"
+)
 _NAME_SERVER = re.compile(r"^(?:\[([0-9a-fA-F:.]+)\]|([0-9.]+)|([0-9a-fA-F:]+:[0-9a-fA-F:.]*$))(?::(\d{1,5}))?$")
 _PORTS = re.compile(r"^(\d{1,5})-(\d{1,5})$")
 
@@ -31,11 +35,14 @@ class Model(BaseModel):
 
 
 class Listen(Model):
-    """One bound SIP socket, written ``udp:10.0.0.5:5060``, ``tls:10.0.0.5:5061`` or ``tcp:[2001:db8::1]:5060``."""
+    """One bound SIP socket, written ``udp:10.0.0.5:5060``, ``tls:10.0.0.5:5061`` or ``tcp:[2001:db8::1]:5060``; behind
+    a firewall that maps this address, with what peers are to use: ``udp:10.0.0.5:5060 as 203.0.113.7:5070``."""
 
     transport: Literal["udp", "tcp", "tls", "ws", "wss"]
     host: str
     port: Annotated[int, Field(ge=1, le=65535)]
+    advertise: IpAddress | None = None  # instead of the realm's
+    advertise_port: Annotated[int, Field(ge=1, le=65535)] | None = None  # none: the bound one
 
     @model_validator(mode="before")
     @classmethod
@@ -46,7 +53,16 @@ class Listen(Model):
         if match is None:
             raise ValueError(f"{value!r} is not transport:address:port, for example udp:10.0.0.5:5060")
         host = match["host"].strip("[]")
-        return {"transport": match["transport"], "host": str(ipaddress.ip_address(host)), "port": int(match["port"])}
+        read: dict[str, object] = {
+            "transport": match["transport"],
+            "host": str(ipaddress.ip_address(host)),
+            "port": int(match["port"]),
+        }
+        if match["seen_host"]:
+            read["advertise"] = match["seen_host"].strip("[]")
+        if match["seen_port"]:
+            read["advertise_port"] = int(match["seen_port"])
+        return read
 
     @property
     def is_stream(self) -> bool:
@@ -138,6 +154,18 @@ class Realm(Model):
     pass_headers: list[PassHeader] = []  # further headers that may cross into this realm as they are
     reliable_provisionals: Literal["never", "follow", "always"] = "follow"  # 100rel (RFC 3262)
     user_agent: str = ""
+    # Longer requests go by TCP where the realm listens for it (RFC 3261 §18.1.1); 0: all go as datagrams.
+    udp_request_max_bytes: Annotated[int, Field(ge=0, le=65_507)] = 1300
+
+    def advertised(self, listen: Listen) -> tuple[str, int]:
+        """Address and port of a listener that peers are told. The realm's address stands for those of its IP version
+        that have none of their own."""
+        port = listen.advertise_port or listen.port
+        if listen.advertise is not None:
+            return str(listen.advertise), port
+        if self.advertise is not None and self.advertise.version == ipaddress.ip_address(listen.host).version:
+            return str(self.advertise), port
+        return listen.host, port
 
 
 def _network_list(value: Any) -> Any:  # Any: whatever the YAML held

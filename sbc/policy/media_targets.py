@@ -91,6 +91,6 @@ def targets_by_realm(realms: Mapping[str, Realm]) -> dict[str, MediaTargets]:
         for address in {str(media.address), str(media.advertise or media.address)}:
             own.setdefault(address, []).append(media.ports)
         for listen in realm.listen:
-            for address in {listen.host, str(realm.advertise or listen.host)}:
-                own.setdefault(address, []).append((listen.port, listen.port))
+            for address, port in {(listen.host, listen.port), realm.advertised(listen)}:
+                own.setdefault(address, []).append((port, port))
     return {name: MediaTargets(str(realm.media.address), own) for name, realm in realms.items()}

@@ -31,6 +31,8 @@ class Decisions(Protocol):
     @property
     def calls(self) -> Mapping[str, subjects.Call]: ...
 
+    def listener_of(self, realm: str, transport: str, host: str) -> int: ...
+
     @property
     def requests(self) -> Requests: ...
 
@@ -117,7 +119,6 @@ class Node:
 
     __slots__ = (
         "_by_host",
-        "_listeners",
         "_named",
         "_networks",
         "_owned",
@@ -148,13 +149,11 @@ class Node:
         for peer in self.peers.values():
             if peer.gateway:
                 self._by_host.setdefault(_host(peer.gateway).address.lower(), peer)
-        self._listeners: dict[tuple[str, Path], int] = {}  # the first of each realm, transport and IP version
         self._paths: dict[str, list[Path]] = {}
-        for index, (realm, listen) in enumerate(config.listeners):
+        for realm, listen in config.listeners:
             path = Path(listen.transport, ipaddress.ip_address(listen.host).version)
-            if (realm, path) not in self._listeners:
-                self._listeners[realm, path] = index
-                self._paths.setdefault(realm, []).append(path)
+            if path not in (paths := self._paths.setdefault(realm, [])):
+                paths.append(path)
         self._named: dict[str, bool] = {}  # by a URI without its user part
         self._networks = {name: peer.addresses for name, peer in config.peers.items()}
         self._owned: dict[tuple[str, str], bool] = {}  # by peer and address
@@ -253,8 +252,8 @@ class Node:
         return owned
 
     def _flow(self, realm: str, server: Server) -> Flow:
-        path = Path(server.transport, 6 if ":" in server.host else 4)
-        return Flow(self._listeners[realm, path], server.transport, server.host, server.port)
+        listener = self.core.listener_of(realm, server.transport, server.host)
+        return Flow(listener, server.transport, server.host, server.port)
 
     def next_server(self, call: subjects.Call) -> bool:
         """After a failed branch: when its server did not serve it (RFC 3263 §4.3), let others go before that server for

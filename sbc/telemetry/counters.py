@@ -112,6 +112,8 @@ class Counter(IntEnum):
     TIMER_L = "INVITE server transactions that left Accepted (Timer L)."
     TIMER_M = "INVITE client transactions that left Accepted (Timer M)."
     TRANSPORT_ERROR = "Transactions that failed for a transport error."
+    OVERSIZE_TCP = "Requests too long for a datagram that went by TCP (RFC 3261 §18.1.1)."
+    OVERSIZE_FALLBACKS = "Of these, requests that went as a datagram after all, for want of a connection."
     # datagrams
     DATAGRAMS_IN = "SIP datagrams received."
     DATAGRAMS_OUT = "SIP datagrams sent."

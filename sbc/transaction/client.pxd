@@ -9,6 +9,7 @@ cdef class ClientTransaction(Transaction):
     cdef bytes _data
     cdef bytes _cancel_data
     cdef bytes _ack
+    cdef public tuple _narrow
 
     cpdef _receive(self, message, now)
     cdef _note_timer(self, int event)

@@ -51,7 +51,7 @@ NOBODY: ClientUser = _Nobody()
 class ClientTransaction(Transaction):
     """A request that we sent. `user` is dropped when the transaction ends."""
 
-    __slots__ = ("_ack", "_cancel_data", "_data", "branch", "last_status", "reason", "user")
+    __slots__ = ("_ack", "_cancel_data", "_data", "_narrow", "branch", "last_status", "reason", "user")
 
     _rows = cast("Rows[ClientTransaction]", ())  # no annotation: to Cython that would be a field of the instance
 
@@ -73,6 +73,7 @@ class ClientTransaction(Transaction):
         self._data = data  # what a timer sends again
         self._cancel_data = cancel_data
         self._ack = b""
+        self._narrow: tuple[Flow, bytes] | None = None  # the datagram that it goes by TCP instead of
 
     def cancel(self, cancel_data: bytes | None, now: float) -> None:
         """Ask the peer to give up an INVITE (RFC 3261 §9.1): at once if it sent a provisional response, else with the
@@ -83,6 +84,20 @@ class ClientTransaction(Transaction):
         if cancel_data is not None:
             self._cancel_data = cancel_data
         self._step(t.CANCEL, None, now)
+
+    def fall_back(self, now: float) -> bool:
+        """No connection for a request that was too long for a datagram: send it as one (RFC 3261 §18.1.1), with the
+        timers of a datagram. False: it never was one, or has been answered."""
+        if self._narrow is None or self.last_status or self.state not in _UNANSWERED:
+            return False
+        state = self.state
+        self.flow, self._data = self._narrow
+        self._narrow = self._cancel_data = None  # a CANCEL is built anew: its Via is that of the INVITE
+        self._delays = self._layer.delays(self.flow)
+        self.state = t.TERMINATED
+        self._enter(state, now)
+        self._layer.transmit(self.flow, self._data)
+        return True
 
     def _step(self, event: int, message: Message | None, now: float) -> None:
         row = self._rows[self.state * t.EVENTS + event]
@@ -113,7 +128,7 @@ class ClientTransaction(Transaction):
     def _leave(self) -> None:
         self._layer.forget_client(self)
         self._data = self._ack = b""
-        self._cancel_data = None
+        self._cancel_data = self._narrow = None
 
     def _retransmit(self, message: Message | None, now: float) -> None:
         self._layer.count("RETRANSMISSION_OUT")
@@ -121,7 +136,7 @@ class ClientTransaction(Transaction):
 
     def _release(self, message: Message | None, now: float) -> None:
         self._data = b""
-        self._cancel_data = None
+        self._cancel_data = self._narrow = None
 
     def _send_ack(self, message: Message | None, now: float) -> None:
         if message is not None and not self._ack:
@@ -158,6 +173,8 @@ _TIMEOUTS = {
     t.TIMER_F: ("F", "TIMER_F"),
     t.TIMER_CANCEL: ("CANCEL", "TIMER_CANCEL"),
 }
+
+_UNANSWERED = frozenset((t.CALLING, t.CANCEL_PENDING, t.TRYING))
 
 _ACTIONS: dict[int, Action[ClientTransaction]] = {
     t.RETRANSMIT: ClientTransaction._retransmit,

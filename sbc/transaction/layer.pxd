@@ -6,6 +6,7 @@ cdef class TransactionLayer:
     cdef readonly object settings
     cdef readonly object transmit
     cdef readonly object count
+    cdef readonly object oversize
     cdef readonly dict _clients
     cdef readonly dict _servers
     cdef readonly dict _initial

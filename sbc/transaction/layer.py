@@ -8,6 +8,7 @@ from sbc.sip.flow import Flow
 from sbc.sip.message import Message
 from sbc.transaction import tables as t
 from sbc.transaction.client import ClientTransaction, ClientUser, InviteClient, NonInviteClient
+from sbc.transaction.oversize import Oversize
 from sbc.transaction.server import InviteServer, Key, NonInviteServer, ServerTransaction
 from sbc.transaction.timers import Settings, TimerQueue
 
@@ -20,7 +21,8 @@ class TransactionLayer:
     """All transactions of one core. `len` is how many live.
 
     `transmit(flow, data)` sends; `count(name)` counts: TRANSACTIONS, RETRANSMISSION_IN, RETRANSMISSION_OUT,
-    STRAY_RESPONSE, STRAY_ACK, TIMER_B, TIMER_C, TIMER_F, TIMER_H, TIMER_CANCEL.
+    STRAY_RESPONSE, STRAY_ACK, TIMER_B, TIMER_C, TIMER_F, TIMER_H, TIMER_CANCEL, OVERSIZE_TCP, OVERSIZE_FALLBACKS.
+    `oversize` sends what is too long for a datagram by TCP; None: nothing is.
     """
 
     def __init__(
@@ -29,11 +31,13 @@ class TransactionLayer:
         settings: Settings,
         transmit: Callable[[Flow, bytes], None],
         count: Callable[[str], None],
+        oversize: Oversize | None = None,
     ) -> None:
         self.timers = timers
         self.settings = settings
         self.transmit = transmit
         self.count = count
+        self.oversize = oversize or Oversize()
         self._clients: dict[tuple[str, str], ClientTransaction] = {}  # by branch and method
         self._servers: dict[Key, ServerTransaction] = {}
         self._initial: dict[Key, ServerTransaction] = {}  # requests without To tag, for §8.2.2.2
@@ -135,19 +139,43 @@ class TransactionLayer:
         if key in self._clients:
             raise ValueError(f"{method} with branch {branch} is under way already")
         invite = method == "INVITE"
+        narrow = None
+        if len(data) > self.oversize.least_bytes and (wide := self._widened(flow, data, now)) is not None:
+            narrow = (flow, data)
+            flow, data = wide
         tx = (InviteClient if invite else NonInviteClient)(self, method, branch, data, flow, user, cancel_data)
+        tx._narrow = narrow
         self._clients[key] = tx
         self.count("TRANSACTIONS")
         tx._enter(t.CALLING if invite else t.TRYING, now)
         self.transmit(flow, data)
         return tx
 
+    def send_ack(self, data: bytes, flow: Flow, now: float) -> None:
+        """Send the ACK to a 2xx, which has no transaction (§13.2.2.4)."""
+        wide = self._widened(flow, data, now, ack=True) if len(data) > self.oversize.least_bytes else None
+        self.transmit(*(wide or (flow, data)))
+
+    def _widened(self, flow: Flow, data: bytes, now: float, *, ack: bool = False) -> tuple[Flow, bytes] | None:
+        wide = self.oversize.widened(flow, data, now, ack=ack)
+        if wide is not None:
+            self.count("OVERSIZE_TCP")
+        return wide
+
     # Transport
 
     def transport_failed(self, flow: Flow, now: float) -> None:
-        """Nothing can be sent along `flow`: every transaction that would ends, and its user is told. Linear in the
-        number of transactions: report a flow once, not once per datagram."""
-        hit: list[ClientTransaction | ServerTransaction] = [tx for tx in self._clients.values() if tx.flow == flow]
+        """Nothing can be sent along `flow`: every transaction that would ends, and its user is told, unless its request
+        can go as a datagram instead. Linear in the number of transactions: report a flow once, not once per datagram.
+        """
+        hit: list[ClientTransaction | ServerTransaction] = []
+        for client in [tx for tx in self._clients.values() if tx.flow == flow]:
+            if client.fall_back(now):
+                self.count("OVERSIZE_FALLBACKS")
+                self.oversize.refused(flow, now)
+            else:
+                hit.append(client)
+        self.oversize.lost(flow, now)
         hit += [tx for tx in self._servers.values() if tx.flow == flow]
         for tx in hit:
             tx._step(t.TRANSPORT_ERROR, None, now)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sbc.b2bua.effects import RouteKind
-from sbc.b2bua.settings import AdmissionPolicy, CoreSettings, ListenerSettings, RealmSettings
+from sbc.b2bua.settings import AdmissionPolicy, CoreSettings, ListenerSettings, RealmSettings, no_source_address
 from sbc.config.models import Config
 from sbc.dialog.session_timer import Policy as SessionTimers
 from sbc.policy.media_targets import targets_by_realm
@@ -11,16 +13,17 @@ from sbc.sip.digest import Credentials
 
 
 def core_settings(
-    config: Config, shard_key: bytes, admission: AdmissionPolicy, routes: frozenset[RouteKind]
+    config: Config,
+    shard_key: bytes,
+    admission: AdmissionPolicy,
+    routes: frozenset[RouteKind],
+    source_address: Callable[[str], str] = no_source_address,
 ) -> CoreSettings:
     """The core's view of ``config``: listeners in their order, realms, timers, and who may speak."""
     listeners = []
     for name, listen in config.listeners:
-        advertise = config.realms[name].advertise
-        advertised_host = listen.host if advertise is None else str(advertise)
-        listeners.append(
-            ListenerSettings(name, listen.transport, listen.host, listen.port, advertised_host, listen.port)
-        )
+        seen = config.realms[name].advertised(listen)
+        listeners.append(ListenerSettings(name, listen.transport, listen.host, listen.port, *seen))
     timers = config.timers
     return CoreSettings(
         node=config.node,
@@ -35,6 +38,7 @@ def core_settings(
                 preferred_identity=realm.preferred_identity,
                 remote_party_id=realm.remote_party_id,
                 pass_headers=tuple(realm.pass_headers),
+                datagram_max_bytes=realm.udp_request_max_bytes,
             )
             for name, realm in config.realms.items()
         },
@@ -55,5 +59,6 @@ def core_settings(
             for name, peer in config.peers.items()
             if peer.auth is not None
         },
+        source_address=source_address,
         session_timers=SessionTimers(timers.session_expires_s, timers.min_se_s),
     )

@@ -36,6 +36,7 @@ from sbc.store.nothing import NoJournal
 from sbc.store.url import parse_store_url
 from sbc.telemetry import log
 from sbc.transport.resolver import NameServers, Resolver
+from sbc.transport.source_address import SourceAddresses
 from sbc.worker._datagrams import Reader, Writer
 from sbc.worker.load import BusyMeter
 from sbc.worker.orphans import Orphans
@@ -74,7 +75,8 @@ class SipWorker:
         self._routes = load_routes(slot.config.routes)
         self._admission = self._admit(slot.config)
         self._reloading: asyncio.Task[None] | None = None
-        settings = core_settings(slot.config, slot.shard_key, self._admission, self._routes.kinds)
+        self._sources = SourceAddresses(self._now)
+        settings = core_settings(slot.config, slot.shard_key, self._admission, self._routes.kinds, self._sources)
         self.core = Core(settings, Ids(os.urandom, buffer_bytes=4096))
         self._name_servers = NameServers(slot.config.name_servers)
         self.resolver = Resolver(self._name_servers.ask, now=self._now, draw=random.random, count=self._count)
@@ -230,7 +232,7 @@ class SipWorker:
             routes = load_routes(config.routes)
             admission = self._admit(config)
             admission.inherit(self._admission)
-            settings = core_settings(config, self.slot.shard_key, admission, routes.kinds)
+            settings = core_settings(config, self.slot.shard_key, admission, routes.kinds, self._sources)
             await self.runner.prepare(routes)
             self._streams.configure(config)
         except ConfigError as error:

@@ -21,7 +21,7 @@ WS = Flow(3, "ws", "192.0.2.1", 40_000, 8)
 
 
 def out(flow: Flow, contact: str, nat: str = "never") -> Flow:
-    def listener_of(realm: str, transport: str = "") -> int:
+    def listener_of(realm: str, transport: str, host: str) -> int:
         return LISTENERS[realm, transport]
 
     realm = RealmSettings("out", nat=nat)  # type: ignore[arg-type]  # one of its literals

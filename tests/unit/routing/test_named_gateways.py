@@ -10,9 +10,11 @@ import pytest
 
 from sbc.config.models import Config
 from sbc.errors import ResolveError
+from sbc.policy.admission import Admission
 from sbc.policy.server_location import Path, Server
 from sbc.routing import Failure, Request, Routes, Target, builtin
 from sbc.sip.uri import Uri
+from sbc.worker.settings import core_settings
 from tests.support.ladder import B_HOST, C_HOST, sdp
 from tests.unit.routing.stage import CONFIG, Stage
 
@@ -244,6 +246,7 @@ def test_the_listener_follows_transport_and_family() -> None:
     )
     stage = NamedStage(builtin.routes, None)
     stage.node.configure(config)
+    stage.core.reconfigure(core_settings(config, b"0" * 16, Admission(config.peers, config.realms), builtin.routes.kinds))
     stage.names.servers["Carrier.EXAMPLE"] = [Server("udp", "2001:db8::9", 5080), Server("udp", B_HOST, 5060)]
     located = asyncio.run(stage.node.located([stage.node.target("sip:7@carrier.example", "")]))
     assert stage.names.asked[-1][1] == (Path("udp", 4), Path("udp", 6))
