@@ -235,11 +235,17 @@ class Timers(Model):
 
 
 class Connections(Model):
-    """Limits of stream connections, for each SIP worker."""
+    """Limits of stream connections (TCP, TLS, WebSocket), for each SIP worker."""
 
     per_source: Annotated[int, Field(ge=1)] = 100  # accepted ones from one address, handshakes included
     total: Annotated[int, Field(ge=1)] = 10_000  # accepted ones
     idle_timeout_s: Annotated[float, Field(gt=0)] = 900.0  # without a message or keep-alive
+    message_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 4.8  # from a message's first octet to its last
+    handshake_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 5.0  # of TLS, and of WebSocket after it
+    connect_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 3.0  # of connections that we make, TLS included
+    message_max_bytes: Annotated[int, Field(ge=1024, le=65_535)] = 65_535
+    head_max_bytes: Annotated[int, Field(ge=1024, le=65_535)] = 32_768  # start line and headers
+    header_lines_max: Annotated[int, Field(ge=20, le=200)] = 200
 
 
 class Cdr(Model):

@@ -7,6 +7,7 @@ nothing behind it can be told apart any more, and a guess would let a sender smu
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 MAX_MESSAGE_BYTES = 65_535  # head and body; what Message.parse takes
 MAX_DIGITS = 10
@@ -17,16 +18,37 @@ _BLANK = b" \t\r\n"
 _LINE_END = b"\r\n"
 
 
+class Limits(NamedTuple):
+    """What one message may be on a stream. A header that is folded counts once for each of its lines."""
+
+    message_bytes: int = MAX_MESSAGE_BYTES
+    head_bytes: int = MAX_MESSAGE_BYTES
+    header_lines: int = 200
+
+    def excess(self, head: bytes) -> str:
+        """Why a head is too much, as a plain phrase; '' where it is not."""
+        if len(head) > self.head_bytes:
+            return "the headers are too long"
+        if head.count(b"\n") > self.header_lines + 2:  # the start line and the empty one at the end
+            return "too many headers"
+        return ""
+
+
+NO_LIMITS = Limits()
+
+
 class FramingError(Exception):
     """The stream cannot be read on: answer what ``head`` holds, then close.
 
-    ``head`` is the broken message as far as it came and at most to the end of its headers; ``reason`` a plain sentence.
+    ``head`` is the broken message as far as it came and at most to the end of its headers; ``reason`` a plain sentence;
+    ``too_much``: it may be sound, but is beyond a limit.
     """
 
-    def __init__(self, reason: str, head: bytes) -> None:
+    def __init__(self, reason: str, head: bytes, *, too_much: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
         self.head = head
+        self.too_much = too_much
 
 
 class Framer:
@@ -35,9 +57,10 @@ class Framer:
     Time is linear in the octets fed, one at a time or all at once.
     """
 
-    __slots__ = ("_buffer", "_line_ends", "_needed", "_scanned", "fault", "pings")
+    __slots__ = ("_buffer", "_limits", "_line_ends", "_needed", "_scanned", "fault", "pings")
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits = NO_LIMITS) -> None:
+        self._limits = limits
         self.fault: FramingError | None = None  # set once; nothing comes out afterwards
         self.pings = 0  # double CRLFs between messages, to be answered with one CRLF each; the caller resets it
         self._buffer = bytearray()  # the unfinished message, without line ends before it
@@ -92,15 +115,18 @@ class Framer:
 
     def _measure(self, source: bytes | bytearray, at: int) -> int:
         """How long the message at ``at`` is; 0 until its head is complete, -1 where that does not say it."""
+        limits = self._limits
         head_end = _head_end(source, max(at, at + self._scanned - 2))
         if head_end < 0:
             self._scanned = len(source) - at
-            if self._scanned <= MAX_MESSAGE_BYTES:
+            most = limits.head_bytes
+            if self._scanned <= most:
                 return 0
-            return self._break("the headers are too long", bytes(source[at : at + MAX_MESSAGE_BYTES]))
+            return self._break("the headers are too long", bytes(source[at : at + most]), too_much=True)
         head = bytes(source[at:head_end])
-        if len(head) > MAX_MESSAGE_BYTES:
-            return self._break("the headers are too long", head[:MAX_MESSAGE_BYTES])
+        if excess := limits.excess(head):
+            # without its end, so that nobody takes it for a whole message
+            return self._break(excess, head[: limits.head_bytes].rstrip(_LINE_END), too_much=True)
         values = _CONTENT_LENGTH.findall(head)
         if len(values) != 1:
             return self._break("more than one Content-Length" if values else "no Content-Length on a stream", head)
@@ -108,13 +134,13 @@ class Framer:
         if not value.isdigit() or len(value) > MAX_DIGITS:
             return self._break("Content-Length is no number", head)
         needed = len(head) + int(value)
-        if needed > MAX_MESSAGE_BYTES:
-            return self._break("the message is too long", head)
+        if needed > limits.message_bytes:
+            return self._break("the message is too long", head.rstrip(_LINE_END), too_much=True)
         self._needed = needed
         return needed
 
-    def _break(self, reason: str, head: bytes) -> int:
-        self.fault = FramingError(reason, head)
+    def _break(self, reason: str, head: bytes, *, too_much: bool = False) -> int:
+        self.fault = FramingError(reason, head, too_much=too_much)
         return -1
 
 
@@ -125,3 +151,9 @@ def _head_end(source: bytes | bytearray, start: int) -> int:
     if bare >= 0:
         return bare + 2
     return usual + 3 if usual >= 0 else -1
+
+
+def head_of(message: bytes) -> bytes:
+    """Start line and headers of a whole message, with the empty line; all of it where there is none."""
+    end = _head_end(message, 0)
+    return message if end < 0 else message[:end]

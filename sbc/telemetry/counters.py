@@ -126,10 +126,11 @@ class Counter(IntEnum):
     CONNECTIONS_REFUSED = "Stream connections refused because there were too many, of this source or at all."
     CONNECTIONS_IDLE = "Stream connections closed because nothing came by them."
     CONNECT_FAILED = "Stream connections that we could not make."
-    HANDSHAKES_FAILED = "Accepted connections whose TLS handshake failed."
+    HANDSHAKES_FAILED = "Accepted connections whose TLS or WebSocket handshake failed."
     STREAM_MESSAGES_IN = "SIP messages received by stream connections."
     STREAM_MESSAGES_OUT = "SIP messages sent by stream connections."
     STREAM_BROKEN = "Stream connections closed because the next message could not be told apart."
+    STREAM_OVERSIZE = "Stream connections closed because a message or its headers were beyond a limit."
     STREAM_TIMEOUTS = "Stream connections closed because a message was not finished in time."
     STREAM_QUEUE_FULL = "Stream connections closed because the peer did not read."
     # routes

@@ -19,16 +19,16 @@ from sbc.config.models import Connections
 from sbc.dialog.dialog import DEFAULT_PORTS
 from sbc.errors import SipSyntaxError
 from sbc.sip.flow import Flow
+from sbc.sip.framing import Limits
 from sbc.sip.message import Message
+from sbc.transport.notes import Notes
 from sbc.transport.tcp import Connection, tune
 from sbc.transport.websocket import WebSocket
 
-MESSAGE_S = 4.8  # for a message to be whole, so that it is over within 5 s
-HANDSHAKE_S = 5.0  # for TLS, and for the connection that we make
 ACCEPTS = 64  # at a time: whoever connects must not keep those waiting who speak
 NO_FILES_S = 0.2  # accept again after so long when the process has no descriptor left
 IDLE_LOOKS = 10  # per idle timeout
-NOTES_PER_S = 10
+SWEEP_S = 0.1  # between two looks at unfinished messages, however many there are
 SERIAL_BITS = 40
 _SERIALS = (1 << SERIAL_BITS) - 1
 WEBSOCKETS = frozenset({"ws", "wss"})
@@ -83,7 +83,7 @@ class Streams:
         limits: Connections,
         shell: Shell,
     ) -> None:
-        self.limits = limits
+        self.configure(limits)
         self._loop = loop
         self._slot = slot
         self._listeners = listeners
@@ -94,12 +94,11 @@ class Streams:
         self._accepted: dict[str, int] = {}  # connections by source, handshakes included
         self._accepted_total = 0
         self._dirty: list[Connection] = []
-        self._unfinished: dict[Connection, float] = {}  # when their message must be whole, the earliest first
+        self._unfinished: dict[Connection, float] = {}  # when their message must be whole
         self._sweep: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
-        self._notes_left = NOTES_PER_S
-        self._notes_from = 0.0
+        self._notes = Notes()
         self.time = loop.time
         self.received = shell.received
         self.broken = shell.broken
@@ -107,6 +106,11 @@ class Streams:
         self.count = shell.count
 
     # --- life
+
+    def configure(self, limits: Connections) -> None:
+        """Limits for the connections from now on."""
+        self.limits = limits
+        self.framing = Limits(limits.message_max_bytes, limits.head_max_bytes, limits.header_lines_max)
 
     def start(self) -> None:
         """Accept, and look after silent connections."""
@@ -185,7 +189,7 @@ class Streams:
         local = None if listener.host in ("0.0.0.0", "::") else (listener.host, 0)
         tls = listener.client_tls
         try:
-            async with asyncio.timeout(HANDSHAKE_S):
+            async with asyncio.timeout(self.limits.connect_timeout_s):
                 transport, _ = await self._loop.create_connection(
                     lambda: connection,
                     flow.host,
@@ -196,7 +200,7 @@ class Streams:
                 )
         except (OSError, TimeoutError) as error:  # ssl.SSLError is an OSError
             self.count("CONNECT_FAILED")
-            self.note("warning", "cannot connect", flow, reason_of(error))
+            self.note("warning", "cannot connect", flow, reason_of(error, self.limits.connect_timeout_s))
             self._gone(connection)
             for waiting, slot in dict.fromkeys(connection.sent):
                 self._shell.failed(waiting, slot)
@@ -220,7 +224,7 @@ class Streams:
                 self._loop.call_later(NO_FILES_S, self._accept_again, index)
                 return
             host, port = address[:2]
-            if self._refused(index, host):
+            if self._refused(index, host, port):
                 sock.close()
                 continue
             sock.setblocking(False)
@@ -235,26 +239,30 @@ class Streams:
         if listener is not None and not self._closing:
             self._loop.add_reader(listener.sock.fileno(), self._accept, index)
 
-    def _refused(self, index: int, host: str) -> bool:
+    def _refused(self, index: int, host: str, port: int) -> bool:
         if not self._shell.admits(index, host):
             self.count("UNKNOWN_SOURCE_DROPPED")
             return True
         if self._accepted.get(host, 0) >= self.limits.per_source or self._accepted_total >= self.limits.total:
             self.count("CONNECTIONS_REFUSED")
-            self.note("warning", "connection refused: too many", Flow(index, "", host, 0))
+            listener = self._listeners[index]
+            transport = listener.transport if listener is not None else ""
+            self.note("warning", "connection refused: too many", Flow(index, transport, host, port))
             return True
         return False
 
     async def _open(self, connection: Connection, listener: StreamListener, sock: socket.socket) -> None:
-        tls = listener.server_tls
+        tls, limit_s = listener.server_tls, self.limits.handshake_timeout_s
         try:
             tune(sock)
             await self._loop.connect_accepted_socket(
-                lambda: connection, sock, ssl=tls, ssl_handshake_timeout=HANDSHAKE_S if tls is not None else None
+                lambda: connection, sock, ssl=tls, ssl_handshake_timeout=limit_s if tls is not None else None
             )
         except OSError as error:
             self.count("HANDSHAKES_FAILED")
-            self.note("warning", "connection refused: the TLS handshake failed", connection.flow, reason_of(error))
+            self.note(
+                "warning", "connection refused: the TLS handshake failed", connection.flow, reason_of(error, limit_s)
+            )
             self._gone(connection)
 
     # --- what connections tell (sbc.transport.tcp.Owner)
@@ -278,12 +286,12 @@ class Streams:
         if self._outbound.get((flow.listener, flow.host, flow.port)) is connection:
             del self._outbound[flow.listener, flow.host, flow.port]
 
-    def began(self, connection: Connection) -> None:
-        """Its message must be whole in :data:`MESSAGE_S`."""
+    def began(self, connection: Connection, *, handshake: bool = False) -> None:
+        """Its message, or handshake, must be whole in time."""
         if connection not in self._unfinished:
-            self._unfinished[connection] = self.time() + MESSAGE_S
-            if self._sweep is None:
-                self._sweep = self._loop.call_later(MESSAGE_S, self._look_unfinished)
+            limit_s = self.limits.handshake_timeout_s if handshake else self.limits.message_timeout_s
+            at = self._unfinished[connection] = self.time() + limit_s
+            self._sweep_at(at)
 
     def ended(self, connection: Connection) -> None:
         """It is."""
@@ -302,13 +310,12 @@ class Streams:
             getattr(connection, action)()
 
     def note(self, level: str, event: str, flow: Flow, reason: str = "") -> None:
-        """A line for the log, unless there were too many within this second."""
-        now = self.time()
-        if now - self._notes_from >= 1.0:
-            self._notes_from, self._notes_left = now, NOTES_PER_S
-        if self._notes_left > 0:
-            self._notes_left -= 1
-            fields = {"reason": reason} if reason else {}
+        """A line for the log, unless there were too many of its kind and source."""
+        unsaid = self._notes.wanted(event, flow.host, self.time())
+        if unsaid >= 0:
+            fields: dict[str, object] = {"reason": reason} if reason else {}
+            if unsaid:
+                fields["more_before"] = unsaid
             self._shell.log(level, event, source=f"{flow.host}:{flow.port}", transport=flow.transport, **fields)
 
     # --- inside
@@ -345,16 +352,21 @@ class Streams:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def _sweep_at(self, at: float) -> None:
+        if self._sweep is not None:
+            if self._sweep.when() <= at:
+                return
+            self._sweep.cancel()
+        self._sweep = self._loop.call_at(at, self._look_unfinished)
+
     def _look_unfinished(self) -> None:
         self._sweep = None
         now = self.time()
-        while self._unfinished:
-            connection, deadline = next(iter(self._unfinished.items()))
-            if deadline > now:
-                self._sweep = self._loop.call_later(deadline - now, self._look_unfinished)
-                return
+        for connection in [it for it, deadline in self._unfinished.items() if deadline <= now]:
             del self._unfinished[connection]
             connection.too_slow()
+        if self._unfinished:
+            self._sweep_at(max(now + SWEEP_S, min(self._unfinished.values())))
 
     def _look_idle(self) -> None:
         if self._closing:
@@ -364,19 +376,20 @@ class Streams:
         for connection in list(self._connections.values()):
             if connection.heard_at < limit and connection.is_open:
                 self.count("CONNECTIONS_IDLE")
+                self.note("info", "connection closed: nothing came by it for too long", connection.flow)
                 self.forget(connection)
                 connection.close()
         self._loop.call_later(timeout_s / IDLE_LOOKS, self._look_idle)
 
 
-def reason_of(error: BaseException) -> str:
-    """Why a connection could not be made, as a plain phrase."""
+def reason_of(error: BaseException, limit_s: float = 0.0) -> str:
+    """Why a connection could not be made in ``limit_s``, as a plain phrase."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"certificate: {error.verify_message}"
     if isinstance(error, ssl.SSLError):
         return error.reason or str(error)
     if isinstance(error, TimeoutError) and not str(error):
-        return f"no answer in {HANDSHAKE_S:g} s"
+        return f"no answer in {limit_s:g} s"
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 

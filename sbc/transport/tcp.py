@@ -7,7 +7,7 @@ import socket
 from typing import Protocol, cast
 
 from sbc.sip.flow import Flow
-from sbc.sip.framing import Framer
+from sbc.sip.framing import Framer, Limits
 
 SEND_QUEUE_BYTES = 262_144  # a peer that does not read is let go beyond this
 ANSWER_S = 0.05  # from a broken head to the end of what we say
@@ -30,8 +30,12 @@ class Owner(Protocol):
     def turn(self) -> None:
         """This input is done."""
 
-    def began(self, connection: Connection) -> None:
-        """A message has begun: it must be whole in time."""
+    @property
+    def framing(self) -> Limits:
+        """What one message may be."""
+
+    def began(self, connection: Connection, *, handshake: bool = False) -> None:
+        """A message, or a handshake, has begun: it must be whole in time."""
 
     def ended(self, connection: Connection) -> None:
         """No message is unfinished."""
@@ -82,7 +86,7 @@ class Connection(asyncio.Protocol):
         self.heard_at = owner.time()
         self.sent: list[tuple[Flow, int]] = []  # until it is open: for whom, and on behalf of which slot
         self._owner = owner
-        self._framer = Framer()
+        self._framer = Framer(owner.framing)
         self._out: list[bytes] = []
         self._queued = 0
         self._over = False
@@ -122,6 +126,8 @@ class Connection(asyncio.Protocol):
             self._put(PONG * framer.pings)
             framer.pings = 0
         if framer.fault is not None:
+            if framer.fault.too_much:
+                owner.count("STREAM_OVERSIZE")
             self.refuse(framer.fault.head, framer.fault.reason)
         elif not framer.unfinished:
             owner.ended(self)

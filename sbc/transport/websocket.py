@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from websockets.exceptions import InvalidState
+from websockets.exceptions import InvalidState, PayloadTooBig
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 from websockets.protocol import State
@@ -10,11 +10,11 @@ from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
 from sbc.sip.flow import Flow
-from sbc.sip.framing import MAX_MESSAGE_BYTES
+from sbc.sip.framing import head_of
 from sbc.transport.tcp import ANSWER_S, PONG, Connection, Owner
 
 PING = b"\r\n\r\n"  # RFC 5626 §3.5.1, which RFC 7118 §6 lets clients use here too
-GOING_AWAY = 1001  # RFC 6455 §7.4.1
+GOING_AWAY, POLICY = 1001, 1008  # RFC 6455 §7.4.1
 _DATA = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
 
 
@@ -22,15 +22,16 @@ class WebSocket(Connection):
     """A connection that a client made. The HTTP handshake must offer the subprotocol ``sip`` (RFC 7118 §4.1); it, and
     each message, must be whole in the time that a message has."""
 
-    __slots__ = ("_parts", "_protocol")
+    __slots__ = ("_limits", "_parts", "_protocol")
 
     def __init__(self, owner: Owner, flow: Flow, *, outbound: bool) -> None:
         super().__init__(owner, flow, outbound=outbound)
-        self._protocol = ServerProtocol(subprotocols=[Subprotocol("sip")], max_size=MAX_MESSAGE_BYTES)
+        self._protocol = ServerProtocol(subprotocols=[Subprotocol("sip")], max_size=owner.framing.message_bytes)
+        self._limits = owner.framing
         self._parts: list[bytes] = []  # of a message in several frames
 
     def _begin(self) -> None:
-        self._owner.began(self)
+        self._owner.began(self, handshake=True)
 
     def _take(self, data: bytes) -> None:
         owner, protocol = self._owner, self._protocol
@@ -44,8 +45,12 @@ class WebSocket(Connection):
         self._write()
         if events:
             owner.ended(self)
+        if protocol.parser_exc is not None and not self._over:
+            self._over = True
+            owner.count("STREAM_OVERSIZE" if isinstance(protocol.parser_exc, PayloadTooBig) else "STREAM_BROKEN")
+            owner.note("info", "connection closed: the stream cannot be read", self.flow, str(protocol.parser_exc))
         if not events or self._parts or protocol.reader.buffer or protocol.state is State.CONNECTING:
-            owner.began(self)
+            owner.began(self, handshake=protocol.state is State.CONNECTING)
 
     def _handshake(self, request: Request) -> None:
         response = self._protocol.accept(request)
@@ -68,6 +73,10 @@ class WebSocket(Connection):
         if message == PING:
             self._owner.count("KEEPALIVE")
             self.send(PONG)
+        elif excess := self._limits.excess(head_of(message)):
+            self._owner.count("STREAM_OVERSIZE")
+            self._owner.note("info", "connection closed: the stream cannot be read", self.flow, excess)
+            self._protocol.fail(POLICY, excess)
         elif message.strip(PONG):
             self._owner.received(message, self.flow)
 

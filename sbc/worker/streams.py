@@ -77,7 +77,7 @@ class StreamSide:
         for index, (realm_name, listen) in enumerate(config.listeners):
             if listen.is_secure:
                 self.streams.secure(index, *made[realm_name])
-        self.streams.limits = config.connections
+        self.streams.configure(config.connections)
 
     # --- towards the worker
 

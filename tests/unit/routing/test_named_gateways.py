@@ -246,7 +246,9 @@ def test_the_listener_follows_transport_and_family() -> None:
     )
     stage = NamedStage(builtin.routes, None)
     stage.node.configure(config)
-    stage.core.reconfigure(core_settings(config, b"0" * 16, Admission(config.peers, config.realms), builtin.routes.kinds))
+    stage.core.reconfigure(
+        core_settings(config, b"0" * 16, Admission(config.peers, config.realms), builtin.routes.kinds)
+    )
     stage.names.servers["Carrier.EXAMPLE"] = [Server("udp", "2001:db8::9", 5080), Server("udp", B_HOST, 5060)]
     located = asyncio.run(stage.node.located([stage.node.target("sip:7@carrier.example", "")]))
     assert stage.names.asked[-1][1] == (Path("udp", 4), Path("udp", 6))

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sbc.sip.framing import MAX_MESSAGE_BYTES, Framer
+from sbc.errors import SipSyntaxError
+from sbc.sip.framing import MAX_MESSAGE_BYTES, Framer, Limits
 from sbc.sip.message import Message
 from tests.support.shared import shared_data
 
@@ -122,3 +123,35 @@ def test_real_messages_cut_anywhere() -> None:
         whole = outcome([data])
         assert outcome(octets(data)) == whole
         assert outcome(cut(data, [len(data) // 3, len(data) // 2, len(data) - 1])) == whole
+
+
+FILLER = "X: y\r\n" * 30
+LIMITED = Limits(message_bytes=600, head_bytes=300, header_lines=20)
+
+
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [
+        (message(b"x" * 550), "the message is too long"),
+        (message(b"", f"X: {'y' * 300}\r\nContent-Length: 0"), "the headers are too long"),
+        (message(b"", f"{FILLER}Content-Length: 0"), "too many headers"),
+    ],
+)
+def test_limits(broken: bytes, reason: str) -> None:
+    """What is beyond one ends the stream, however it is cut, and what is handed on of it can be answered, not served."""
+    stream = SOUND[0] + broken + SOUND[0]
+    for pieces in ([stream], octets(stream), cut(stream, [100, 200, 300, 400])):
+        framer = Framer(LIMITED)
+        found = [sound for piece in pieces for sound in framer.feed(piece)]
+        assert found == [SOUND[0]]
+        assert framer.fault is not None
+        assert (framer.fault.reason, framer.fault.too_much) == (reason, True)
+        assert broken.startswith(framer.fault.head)
+        with pytest.raises(SipSyntaxError):
+            Message.parse(framer.fault.head, stream=True)
+
+
+def test_what_is_within_the_limits_passes() -> None:
+    fitting = [message(b"x" * 400), message(b"", "X: y\r\n" * 17 + "Content-Length: 0")]
+    framer = Framer(LIMITED)
+    assert framer.feed(b"".join(fitting)) == fitting
