@@ -69,25 +69,41 @@ def _tls(config: Config, read: Source) -> None:
             continue
         if tls.verify == "peer" and not tls.ca:
             read.fault((*path, "verify"), "peer takes ca: the authorities whose clients may connect")
-        usable = True
-        for key, file in (("certificate", tls.certificate), ("key", tls.key), ("ca", tls.ca)):
-            reason = _unreadable(file) if file else ""
+        _pair(tls.certificate, tls.key, path, read)
+        taken: dict[str, int] = {}
+        for index, one in enumerate(tls.by_name):
+            at = (*path, "by_name", index)
+            _pair(one.certificate, one.key, at, read)
+            for name in one.names:
+                other = taken.setdefault(name, index)
+                if other != index:
+                    read.fault((*at, "names"), f"{name} is a name of realms.{realm}.tls.by_name.{other} too")
+        if tls.ca:
+            reason = _unreadable(tls.ca)
             if reason:
-                usable = False
-                read.fault((*path, key), f"cannot read {file}: {reason}")
-        if not usable:
-            continue
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        try:
-            context.load_cert_chain(tls.certificate, tls.key)
-        except ssl.SSLError as error:
-            why = "the key is of another certificate" if error.reason == "KEY_VALUES_MISMATCH" else "no PEM"
-            read.fault((*path, "certificate"), f"{tls.certificate} and {tls.key} do not fit: {why}")
-        try:
-            if tls.ca:
-                context.load_verify_locations(tls.ca)
-        except ssl.SSLError:
-            read.fault((*path, "ca"), f"{tls.ca} holds no certificates")
+                read.fault((*path, "ca"), f"cannot read {tls.ca}: {reason}")
+                continue
+            try:
+                ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(tls.ca)
+            except ssl.SSLError:
+                read.fault((*path, "ca"), f"{tls.ca} holds no certificates")
+
+
+def _pair(certificate: str, key: str, path: Path, read: Source) -> None:
+    """A certificate and its key can be used."""
+    usable = True
+    for name, file in (("certificate", certificate), ("key", key)):
+        reason = _unreadable(file)
+        if reason:
+            usable = False
+            read.fault((*path, name), f"cannot read {file}: {reason}")
+    if not usable:
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
+    except ssl.SSLError as error:
+        why = "the key is of another certificate" if error.reason == "KEY_VALUES_MISMATCH" else "no PEM"
+        read.fault((*path, "certificate"), f"{certificate} and {key} do not fit: {why}")
 
 
 def _unreadable(file: str) -> str:

@@ -119,7 +119,8 @@ def _realm(realm: Realm, at: Callable[[str], str]) -> Realm:
     tls = realm.tls
     if tls is None:
         return realm
-    files = {"certificate": at(tls.certificate), "key": at(tls.key), "ca": at(tls.ca)}
+    more = [one.model_copy(update={"certificate": at(one.certificate), "key": at(one.key)}) for one in tls.by_name]
+    files = {"certificate": at(tls.certificate), "key": at(tls.key), "ca": at(tls.ca), "by_name": more}
     return realm.model_copy(update={"tls": tls.model_copy(update=files)})
 
 
@@ -144,7 +145,9 @@ def _model_at(path: source.Path) -> type[BaseModel]:
     while names:
         annotation = model.model_fields[str(names.pop(0))].annotation
         arguments = getattr(annotation, "__args__", ())
-        if arguments:  # dict[str, X] or list[X]: the next part is a name or an index
+        if type(None) in arguments:  # X | None
+            annotation = arguments[0]
+        elif arguments:  # dict[str, X] or list[X]: the next part is a name or an index
             annotation = arguments[-1]
             if names:
                 names.pop(0)

@@ -103,8 +103,33 @@ class RealmMedia(Model):
         return value
 
 
+_SERVER_NAME = re.compile(r"(?:\*\.)?(?:[a-z0-9_](?:[-a-z0-9_]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
+
+
+def _server_name(value: Any) -> Any:  # Any: whatever the YAML held
+    """A host name, or ``*.`` and one: any single label before it (RFC 6125 §6.4.3)."""
+    if not isinstance(value, str):
+        return value
+    name = value.lower().removesuffix(".")
+    if not _SERVER_NAME.fullmatch(name):
+        raise ValueError(f"{value!r} is not a host name, for example sip.example.com or *.example.com")
+    return name
+
+
+ServerName = Annotated[str, BeforeValidator(_server_name)]
+
+
+class NamedCertificate(Model):
+    """A further certificate of a realm, for clients that ask for one of these names (SNI, RFC 6066 §3)."""
+
+    names: Annotated[list[ServerName], Field(min_length=1)]
+    certificate: str  # with the chain behind it
+    key: str
+
+
 class Tls(Model):
-    """Certificates of a realm, as PEM files.
+    """Certificates of a realm, as PEM files. The first is for clients that name none of the others' names, and for the
+    connections that we make.
 
     ``verify``: ``server`` checks whom we connect to, ``peer`` also asks who connects for a certificate of ``ca``,
     ``none`` checks nobody.
@@ -112,6 +137,7 @@ class Tls(Model):
 
     certificate: str  # with the chain behind it
     key: str
+    by_name: list[NamedCertificate] = []
     ca: str = ""  # empty: the authorities that this machine trusts
     verify: Literal["none", "server", "peer"] = "server"
 

@@ -11,13 +11,32 @@ from sbc.config.models import Tls
 
 
 def server_context(tls: Tls) -> ssl.SSLContext:
-    """For connections that come: our certificate; with ``verify: peer`` only clients with one of ``ca`` (mutual TLS).
+    """For connections that come: the certificate of the name that the client asks for, or else the first; with
+    ``verify: peer`` only clients with one of ``ca`` (mutual TLS).
 
     Raises OSError (of which ssl.SSLError is one) where a file cannot be used.
     """
+    context = _server_context(tls, tls.certificate, tls.key)
+    by_name: dict[str, ssl.SSLContext] = {}
+    for one in tls.by_name:
+        named = _server_context(tls, one.certificate, one.key)
+        by_name.update(dict.fromkeys(one.names, named))
+    if by_name:
+
+        def choose(connection: ssl.SSLSocket | ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
+            wanted = (name or "").lower().removesuffix(".")
+            chosen = by_name.get(wanted) or by_name.get("*." + wanted.partition(".")[2])
+            if chosen is not None:
+                connection.context = chosen
+
+        context.sni_callback = choose
+    return context
+
+
+def _server_context(tls: Tls, certificate: str, key: str) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(tls.certificate, tls.key)
+    context.load_cert_chain(certificate, key)
     if tls.verify == "peer":
         context.load_verify_locations(tls.ca)
         context.verify_mode = ssl.CERT_REQUIRED

@@ -35,6 +35,13 @@ class TlsStream(Stream):
             self._socket.close()
             raise
 
+    def certified(self) -> list[str]:
+        """The names that the server's certificate bears."""
+        assert isinstance(self._socket, ssl.SSLSocket)
+        certificate = self._socket.getpeercert()
+        assert certificate is not None
+        return [str(name) for _, name in certificate["subjectAltName"]]
+
     def read(self, timeout_s: float) -> bool:
         self._socket.settimeout(max(0.01, timeout_s))  # a record may wait within the TLS layer, unseen by select
         try:
@@ -80,9 +87,12 @@ def tls_site(directory: Path, authority: Authority, *, verify: str = "server", n
 
 
 @contextmanager
-def answering(pair: Pair, port: int) -> Iterator[list[bytes]]:
-    """A TLS server for one connection that answers each request with 486; yields what it received."""
+def answering(pair: Pair, port: int, asked: list[str | None] | None = None) -> Iterator[list[bytes]]:
+    """A TLS server for one connection that answers each request with 486; yields what it received. ``asked`` gets the
+    name that the client asked for."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    if asked is not None:
+        context.sni_callback = lambda _, name, __: asked.append(name)
     context.load_cert_chain(pair.certificate, pair.key)
     received: list[bytes] = []
     listening = socket.create_server((CALLEE, port))
@@ -246,3 +256,77 @@ def _accepts(port: int, context: ssl.SSLContext) -> bool:
     except ssl.SSLError:
         return False
     return True
+
+
+def test_each_name_has_its_certificate(tmp_path: Path, authority: Authority) -> None:
+    """SNI: a client that asks for a name gets the certificate of that name, whoever asks for none the first; a reload
+    takes new ones of them over, and mutual TLS holds for all."""
+    net, port = tls_site(tmp_path / "sbc", authority, verify="peer")
+    own = authority.sign("phone", "DNS:phone.example")
+    for name, subject in (("one", "DNS:sip.one.example"), ("two", "DNS:*.two.example")):
+        pair = authority.sign(name, subject)
+        shutil.copy(pair.certificate, tmp_path / "sbc" / f"{name}.pem")
+        shutil.copy(pair.key, tmp_path / "sbc" / f"{name}.key")
+    named = (
+        "by_name: [{ names: [sip.one.example], certificate: one.pem, key: one.key }, "
+        '{ names: ["*.two.example"], certificate: two.pem, key: two.key }]'
+    )
+    text = net.text.replace("verify: peer }", f"verify: peer, {named} }}", 1)
+    with running(tmp_path / "sbc", text) as sbc:
+
+        def names(asked: str) -> list[str]:
+            context = trusting(authority, own)
+            context.check_hostname = False
+            with TlsStream(CALLER, (OUTSIDE, port), context, asked) as stream:
+                stream.send(stream.request("OPTIONS"))
+                assert status_of(stream.next()) == 200
+                return stream.certified()
+
+        assert names("sip.one.example") == names("SIP.one.example") == ["sip.one.example"]
+        assert names("a.two.example") == ["*.two.example"]
+        for other in (OUTSIDE, "two.example", "a.b.two.example", "elsewhere.example"):
+            assert names(other) == [OUTSIDE, "sbc.example"]
+        with suppress(OSError), TlsStream(CALLER, (OUTSIDE, port), trusting(authority), "sip.one.example") as stream:
+            stream.send(stream.request("OPTIONS"))
+            assert stream.next() == b""
+        eventually(lambda: sbc.total("HANDSHAKES_FAILED") == 1, 3, "a refusal")
+        pair = authority.sign("one", "DNS:sip.one.example,DNS:sip.uno.example")
+        shutil.copy(pair.certificate, tmp_path / "sbc" / "one.pem")
+        shutil.copy(pair.key, tmp_path / "sbc" / "one.key")
+        os.kill(sbc.supervisor_pid, signal.SIGHUP)
+        eventually(lambda: len(names("sip.one.example")) == 2, 5, "the new certificate")
+
+
+def test_a_client_whose_certificate_has_expired_is_refused(tmp_path: Path, authority: Authority) -> None:
+    net, port = tls_site(tmp_path / "sbc", authority, verify="peer")
+    old = authority.sign("old-phone", "DNS:phone.example", expired=True)
+    with running(tmp_path / "sbc", net.text) as sbc:
+        with suppress(OSError), TlsStream(CALLER, (OUTSIDE, port), trusting(authority, old)) as stream:
+            stream.send(stream.request("OPTIONS"))
+            assert stream.next() == b""
+        eventually(lambda: "certificate has expired" in sbc.log, 3, "a line that says why")
+
+
+def test_we_ask_for_the_name_that_we_mean(tmp_path: Path, authority: Authority) -> None:
+    """A server with many names learns which one is wanted (SNI)."""
+    net, port = tls_site(tmp_path / "sbc", authority, name="carrier.example")
+    pair = authority.sign("named", "DNS:carrier.example")
+    asked: list[str | None] = []
+    with (
+        running(tmp_path / "sbc", net.text),
+        answering(pair, net.callee_port, asked),
+        TlsStream(CALLER, (OUTSIDE, port), trusting(authority)) as stream,
+    ):
+        assert call_outcome(stream) == 486
+    assert asked == ["carrier.example"]
+
+
+def test_refusals_are_told_a_few_times_and_then_counted(tmp_path: Path, authority: Authority) -> None:
+    net, port = tls_site(tmp_path / "sbc", authority)
+    with running(tmp_path / "sbc", net.text) as sbc:
+        for _ in range(20):
+            with Stream(CALLER, (OUTSIDE, port)) as stream:
+                stream.send(b"this is no TLS\r\n" * 3)
+                stream.closed_after(3)
+        eventually(lambda: sbc.total("HANDSHAKES_FAILED") == 20, 3, "all counted")
+        assert sbc.log.count("the TLS handshake failed") == 3

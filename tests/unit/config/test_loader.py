@@ -304,3 +304,32 @@ realms:
     text = text.replace(", verify: peer", "")
     found = [fault.partition(" ")[2] for fault in faults(text)]
     assert found == [f"realms.core.tls.certificate: {tmp_path}/a.pem and {tmp_path}/b.pem do not fit: no PEM"]
+
+
+def test_further_certificates_have_names_of_their_own(tmp_path: Path) -> None:
+    """Their faults are told where they are, and relative paths are those of the file's folder."""
+    (tmp_path / "a.pem").write_text("no PEM")
+    base = f"""\
+realms:
+  core:
+    listen: [tls:127.0.0.1:5061]
+    media: {{ address: 127.0.0.1 }}
+    tls:
+      certificate: {tmp_path}/a.pem
+      key: {tmp_path}/a.pem
+      by_name:
+        - {{ names: [a.example, "*.b.example"], certificate: {tmp_path}/a.pem, key: {tmp_path}/x.pem }}
+        - {{ names: [B.example, "*.b.example"], certificate: {tmp_path}/y.pem, key: {tmp_path}/a.pem }}
+"""
+    by_name = "realms.core.tls.by_name"
+    assert [fault.partition(" ")[2] for fault in faults(base)] == [
+        f"realms.core.tls.certificate: {tmp_path}/a.pem and {tmp_path}/a.pem do not fit: no PEM",
+        f"{by_name}.0.key: cannot read {tmp_path}/x.pem: no such file or directory",
+        f"{by_name}.1.names: *.b.example is a name of realms.core.tls.by_name.0 too",
+        f"{by_name}.1.certificate: cannot read {tmp_path}/y.pem: no such file or directory",
+    ]
+    assert faults(base.replace("a.example", "a example"))[0].partition(" ")[2] == (
+        f"{by_name}.0.names.0: 'a example' is not a host name, for example sip.example.com or *.example.com"
+    )
+    wrong = faults(base.replace("by_name", "by_names"))
+    assert wrong[-1].partition(" ")[2] == "realms.core.tls.by_names: unknown key, did you mean 'by_name'?"

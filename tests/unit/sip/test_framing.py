@@ -138,7 +138,7 @@ LIMITED = Limits(message_bytes=600, head_bytes=300, header_lines=20)
     ],
 )
 def test_limits(broken: bytes, reason: str) -> None:
-    """What is beyond one ends the stream, however it is cut, and what is handed on of it can be answered, not served."""
+    """What is beyond one ends the stream, however it is cut; what is handed on of it can be answered, not served."""
     stream = SOUND[0] + broken + SOUND[0]
     for pieces in ([stream], octets(stream), cut(stream, [100, 200, 300, 400])):
         framer = Framer(LIMITED)
