@@ -144,7 +144,7 @@ def _model_at(path: source.Path) -> type[BaseModel]:
     names = list(path)
     while names:
         annotation = model.model_fields[str(names.pop(0))].annotation
-        arguments = getattr(annotation, "__args__", ())
+        arguments: tuple[Any, ...] = getattr(annotation, "__args__", ())  # Any: types
         if type(None) in arguments:  # X | None
             annotation = arguments[0]
         elif arguments:  # dict[str, X] or list[X]: the next part is a name or an index

@@ -40,7 +40,8 @@ class TlsStream(Stream):
         assert isinstance(self._socket, ssl.SSLSocket)
         certificate = self._socket.getpeercert()
         assert certificate is not None
-        return [str(name) for _, name in certificate["subjectAltName"]]
+        names: tuple[tuple[str, str], ...] = certificate["subjectAltName"]  # type: ignore[assignment]  # typeshed is wider
+        return [name for _, name in names]
 
     def read(self, timeout_s: float) -> bool:
         self._socket.settimeout(max(0.01, timeout_s))  # a record may wait within the TLS layer, unseen by select
