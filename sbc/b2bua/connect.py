@@ -41,7 +41,7 @@ def invite(core: Core, msg: Message, tx: ServerTransaction, source: Source, now:
         core.refuse(tx, 416, now)
         return
     if not shape.is_readable(msg):
-        core.refuse(tx, 415, now, [("Accept", "application/sdp")])
+        core.refuse(tx, 415, now, shape.READABLE)
         return
     if identity.impossible(identity.privacy_of(msg)):  # RFC 3323 §5
         core.refuse(tx, 500, now)

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from sbc.sip.message import Message
 
 Headers = list[tuple[str, str]]
+_REQUIRING = frozenset({"require", "proxy-require"})
 
 
 def tags(settings: CoreSettings, realm: str, *, reliable: bool) -> tuple[str, ...]:
@@ -28,9 +29,12 @@ def supported(settings: CoreSettings) -> dict[str, tuple[Headers, Headers]]:
 
 
 def unsupported(settings: CoreSettings, realm: str, request: Message) -> list[str]:
-    """What a request requires that we do not speak: the Unsupported of a 420 (§8.2.2.3). 100rel is about INVITE."""
-    required = request.get_all("Require")
-    if not required:
-        return required
+    """What a request requires that we do not speak: the Unsupported of a 420 (§8.2.2.3). 100rel is about INVITE.
+
+    What it requires of proxies nobody behind us will ever hear of, so it is refused as well (§20.29).
+    """
+    if not request.having(_REQUIRING):
+        return []
     known = tags(settings, realm, reliable=request.method == "INVITE")
-    return [tag for tag in required if tag.lower() not in known]
+    required = [tag for tag in request.get_all("Require") if tag.lower() not in known]
+    return required + request.get_all("Proxy-Require")

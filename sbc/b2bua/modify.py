@@ -61,8 +61,8 @@ def receive(core: Core, leg: Leg, msg: Message, tx: ServerTransaction, now: floa
         core.count("GLARE_REFUSED")
         core.refuse(tx, status, now, RETRY_AFTER if status == 500 else (), established=True)
         return
-    if msg.body and not shape.is_sdp(msg):
-        core.refuse(tx, 415, now, [("Accept", "application/sdp")], established=True)
+    if msg.body and not (shape.is_sdp(msg) and shape.is_readable(msg)):
+        core.refuse(tx, 415, now, shape.READABLE, established=True)
         return
     if minimum := refresh.too_short(core, msg):
         core.refuse(tx, 422, now, minimum, established=True)

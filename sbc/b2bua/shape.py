@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 ALLOW = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, PRACK, MESSAGE, NOTIFY, SUBSCRIBE"
 ALLOWED_HEADER = ("Allow", ALLOW)
 SDP_TYPE = ("Content-Type", "application/sdp")
+READABLE = (("Accept", "application/sdp"), ("Accept-Encoding", "identity"))  # of a 415 (RFC 3261 §8.2.3)
 # Methods that cross a dialog with their headers and body.
 RELAYED_METHODS = frozenset({"INFO", "OPTIONS", "MESSAGE", "NOTIFY", "SUBSCRIBE"})
 # What belongs to such a request besides the pass list of the settings: no value of these can name a host.
@@ -118,8 +119,12 @@ def is_sdp(message: Message) -> bool:
 
 
 def is_readable(message: Message) -> bool:
-    """Whether the body of an INVITE is of a kind that we can serve: nothing, a description, or parts."""
-    if not message.body or is_sdp(message):
+    """Whether the body of an INVITE is of a kind that we can serve: nothing, a description, or parts; not encoded."""
+    if not message.body:
+        return True
+    if (message.get("Content-Encoding") or "identity").lower() != "identity":
+        return False
+    if is_sdp(message):
         return True
     content = message.get("Content-Type") or ""
     try:

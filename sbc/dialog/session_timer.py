@@ -13,6 +13,7 @@ from sbc.sip.message import Message
 
 DEFAULT_MIN_SE_S = 90  # RFC 4028 §4: the absolute minimum, and what a missing Min-SE means
 MAX_INTERVAL_S = 7 * 86_400  # nobody means more; keeps a hostile number out of our arithmetic
+MAX_RAISES = 4  # of our interval by 422, until one is agreed
 
 Headers = list[tuple[str, str]]
 
@@ -70,16 +71,18 @@ def is_too_short(policy: Policy, request: Message) -> bool:
 class SessionTimer:
     """The session timer of one dialog.
 
+    ``interval_s`` is agreed; ``asks_s`` is what our next request asks for, more than that only after a 422.
     ``ours``: we refresh. ``update``: the other side allows UPDATE, which is preferred to re-INVITE (§7.4).
     ``refreshed_at``: when a 2xx last confirmed the session. ``retry_at``: not to be refreshed before, after a failure.
     """
 
-    __slots__ = ("interval_s", "min_se_s", "ours", "refreshed_at", "retry_at", "update")
+    __slots__ = ("asks_s", "interval_s", "min_se_s", "ours", "raises", "refreshed_at", "retry_at", "update")
 
     def __init__(self, interval_s: int, min_se_s: int, *, ours: bool = True) -> None:
-        self.interval_s = interval_s
+        self.interval_s = self.asks_s = interval_s
         self.min_se_s = min_se_s
         self.ours = ours
+        self.raises = 0
         self.update = False
         self.refreshed_at = 0.0
         self.retry_at = 0.0
@@ -104,18 +107,20 @@ class SessionTimer:
 
     def request_headers(self) -> Headers:
         """Session-Expires, and Min-SE where it is not the default, of a session refresh request (§7.1, §7.4)."""
-        headers = [("Session-Expires", f"{self.interval_s};refresher={'uac' if self.ours else 'uas'}")]
+        headers = [("Session-Expires", f"{self.asks_s};refresher={'uac' if self.ours else 'uas'}")]
         if self.min_se_s > DEFAULT_MIN_SE_S:
             headers.append(("Min-SE", str(self.min_se_s)))
         return headers
 
     def raised(self, refusal: Message) -> bool:
-        """Take the Min-SE of a 422 (§7.3); False: it asks for nothing more, so to try again would be in vain."""
+        """Take the Min-SE of a 422 (§7.3); False: it asks for nothing more, or for more each time, so to try again
+        would be in vain. The session that is in force still expires when it would have."""
         wanted = min_se(refusal)
-        if not self.min_se_s < wanted <= MAX_INTERVAL_S:
+        if not self.min_se_s < wanted <= MAX_INTERVAL_S or self.raises >= MAX_RAISES:
             return False
+        self.raises += 1
         self.min_se_s = wanted
-        self.interval_s = max(self.interval_s, wanted)
+        self.asks_s = max(self.asks_s, wanted)
         return True
 
     def confirmed(self, response: Message, now: float) -> None:
@@ -123,9 +128,10 @@ class SessionTimer:
         refresh alone, since a dead peer answers no refresh either way."""
         agreed = session_expires(response)
         if agreed is None:
+            self.interval_s = self.asks_s
             self.ours = True
         else:
-            self.interval_s = max(min(self.interval_s, agreed.interval_s), DEFAULT_MIN_SE_S)
+            self.interval_s = max(min(self.asks_s, agreed.interval_s), DEFAULT_MIN_SE_S)
             self.ours = agreed.refresher != "uas"
         self._heard(response, now)
 
@@ -153,6 +159,8 @@ class SessionTimer:
     def _heard(self, message: Message, now: float) -> None:
         self.refreshed_at = now
         self.retry_at = 0.0
+        self.asks_s = self.interval_s
+        self.raises = 0
         if message.get("Allow") is not None:
             self.update = _lists(message, "Allow", "update")
 

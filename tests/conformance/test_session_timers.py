@@ -380,3 +380,138 @@ def _sip(phone: Phone) -> bytes:
 
 def _version(body: bytes) -> int:
     return int(body.partition(b"o=")[2].partition(b"\r\n")[0].split()[2])
+
+
+def test_each_leg_has_an_interval_of_its_own() -> None:
+    """A's session lasts 200 s and we refresh it, B's lasts 600 s and B does: neither hears of the other's."""
+    f = ladder()
+    _, told = set_up(
+        f,
+        [TIMER, UPDATES, ("Session-Expires", "200;refresher=uas")],
+        [("Session-Expires", "600;refresher=uas"), ("Require", "timer")],
+    )
+    assert told == "200;refresher=uas"
+    ours = theirs = 0
+    for second in range(1, 1501):
+        f.after(1)
+        if f.a.inbox:
+            update = f.a.expect("UPDATE")
+            assert update.get("Session-Expires") == "200;refresher=uac"
+            f.a.reply(200, to=update, extra=[("Session-Expires", "200;refresher=uac")])
+            ours += 1
+        f.b.nothing()
+        if second % 300 == 0:
+            f.b.request("UPDATE", extra=[TIMER, ("Session-Expires", "600;refresher=uac")])
+            assert f.b.expect(200).get("Session-Expires") == "600;refresher=uac"
+            theirs += 1
+    assert (ours, theirs) == (15, 5)
+    hang_up(f)
+
+
+@pytest.mark.parametrize("method", ["UPDATE", "INVITE"])
+def test_422_to_a_refresh_raises_the_interval_of_that_leg(method: str) -> None:
+    """§7.4 with §7.3: B wants more in mid-call; it gets it at once, and A's leg stays as it was."""
+    f = ladder()
+    allow = [UPDATES] if method == "UPDATE" else []
+    set_up(
+        f,
+        [TIMER, ("Session-Expires", "1800;refresher=uac")],
+        [TIMER, *allow, ("Session-Expires", "1800;refresher=uac")],
+    )
+    f.after(900.1)
+    refused = f.b.expect(method)
+    f.b.reply(422, to=refused, extra=[("Min-SE", "2400")])
+    if method == "INVITE":
+        f.b.expect("ACK")
+    f.after(0.1)
+    again = f.b.expect(method)
+    assert (again.get("Session-Expires"), again.get("Min-SE")) == ("2400;refresher=uac", "2400")
+    assert again.cseq_number == refused.cseq_number + 1
+    f.b.reply(
+        200,
+        to=again,
+        body=sdp(B_HOST) if method == "INVITE" else b"",
+        extra=[("Session-Expires", "2400;refresher=uac")],
+    )
+    if method == "INVITE":
+        f.b.expect("ACK")
+    assert f.call.a.session is not None
+    assert f.call.a.session.interval_s == 1800
+    hang_up(f)
+
+
+def test_422_for_ever_is_no_end_of_the_call_and_no_flood() -> None:
+    """B wants a little more each time: we give in four times, and try again at half of what is left of the session."""
+    f = ladder()
+    set_up(f, [TIMER, ("Session-Expires", "3600;refresher=uac")], [TIMER, UPDATES])
+    f.after(900.1)
+    for number in range(5):
+        f.b.reply(422, to=f.b.expect("UPDATE"), extra=[("Min-SE", str(2000 + number))])
+        f.after(0.1)
+    f.b.nothing()
+    f.after(430)
+    f.b.nothing()
+    assert waited(f, f.b, 6)
+    update = f.b.expect("UPDATE")
+    assert update.get("Session-Expires") == "2003;refresher=uac"
+    f.b.reply(200, to=update, extra=[("Session-Expires", "2003;refresher=uac")])
+    hang_up(f)
+
+
+def test_422_to_a_reinvite_that_crosses() -> None:
+    """A re-INVITEs with its own interval, B wants more than ours: we ask B again, A hears only of the outcome."""
+    f = ladder()
+    set_up(f, [TIMER, ("Session-Expires", "900;refresher=uac")], [TIMER, ("Session-Expires", "1800;refresher=uac")])
+    f.a.request("INVITE", body=sdp(A_HOST, version=2), extra=[TIMER, ("Session-Expires", "900;refresher=uac")])
+    f.a.expect(100)
+    first = f.b.expect("INVITE")
+    f.b.reply(422, to=first, extra=[("Min-SE", "3600")])
+    f.b.expect("ACK")
+    second = f.b.expect("INVITE")
+    assert (second.get("Session-Expires"), second.body) == ("3600;refresher=uac", first.body)
+    f.b.reply(200, to=second, body=sdp(B_HOST), extra=[("Session-Expires", "3600;refresher=uac")])
+    assert f.a.expect(200).get("Session-Expires") == "900;refresher=uac"
+    f.a.ack()
+    f.b.expect("ACK")
+    hang_up(f)
+
+
+def test_the_refresher_changes_in_mid_call() -> None:
+    """§7.4: whoever sends the refresh may name another refresher; from then on it is the other's duty."""
+    f = ladder()
+    set_up(f, [TIMER, ("Session-Expires", "600;refresher=uac")], [TIMER, ("Session-Expires", "1800;refresher=uas")])
+    f.after(100)
+    f.a.request("UPDATE", extra=[TIMER, UPDATES, ("Session-Expires", "600;refresher=uas")])
+    assert f.a.expect(200).get("Session-Expires") == "600;refresher=uas"
+    f.after(299)
+    f.a.nothing()
+    f.after(1.1)
+    update = f.a.expect("UPDATE")
+    f.a.reply(200, to=update, extra=[("Session-Expires", "600;refresher=uas")])  # and back to A
+    f.after(500)
+    f.a.nothing()
+    f.after(69)
+    ended_by_us(f, "session expired on leg a")
+
+
+def test_our_refresh_waits_for_a_change_that_is_under_way() -> None:
+    """B is to be refreshed by re-INVITE while A's own is with it: ours would only meet 491."""
+    f = ladder()
+    set_up(f, [TIMER, ("Session-Expires", "3600;refresher=uac")], [])
+    f.after(890)
+    f.a.request("INVITE", body=sdp(A_HOST, version=2, direction="sendonly"), extra=[TIMER])
+    f.a.expect(100)
+    invite = f.b.expect("INVITE")
+    f.b.reply(180, to=invite)
+    f.after(12)
+    f.b.nothing()
+    f.b.reply(486, to=invite)
+    f.b.expect("ACK")
+    f.a.refused(486)
+    assert waited(f, f.b, 5)
+    refresh = f.b.expect("INVITE")
+    assert f.call.b is not None
+    assert refresh.body == f.call.b.sdp_out
+    f.b.reply(200, to=refresh, body=sdp(B_HOST))
+    f.b.expect("ACK")
+    hang_up(f)
