@@ -5,12 +5,11 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sbc.b2bua import connect, exchange, ping, provisional, refresh, shape
+from sbc.b2bua import connect, early, exchange, ping, provisional, refresh, shape
 from sbc.b2bua.call import Call, Outcome
 from sbc.b2bua.effects import RouteKind, RunRoute
 from sbc.b2bua.subjects import ReplyEvent
 from sbc.b2bua.tables import CallEvent, CallState, LegEvent, LegState
-from sbc.dialog.dialog import Dialog
 from sbc.dialog.reliable import rseq_of
 from sbc.errors import SipSyntaxError
 from sbc.sip.build import build_request
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from sbc.transaction.client import ClientTransaction
     from sbc.transaction.timers import Timer
 
-_OPEN = (LegState.CALLING, LegState.EARLY)
+_SENT = (LegState.CALLING, LegState.EARLY)
 
 
 class InviteUser:
@@ -41,7 +40,10 @@ class InviteUser:
             if msg.status == 100:
                 return
             rseq = rseq_of(msg)
-            if rseq and self.leg.state in _OPEN and not provisional.received(self.core, self.leg, msg, rseq, now):
+            if rseq and self.leg.state in _SENT and not provisional.received(self.core, self.leg, msg, rseq, now):
+                return
+            if msg.status == 199:
+                early.terminated(self.core, self.leg, msg, now)
                 return
         if self.leg.busy:
             self.core.wait(self.leg, partial(_reply, self.core, self.leg, msg))
@@ -63,7 +65,7 @@ def _reply(core: Core, leg: Leg, msg: Message, now: float) -> None:
     attempt = leg.attempt
     if attempt is not None and attempt.pdd_ms < 0:
         attempt.pdd_ms = int((now - attempt.started) * 1000)
-    if status >= 300 and leg.state in _OPEN and connect.again(core, leg, msg, now):
+    if status >= 300 and leg.state in _SENT and connect.again(core, leg, msg, now):
         return
     if status >= 200:
         leg.modifying = False
@@ -71,13 +73,13 @@ def _reply(core: Core, leg: Leg, msg: Message, now: float) -> None:
         if leg.timer is not None:
             leg.timer.cancel()
             leg.timer = None
-    if 200 <= status < 300 and leg.state not in _OPEN:
+    if 200 <= status < 300 and leg.state not in _SENT:
         _late_success(core, leg, msg, now)
         return
     call = leg.call
     headers = shape.pass_headers(core, msg, call.a) + shape.asserted_identity(core, msg, leg, call.a)
     event = ReplyEvent(call, leg, msg, headers, shape.description(msg) or msg.body, "")
-    if (call.on_reply is not None or RouteKind.REPLY in core.settings.routes) and leg.state in _OPEN:
+    if (call.on_reply is not None or RouteKind.REPLY in core.settings.routes) and leg.state in _SENT:
         leg.busy = True
         core.run_route(call, RunRoute(RouteKind.REPLY, event, call.on_reply))
     else:
@@ -91,6 +93,8 @@ def replied(core: Core, event: ReplyEvent, now: float) -> None:
     status = event.received.status
     if status < 200:
         core.step_leg(event.leg, LegEvent.PROVISIONAL, now, event)
+    elif status < 300 and event.leg.state not in _SENT:  # given up while a route ran
+        _late_success(core, event.leg, event.received, now)
     elif status < 300:
         core.step_leg(event.leg, LegEvent.SUCCESS, now, event)
     else:
@@ -101,30 +105,12 @@ def _late_success(core: Core, leg: Leg, msg: Message, now: float) -> None:
     """A 2xx to a leg that is no longer ringing: repeated, crossed with our CANCEL, or of another fork downstream."""
     if leg.state is LegState.CANCELLED:
         core.count("CANCEL_CROSSED")
-        leg.dialog.establish(msg)
-        leg.forget_path()
+        early.confirm(leg, msg)
         leg.unacked = True
     elif msg.to_tag != leg.dialog.remote_tag:
-        _end_fork(core, leg, msg, now)
+        early.end_fork(core, leg, msg, now)
         return
     core.step_leg(leg, LegEvent.SUCCESS, now, b"")
-
-
-def _end_fork(core: Core, leg: Leg, msg: Message, now: float) -> None:
-    """Somebody downstream forked and two answered: the second gets its ACK, then BYE (RFC 3261 §13.2.2.4)."""
-    former = leg.dialog
-    dialog = Dialog(former.call_id, former.local, former.local_tag, former.remote, former.contact)
-    dialog.local_cseq = leg.invite_cseq
-    dialog.establish(msg)
-    for method in ("ACK", "BYE"):
-        cseq = leg.invite_cseq if method == "ACK" else dialog.next_cseq()
-        branch = core.ids.branch()
-        uri, headers = dialog.headers(method, cseq, core.via(leg.flow.listener, branch))
-        data = build_request(method, uri, headers)
-        if method == "ACK":
-            core.transmit(leg.flow, data)
-        else:
-            core.layer.send(method, branch, data, leg.flow, core.nobody, now)
 
 
 def relay(core: Core, leg: Leg, now: float, event: object) -> None:
@@ -134,11 +120,13 @@ def relay(core: Core, leg: Leg, now: float, event: object) -> None:
     if call.state is not CallState.RINGING:
         return
     a = call.a
-    if msg.to_tag and msg.to_tag != leg.dialog.remote_tag:
-        leg.dialog.establish(msg)
-        leg.forget_path()
-    call.b = leg
-    if not event.body or not shape.is_sdp(msg):
+    fork = early.fork_of(leg, msg)
+    described = bool(event.body) and shape.is_sdp(msg)
+    if described and (call.body or leg.prack or a.described_early):
+        described = early.may_be_heard(leg, event, fork)
+    elif call.heard is None:
+        call.b = leg
+    if not described:
         _relay(core, leg, event, b"", now)
     elif a.described_early:  # A has its answer for good: only media follow
         if event.body != leg.sdp_in:
@@ -158,8 +146,9 @@ def _relay_described(core: Core, leg: Leg, event: ReplyEvent, body: bytes, statu
     # Without media there is no early media either; the 200 will show whether it was only a moment.
     _relay(core, leg, event, b"" if status else body, now)
     # Where A did not get it reliably the offer stays open: such a provisional answers nothing yet (§13.2.1).
-    if leg.call.offer_from is None and not leg.call.a.described_early:
-        leg.call.offer_from = leg.call.a
+    call = leg.call
+    if call.offer_from is None and not call.a.described_early and call.state is CallState.RINGING:
+        call.offer_from = call.a
     core.free(leg, now)
 
 
@@ -202,8 +191,7 @@ def answer(core: Core, leg: Leg, now: float, event: object) -> None:
     """LegAction.ANSWER: the first 2xx. The other branches lose; A's 200 waits for media, then for the journal."""
     assert isinstance(event, ReplyEvent)
     call, msg = leg.call, event.received
-    leg.dialog.establish(msg)
-    leg.forget_path()
+    early.confirm(leg, msg)
     leg.unacked = True
     refresh.confirm(core, leg, msg, now)
     assert leg.attempt is not None
@@ -217,16 +205,20 @@ def answer(core: Core, leg: Leg, now: float, event: object) -> None:
             core.step_leg(other, LegEvent.END, now)
     core.hold(leg)
     then = partial(_described, core, leg, event)
-    described = bool(event.body) and shape.is_sdp(msg)
+    body = event.body if shape.is_sdp(msg) else b""
+    if not body and leg.withheld is not None:  # an 18x brought it, while A heard another branch
+        body = leg.withheld.body
+    leg.withheld = None
+    described = bool(body)
     if call.a.described_early:
-        _answered_early(core, call, leg, event.body if described else b"", then, now)
+        _answered_early(core, call, leg, body, then, now)
     elif not call.body:
         if described:
-            exchange.offer(core, call, leg, call.a, event.body, then, now)
+            exchange.offer(core, call, leg, call.a, body, then, now)
         else:
             then(b"", 0, now)
     elif described:
-        exchange.answer(core, call, leg, call.a, event.body, then, now)
+        exchange.answer(core, call, leg, call.a, body, then, now)
     elif leg.sdp_in:  # the 18x brought it
         call.offer_from = None
         then(call.a.sdp_out, 0, now)

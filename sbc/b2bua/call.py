@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from sbc.b2bua.tables import CallState
 from sbc.sip.flow import Flow
@@ -12,6 +12,7 @@ from sbc.sip.flow import Flow
 if TYPE_CHECKING:
     from sbc.b2bua.effects import RunRoute
     from sbc.b2bua.leg import Leg
+    from sbc.dialog.dialog import Dialog
     from sbc.sip.message import Message
     from sbc.transaction.timers import Timer
 
@@ -39,11 +40,29 @@ class Target:
     peer: str = ""
     timeout_s: float = 0.0
     gateway: str = ""
+    q: float = 1.0
+    servers: tuple[Flow, ...] = ()
+
+    @property
+    def path(self) -> Flow | None:
+        """Where it is sent; None where that follows from its URI."""
+        return self.servers[0] if self.servers else self.flow
+
+
+Group = Target | tuple[Target, ...]
+Groups = tuple[Group, ...]
+# Whose Contacts are tried where a target redirects: nobody's, those of the peer that redirects, or those of any peer in
+# its realm.
+Redirects = Literal["never", "peer", "realm"]
 
 
 @dataclass(slots=True)
 class Attempt:
-    """What became of one branch: ``status`` 0 while open, ``pdd_ms`` the time to the first reply above 100, or -1."""
+    """What became of one branch: ``status`` 0 while open, ``pdd_ms`` the time to the first reply above 100, or -1.
+
+    Branches that were tried at once have the same ``group``. ``followed``: it was a redirect, and its Contacts were
+    tried instead.
+    """
 
     gateway: str
     uri: str
@@ -51,6 +70,8 @@ class Attempt:
     status: int = 0
     pdd_ms: int = -1
     started: float = 0.0
+    group: int = 1
+    followed: bool = False
 
     @property
     def may_fail_over(self) -> bool:
@@ -91,11 +112,15 @@ class Call:
         "branches",
         "cancel_reason",
         "cause",
+        "contacts",
         "decided",
         "ended_at",
         "flags",
+        "follow_redirects",
         "from_uri",
+        "group",
         "has_media",
+        "heard",
         "hung_up_by",
         "key",
         "lifetime_s",
@@ -110,6 +135,7 @@ class Call:
         "on_failure",
         "on_reply",
         "pending_route",
+        "redirects",
         "request",
         "resumed",
         "ruri",
@@ -131,7 +157,9 @@ class Call:
         self.shard = shard
         self.a = a
         self.branches: list[Leg] = []  # in order of their making: b1, b2 ...
-        self.b: Leg | None = None  # the branch that answered, or before that the only one that could
+        # The branch that answered. Before that: the one that A hears, else the last that was made or rang.
+        self.b: Leg | None = None
+        self.heard: Dialog | None = None  # the early dialog of a branch whose description A has
         self.state = CallState.SETUP
         self.request: Message | None = None  # the initial INVITE; None in a resumed call
         self.body = b""  # the offer that the INVITE carried
@@ -144,8 +172,12 @@ class Call:
         self.variables: dict[str, Any] = {}  # Any: JSON values of the route author
         self.flags: set[str] = set()
         self.lifetime_s = 0.0  # 0: the node's
-        self.targets: tuple[Target, ...] = ()
+        self.targets: Groups = ()  # those of one group are tried at once
         self.next_target = 0
+        self.group = 0  # how many groups were tried
+        self.follow_redirects: Redirects | None = None  # None: as the peer is configured
+        self.contacts: list[Group] = []  # of redirects, to be tried next
+        self.redirects = 0  # how many Contacts of redirects were taken
         # Any: opaque route functions, carried from dial() into RunRoute effects
         self.on_branch: Any = None
         self.on_reply: Any = None
@@ -185,17 +217,23 @@ class Call:
 
     @property
     def has_next(self) -> bool:
-        """Whether a target of the last ``dial`` is left."""
+        """Whether a target of the last ``dial`` is left. None is after a 6xx (RFC 3261 §16.7 step 5)."""
         return self.next_target < len(self.targets)
 
     @property
     def best_status(self) -> int:
         """The status of the best final answer so far (RFC 3261 §16.7 step 6): a 6xx, else the lowest class; 0: none.
 
-        Within a class the first answer wins, but 408 and 503, which mean no answer, only where there is no other.
+        Within a class the first answer wins. Those that A can be told nothing of come last in it: 408 and 503, which
+        mean no answer, challenges of ours, and redirects, which count as 480; one that was followed does not count.
         """
-        finals = [attempt.status for attempt in self.attempts if attempt.status >= 300]
+        finals = [attempt.status for attempt in self.attempts if attempt.status >= 300 and not attempt.followed]
         return min(finals, key=_preference) if finals else 0
+
+    @property
+    def may_fail_over(self) -> bool:
+        """Whether another target may be tried after what the last group said."""
+        return all(one.may_fail_over or one.followed for one in self.attempts if one.group == self.group)
 
     def legs(self) -> Iterator[Leg]:
         """The A leg, then every branch that was made."""
@@ -228,6 +266,11 @@ class Call:
         }
 
 
-def _preference(status: int) -> tuple[int, int]:
+_HOLLOW = frozenset({401, 407, 408, 503})
+
+
+def _preference(status: int) -> tuple[int, bool]:
     """Sort key of RFC 3261 §16.7 step 6."""
-    return (0 if status >= 600 else status // 100, status in (408, 503))
+    if status >= 600:
+        return (0, False)
+    return (max(status // 100, 4), status < 400 or status in _HOLLOW)

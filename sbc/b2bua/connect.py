@@ -1,26 +1,24 @@
-"""From A's INVITE to B's: what is refused at the door, the call with its A leg, and one branch after the other."""
+"""From A's INVITE to B's: what is refused at the door, the call with its A leg, and the branches."""
 
 from __future__ import annotations
 
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sbc.b2bua import accept, credentials, exchange, provisional, refresh, shape
-from sbc.b2bua.call import Attempt, Call, Outcome, Target
+from sbc.b2bua import accept, credentials, exchange, forking, provisional, refresh, shape
+from sbc.b2bua.call import Attempt, Call, Group, Outcome, Target
 from sbc.b2bua.cdr import printable
 from sbc.b2bua.effects import RouteKind, RunRoute
-from sbc.b2bua.leg import Leg, transport_of
+from sbc.b2bua.leg import Leg, flow_to
 from sbc.b2bua.subjects import Branch
-from sbc.b2bua.tables import CallEvent, CallState, LegEvent, LegState
-from sbc.dialog.dialog import DEFAULT_PORTS, Dialog, without_tag
+from sbc.b2bua.tables import OPEN, CallEvent, CallState, LegEvent, LegState
+from sbc.dialog.dialog import Dialog, without_tag
 from sbc.errors import SbcError, SipSyntaxError
 from sbc.policy import identity
-from sbc.sdp.address import ip_literal
 from sbc.sip.build import build_request
-from sbc.sip.flow import Flow
 from sbc.sip.message import Message
 from sbc.sip.shard import shard_of
-from sbc.sip.uri import Uri, parse_uri
+from sbc.sip.uri import parse_uri
 from sbc.transaction.server import ServerTransaction
 
 if TYPE_CHECKING:
@@ -87,32 +85,86 @@ def invite(core: Core, msg: Message, tx: ServerTransaction, source: Source, now:
 
 
 def next_branch(core: Core, call: Call, now: float) -> bool:
-    """Try the next target; False when there is none."""
+    """Try the next target, or all of the next group at once; False when there is none."""
     if call.next_target >= len(call.targets):
         return False
-    target = call.targets[call.next_target]
+    group = call.targets[call.next_target]
     call.next_target += 1
+    start(core, call, group, now)
+    return True
+
+
+def start(core: Core, call: Call, group: Group, now: float) -> None:
+    """Try these targets at once, as a group of its own."""
     if call.attempts:
         core.count("FAILOVERS")
+    call.group += 1
+    if isinstance(group, Target):
+        legs = add(core, call, group, now)
+    else:
+        legs = [leg for target in group for leg in add(core, call, target, now)]
+    if legs:
+        offer(core, call, legs, now)
+    else:
+        core.branch_failed(call, now)
+
+
+def add(core: Core, call: Call, target: Target, now: float) -> list[Leg]:
+    """A branch to ``target``, to be sent by :func:`offer`; none when it cannot be dialled, which counts as 503."""
     name = f"b{len(call.branches) + 1}"
-    attempt = Attempt(target.gateway or target.peer or target.uri, target.uri, name, started=now)
+    gateway = target.gateway or target.peer or target.uri
+    attempt = Attempt(gateway, target.uri, name, started=now, group=call.group)
     call.attempts.append(attempt)
     try:
         leg = _make_leg(core, call, target, name)
     except (SbcError, KeyError, StopIteration) as error:
         core.note("error", "target cannot be dialled", call, uri=target.uri, reason=str(error))
         attempt.status = 503
-        core.branch_failed(call, now)
-        return True
+        return []
     leg.attempt = attempt
     call.branches.append(leg)
     call.b = leg
     core.legs[leg.dialog.local_tag] = leg
-    if call.body:
-        exchange.offer(core, call, call.a, leg, call.body, partial(_offered, core, call, leg), now)
+    return [leg]
+
+
+def offer(core: Core, call: Call, legs: list[Leg], now: float) -> None:
+    """Make A's offer to these branches; each has endpoints of its own."""
+    while legs and call.state is CallState.RINGING:
+        leg = legs.pop(0)
+        if leg.state is not LegState.IDLE:
+            continue
+        if not call.body:
+            _dress(core, call, leg, b"", now)
+            continue
+        pinned = bool(call.media_node) or call.media_profile is None
+        then = partial(_offered, core, call, leg, [] if pinned else legs)
+        exchange.offer(core, call, call.a, leg, call.body, then, now)
+        if not pinned:
+            return  # the reply tells which media worker has the session of this call
+
+
+def another(core: Core, leg: Leg, msg: Message | None, now: float) -> bool:
+    """Take up what the failure of a branch leads to, besides those that still ring: the next server of its name, or
+    the Contacts of its redirect, ``msg``. False: to nothing."""
+    call, attempt = leg.call, leg.attempt
+    assert attempt is not None
+    target = forking.next_server(core, leg)
+    if target is not None:
+        core.count("FAILOVERS")
+        groups = [[target]]
     else:
-        _dress(core, call, leg, b"", now)
-    return True
+        groups = forking.redirected(core, leg, msg) if msg is not None and msg.status < 400 else []
+        if not groups:
+            return False
+        core.count("REDIRECTS_FOLLOWED")
+        attempt.followed = True
+    first = groups.pop(0)
+    room = forking.room(call)
+    call.contacts[:0] = [tuple(group) for group in (first[room:], *groups) if group]
+    legs = [other for one in first[:room] for other in add(core, call, one, now)]
+    offer(core, call, legs, now)
+    return bool(legs)
 
 
 def _make_leg(core: Core, call: Call, target: Target, name: str) -> Leg:
@@ -120,7 +172,7 @@ def _make_leg(core: Core, call: Call, target: Target, name: str) -> Leg:
     request = call.request
     assert request is not None  # only a resumed call has none, and that one was answered
     uri = parse_uri(target.uri)
-    flow = target.flow or flow_to(core, uri, target.realm)
+    flow = target.path or flow_to(core, uri, target.realm)
     hidden = identity.hides_user(identity.privacy_of(request), core.trust[target.realm])
     tag = core.ids.tag()
     ours = core.hosts[flow.listener]
@@ -137,31 +189,20 @@ def _make_leg(core: Core, call: Call, target: Target, name: str) -> Leg:
     return leg
 
 
-def flow_to(core: Core, uri: Uri, realm: str) -> Flow:
-    """The path to a URI in a realm. Raises SipSyntaxError where its host is a name, or nothing of ours speaks its
-    transport there."""
-    wanted = transport_of(uri)
-    host = ip_literal(uri.address)
-    if not host:
-        raise SipSyntaxError(f"{uri.address} is no address literal")
-    try:
-        listener = core.listener_of(realm, wanted, host)
-    except KeyError as error:
-        what = f"{wanted} listener" if wanted else "listener"
-        raise SipSyntaxError(f"realm {realm} has no {what} of IPv{6 if ':' in host else 4}") from error
-    transport = core.settings.listeners[listener].transport
-    return Flow(listener, transport, host, uri.port or DEFAULT_PORTS[transport])
-
-
-def _offered(core: Core, call: Call, leg: Leg, body: bytes, status: int, now: float) -> None:
+def _offered(core: Core, call: Call, leg: Leg, others: list[Leg], body: bytes, status: int, now: float) -> None:
     """The media plane has endpoints for this branch, or has refused."""
-    if call.state is not CallState.RINGING or leg.state is not LegState.IDLE:
-        return  # given up in the meantime
-    if status:
+    if call.state is not CallState.RINGING or leg.state is not LegState.IDLE:  # given up in the meantime
+        if call.state < CallState.ENDING:
+            core.drop_branch(leg, now)
+    elif not status:
+        _dress(core, call, leg, body, now)
+    elif any(other is not leg and other.state in OPEN for other in call.branches):
+        core.fail_leg(leg, status, now)
+    else:
         exchange.withdraw(call)
         core.step(call, CallEvent.REFUSE, now, Outcome(status, "sbc"))
-        return
-    _dress(core, call, leg, body, now)
+    if others:
+        offer(core, call, others, now)
 
 
 def _dress(core: Core, call: Call, leg: Leg, body: bytes, now: float) -> None:
@@ -213,7 +254,9 @@ def again(core: Core, leg: Leg, msg: Message, now: float) -> bool:
         return False
     dialog = leg.dialog
     dialog.remote_tag, dialog.route_set = "", ()
-    leg.received = None
+    leg.received = leg.forks = leg.withheld = None
+    if leg.call.heard is dialog:
+        leg.call.heard = None
     return _transmit(core, leg, branch, now)
 
 

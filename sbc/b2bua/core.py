@@ -8,7 +8,8 @@ A map for those who are new here, in the order of a call:
 - :mod:`~sbc.b2bua.refuse`: strangers, broken messages, methods that are not for us.
 - :mod:`~sbc.b2bua.tables`: the two state machines, call and B leg, as data. Everything that may cross is a row there.
 - :mod:`~sbc.b2bua.call`, :mod:`~sbc.b2bua.leg`: what the machines are about.
-- :mod:`~sbc.b2bua.connect`: A's INVITE, the route, one branch after the other.
+- :mod:`~sbc.b2bua.connect`: A's INVITE, the route, the branches. :mod:`~sbc.b2bua.forking`: which at once, which next.
+- :mod:`~sbc.b2bua.early`: several early dialogs beside each other, and the one that A hears.
 - :mod:`~sbc.b2bua.accept`: B's replies, the 200 to A, the ACKs.
 - :mod:`~sbc.b2bua.modify`: re-INVITE and UPDATE. :mod:`~sbc.b2bua.refresh`: session timers.
   :mod:`~sbc.b2bua.relay`: INFO and its kin.
@@ -31,9 +32,9 @@ from typing import Any
 
 from media.protocol import Reply
 from media.protocol import Request as MediaRequest
-from sbc.b2bua import accept, cdr, connect, dispatch, end, exchange, forward, modify, refuse, snapshot
+from sbc.b2bua import accept, cdr, connect, dispatch, end, exchange, forking, forward, modify, refuse, snapshot
 from sbc.b2bua import subscription_snapshot as watch
-from sbc.b2bua.call import Call, Outcome, Target
+from sbc.b2bua.call import Call, Outcome, Redirects, Target
 from sbc.b2bua.effects import Effect, MediaCommand, Note, RouteKind, RunRoute, SaveCall, Transmit
 from sbc.b2bua.facing import Facing
 from sbc.b2bua.leg import Leg
@@ -278,22 +279,23 @@ class Core(Facing):
     def dial(
         self,
         call: Call,
-        targets: Sequence[Target],
+        targets: Sequence[Target | Sequence[Target]],
         now: float,
         *,
+        follow_redirects: Redirects | None = None,
         on_branch: Any = None,  # Any: route functions that the core only carries
         on_reply: Any = None,
         on_failure: Any = None,
     ) -> None:
-        """Try ``targets``: the first now, the others by :meth:`dial_next`. Without effect once the call is answered
-        or over (A may have given up meanwhile). ValueError without a target."""
-        if not targets:
-            raise ValueError("dial needs a target")
+        """Try ``targets``: the first now, the others by :meth:`dial_next`, those of a sequence within at once. Without
+        effect once the call is answered or over (A may have given up meanwhile). ``follow_redirects`` None: as each
+        peer is configured. ValueError without a target, or for too many at once."""
+        groups = forking.groups_of(targets)
         call.decided = True
         if not self.step(call, CallEvent.DIAL, now):
             return
-        call.targets = tuple(targets)
-        call.next_target = 0
+        call.targets, call.next_target, call.follow_redirects = groups, 0, follow_redirects
+        call.contacts.clear()
         call.on_branch, call.on_reply, call.on_failure = on_branch, on_reply, on_failure
         connect.next_branch(self, call, now)
         self._flush(now)

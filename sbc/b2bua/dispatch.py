@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from sbc.b2bua import (
     accept,
     connect,
+    early,
     end,
     extensions,
     forward,
@@ -75,6 +76,8 @@ def _in_dialog(core: Core, msg: Message, tx: ServerTransaction, source: Source, 
         subscription.receive(core, side, msg, tx, source, now)
         return
     if leg is None or not leg.dialog.matches(msg):
+        if leg is not None and leg.forks and _from_peer(leg, source) and early.receive(core, leg, msg, tx, now):
+            return
         core.count("DIALOG_UNKNOWN")
         core.refuse(tx, 481, now, established=True)
         return

@@ -88,6 +88,13 @@ class DropRecord:
 
 
 @dataclass(slots=True)
+class ServerFailed:
+    """The server at ``flow``, one of those that a host name stands for, gave no answer or 503: let others go first."""
+
+    flow: Flow
+
+
+@dataclass(slots=True)
 class Note:
     """A line for the log, bound to a call."""
 
@@ -97,4 +104,4 @@ class Note:
     fields: dict[str, Any] = field(default_factory=dict)  # Any: JSON values
 
 
-Effect = Transmit | RunRoute | MediaCommand | SaveCall | FinishCall | DropRecord | Note
+Effect = Transmit | RunRoute | MediaCommand | SaveCall | FinishCall | DropRecord | ServerFailed | Note

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from media.protocol import Delete, Reply
-from sbc.b2bua import cdr, credentials, ping, refresh, shape
+from sbc.b2bua import cdr, connect, credentials, early, ping, refresh, shape
 from sbc.b2bua.call import Call, Outcome
 from sbc.b2bua.effects import FinishCall, RouteKind, RunRoute
 from sbc.b2bua.leg import GONE
 from sbc.b2bua.subjects import LocalRequest, ReplyEvent
-from sbc.b2bua.tables import CallEvent, CallState, LegEvent, LegState
+from sbc.b2bua.tables import OPEN, CallEvent, CallState, LegEvent, LegState
 from sbc.errors import SipSyntaxError
 from sbc.sip.build import build_request
 from sbc.sip.message import Message
@@ -70,22 +70,25 @@ def bye(core: Core, leg: Leg, msg: Message, tx: ServerTransaction, now: float) -
         core.forget(leg)
         core.step(call, CallEvent.A_BYE, now, Outcome(487, side, cause))
     else:
-        core.step_leg(leg, LegEvent.BYE, now)
+        core.step_leg(leg, LegEvent.BYE, now, 480)
         if leg is call.b:
             core.step(call, CallEvent.B_BYE, now, Outcome(480, side, cause))
 
 
 def branch_failed(core: Core, call: Call, now: float) -> None:
-    """A branch has failed: when it was the last one out, the failure route decides, or the best answer goes to A."""
+    """A branch has failed. When it was the last one out: what is left of a redirect is tried; else the failure route
+    decides; without one the next target is tried where it may do better, or the best answer goes to A."""
     if call.state is not CallState.RINGING or call.pending_route is not None:
         return
-    if any(leg.state in (LegState.IDLE, LegState.CALLING, LegState.EARLY) for leg in call.branches):
+    if any(leg.state in OPEN for leg in call.branches):
         return
-    if call.on_failure is not None or RouteKind.FAILURE in core.settings.routes:
+    if call.contacts:
+        connect.start(core, call, call.contacts.pop(0), now)
+    elif call.on_failure is not None or RouteKind.FAILURE in core.settings.routes:
         hook, call.on_failure = call.on_failure, None  # consumed: armed again by the next dial
         call.decided = False
         core.run_route(call, RunRoute(RouteKind.FAILURE, call, hook))
-    else:
+    elif not call.may_fail_over or not connect.next_branch(core, call, now):
         give_up(core, call, now)
 
 
@@ -104,7 +107,9 @@ def fail(core: Core, leg: Leg, now: float, event: object) -> None:
     """LegAction.FAIL: note what became of the branch. ``event``: its reply, or the status that stands for none."""
     call, attempt = leg.call, leg.attempt
     assert attempt is not None
+    msg = None
     if isinstance(event, ReplyEvent):
+        msg = event.received
         attempt.status = event.status
         headers = shape.q850_reason(event.received)
         retry_after = event.received.get("Retry-After")
@@ -115,7 +120,21 @@ def fail(core: Core, leg: Leg, now: float, event: object) -> None:
             call.best_reply = (attempt.status, headers)
     else:
         attempt.status = event if isinstance(event, int) else 500
+    if call.state is CallState.RINGING:
+        if attempt.status >= 600:
+            _declined(core, leg, now)
+        elif connect.another(core, leg, msg, now):
+            return
     branch_failed(core, call, now)
+
+
+def _declined(core: Core, leg: Leg, now: float) -> None:
+    """6xx: the user wants the call nowhere (RFC 3261 §16.7 step 5); no further target is tried."""
+    call = leg.call
+    call.next_target = len(call.targets)
+    call.contacts.clear()
+    for other in call.branches:
+        core.step_leg(other, LegEvent.END, now)
 
 
 def cancel_leg(core: Core, leg: Leg, now: float, _: object = None) -> None:
@@ -127,6 +146,8 @@ def cancel_leg(core: Core, leg: Leg, now: float, _: object = None) -> None:
         leg.attempt.status = 487
     if leg.uac is not None:
         leg.uac.cancel(_cancel(core, leg, _why(leg.call)), now)
+    if leg.call.state < CallState.ENDING:
+        early.leave(core, leg, now)
 
 
 def _why(call: Call) -> Sequence[tuple[str, str]]:
@@ -162,8 +183,9 @@ def forget_leg(core: Core, leg: Leg, now: float, _: object = None) -> None:
         leg.timer.cancel()
         leg.timer = None
     core.forget(leg)
-    if leg.call.state is CallState.RINGING and leg.call.has_media:
-        core.drop_branch(leg, now)
+    call = leg.call
+    if call.state is CallState.RINGING or (call.state < CallState.ENDING and leg is not call.b):
+        early.leave(core, leg, now)
 
 
 def refuse_a(core: Core, call: Call, now: float, outcome: Outcome) -> None:
@@ -324,4 +346,4 @@ def let_go(core: Core, call: Call) -> None:
         leg.let_go()
     call.a = GONE
     call.branches.clear()
-    call.b = call.request = call.pending_route = call.offer_from = None
+    call.b = call.heard = call.request = call.pending_route = call.offer_from = None

@@ -70,8 +70,9 @@ def learn(core: Core, call: Call, sender: Leg, receiver: Leg, body: bytes, now: 
 
 
 def drop_branch(core: Core, call: Call, leg: Leg, now: float) -> None:
-    """A losing branch gives its endpoints back."""
-    if call.has_media:
+    """A losing branch gives its endpoints back, if it has any."""
+    if leg.anchored:
+        leg.anchored = False
         core.ask(call, Delete(call.key, leg.name), _ignore, now)
 
 
@@ -131,6 +132,7 @@ def _endpoints(
         then(b"", 488 if reply.code in _NOT_ACCEPTABLE else 503, now)
         return
     call.has_media = True  # from the first endpoints on there is something to delete
+    sender.anchored = receiver.anchored = True
     try:
         data = _describe(core, receiver, sdp, reply)
     except SdpError as error:

@@ -23,7 +23,7 @@ from sbc.b2bua import connect, crossing, refuse, shape, subscription_snapshot
 from sbc.b2bua.binding import Binding, Bindings
 from sbc.b2bua.call import Headers, Target
 from sbc.b2bua.effects import RouteKind, RunRoute, SaveCall
-from sbc.b2bua.leg import path_to
+from sbc.b2bua.leg import flow_to, path_to
 from sbc.b2bua.settings import CoreSettings
 from sbc.b2bua.subjects import OutOfDialogRequest
 from sbc.b2bua.subscription import Side, Subscription, open_
@@ -103,7 +103,7 @@ class Requests:
         core, tx = self.core, subject.tx
         try:
             to = parse_uri(target.uri)
-            flow = target.flow or connect.flow_to(core, to, target.realm)
+            flow = target.path or flow_to(core, to, target.realm)
             addresses = crossing.addresses(core, subject.message, flow, to, uri)
             headers = self._headers(subject, target.realm, flow)
             if edit is not None:

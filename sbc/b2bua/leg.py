@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from sbc.b2bua.tables import LegState
 from sbc.dialog.dialog import DEFAULT_PORTS, Dialog
 from sbc.errors import SipSyntaxError
+from sbc.sdp.address import ip_literal
 from sbc.sip.flow import Flow
 from sbc.sip.message import Message
 from sbc.sip.uri import Uri
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
     from sbc.b2bua.accept import Accepted
     from sbc.b2bua.call import Attempt, Call, Target
     from sbc.b2bua.core import Core
+    from sbc.b2bua.early import Fork
     from sbc.b2bua.provisional import Provisionals
-    from sbc.b2bua.subjects import Branch
+    from sbc.b2bua.subjects import Branch, ReplyEvent
     from sbc.dialog.reliable import Received
     from sbc.dialog.session_timer import SessionTimer
     from sbc.sip.digest import Session
@@ -39,6 +41,7 @@ class Leg:
         "_out",
         "accepted",
         "ack",
+        "anchored",
         "attempt",
         "busy",
         "bye_wanted",
@@ -47,6 +50,7 @@ class Leg:
         "dialog",
         "direction",
         "flow",
+        "forks",
         "invite",
         "invite_credentials",
         "invite_cseq",
@@ -76,6 +80,7 @@ class Leg:
         "uas",
         "unacked",
         "waiting",
+        "withheld",
     )
 
     call: Call  # set by the call that it joins
@@ -113,7 +118,11 @@ class Leg:
         self.sdp_text = ""  # what we last sent, from s= on: the version of o= rises when it differs
         self.sdp_out = b""  # what we last sent
         self.sdp_in = b""  # what it last sent and the media plane took
+        self.anchored = False  # the media plane has endpoints for it
         self.sdp_before: bytes | None = None  # while an offer of ours is open: what holds again when it is refused
+        # B leg: early dialogs (sbc.b2bua.early)
+        self.forks: dict[str, Fork] | None = None  # by their tag, besides ``dialog``
+        self.withheld: ReplyEvent | None = None  # a provisional with a description, while A hears another branch
         # RFC 3262
         self.provisionals: Provisionals | None = None  # A leg: what we sent it reliably
         self.received: Received | None = None  # B leg: what it sent us reliably
@@ -140,6 +149,7 @@ class Leg:
     def let_go(self) -> None:
         """The call is over: keep what tells a late message so, and acknowledges a late 2xx."""
         self.invite = self.uac = self.uas = self.attempt = self.target = self.accepted = self.waiting = None
+        self.forks = self.withheld = None
         self.sdp_in = self.sdp_out = b""
         self.sdp_text = ""
 
@@ -197,6 +207,22 @@ def path_to(core: Core, hop: Uri, flow: Flow, realm: str) -> Flow:
     if (address, port) == (flow.host, flow.port):
         return flow
     return flow._replace(host=address, port=port, connection=flow.connection if address == flow.host else 0)
+
+
+def flow_to(core: Core, uri: Uri, realm: str) -> Flow:
+    """The path to a URI in a realm. Raises SipSyntaxError where its host is a name, or nothing of ours speaks its
+    transport there."""
+    wanted = transport_of(uri)
+    host = ip_literal(uri.address)
+    if not host:
+        raise SipSyntaxError(f"{uri.address} is no address literal")
+    try:
+        listener = core.listener_of(realm, wanted, host)
+    except KeyError as error:
+        what = f"{wanted} listener" if wanted else "listener"
+        raise SipSyntaxError(f"realm {realm} has no {what} of IPv{6 if ':' in host else 4}") from error
+    transport = core.settings.listeners[listener].transport
+    return Flow(listener, transport, host, uri.port or DEFAULT_PORTS[transport])
 
 
 def transport_of(uri: Uri) -> str:

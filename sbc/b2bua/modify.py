@@ -29,7 +29,8 @@ def refusal(leg: Leg, other: Leg | None, msg: Message) -> int:
     """
     call = leg.call
     if call.state is CallState.RINGING and msg.method != "INVITE":
-        if other is None or not (leg.described_early and other.described_early) or _awaits_prack(leg):
+        heard = leg is call.a or leg is call.b  # not of a branch that A has no session with
+        if other is None or not heard or not (leg.described_early and other.described_early) or _awaits_prack(leg):
             return 491 if leg.uas is None else 500
     elif leg.uas is not None:
         return 500

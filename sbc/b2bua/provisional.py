@@ -11,9 +11,9 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sbc.b2bua import credentials, exchange, modify, shape
+from sbc.b2bua import credentials, early, exchange, modify, shape
 from sbc.b2bua.call import Outcome
-from sbc.b2bua.tables import CallEvent, CallState
+from sbc.b2bua.tables import OPEN, CallEvent, CallState
 from sbc.dialog.reliable import MAX_FIRST_RSEQ, Received, Sent, rack_of
 from sbc.errors import SipSyntaxError
 from sbc.sip.build import build_request
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from sbc.b2bua.core import Core
     from sbc.b2bua.leg import Leg
+    from sbc.dialog.dialog import Dialog
     from sbc.transaction.timers import Timer
 
 MAX_WAITING = 8  # provisionals that wait for the PRACK of the one before; more are dropped
@@ -41,13 +42,16 @@ def asks(core: Core, leg: Leg, tag_header: str) -> bool:
 def offers(core: Core, leg: Leg) -> bool:
     """Whether the INVITE to this branch offers 100rel.
 
-    Not where B might then make an offer in its 18x that A could not answer before B's 200.
+    Not where B might then make an offer in its 18x that A could not answer before B's 200, nor where several might.
     """
-    a, policy = leg.call.a, core.settings.realms[leg.realm].reliable
+    call, policy = leg.call, core.settings.realms[leg.realm].reliable
+    a = call.a
     if policy == "never":
         return False
+    if not call.body and any(other is not leg and other.state in OPEN for other in call.branches):
+        return False
     wanted = asks(core, a, "Supported") or asks(core, a, "Require")
-    return wanted or (policy == "always" and bool(leg.call.body))
+    return wanted or (policy == "always" and bool(call.body))
 
 
 # B: we are the UAC
@@ -59,25 +63,29 @@ def received(core: Core, leg: Leg, msg: Message, rseq: int, now: float) -> bool:
         leg.received = Received()
     if not leg.received.take(msg, rseq):
         return False
-    if msg.to_tag != leg.dialog.remote_tag:
-        leg.dialog.establish(msg)
-        leg.forget_path()
+    fork = early.fork_of(leg, msg)
+    holder = fork or leg
     described = shape.is_sdp(msg)
-    if described and not leg.call.body and not leg.described_early:
-        leg.prack = rseq  # its offer wants an answer first
-    else:
-        send_prack(core, leg, rseq, b"", now)
-    leg.described_early = leg.described_early or described
+    offered = described and not leg.call.body and not holder.described_early
+    holder.described_early = holder.described_early or described
+    if not offered:
+        _send_prack(core, leg, holder.dialog, rseq, b"", now)
+    elif fork is None:
+        leg.prack = rseq  # its offer wants an answer first; the offer of another fork is left without one
     return True
 
 
 def send_prack(core: Core, leg: Leg, rseq: int, body: bytes, now: float) -> None:
     """Acknowledge a reliable provisional (§4). What becomes of the PRACK is B's concern: it repeats the response."""
     leg.prack = 0
-    flow = leg.out(core)
+    _send_prack(core, leg, leg.dialog, rseq, body, now)
+
+
+def _send_prack(core: Core, leg: Leg, dialog: Dialog, rseq: int, body: bytes, now: float) -> None:
+    flow = early.path(core, leg, dialog)
     branch = core.ids.branch()
     try:
-        uri, headers = leg.dialog.headers("PRACK", leg.dialog.next_cseq(), core.via(flow.listener, branch))
+        uri, headers = dialog.headers("PRACK", dialog.next_cseq(), core.via(flow.listener, branch))
         headers.append(("RAck", f"{rseq} {leg.invite_cseq} INVITE"))
         if body:
             headers.append(shape.SDP_TYPE)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from media.protocol import Stream
+from sbc.b2bua.call import Redirects
 from sbc.b2bua.effects import RouteKind
 from sbc.dialog.session_timer import Policy as SessionTimers
 from sbc.sip.digest import Credentials
@@ -125,4 +126,5 @@ class CoreSettings:
     pass_headers: frozenset[str] = PASS_HEADERS
     media_targets: Mapping[str, MediaTargetPolicy] = field(default_factory=dict)  # by realm
     source_address: Callable[[str], str] = no_source_address
+    follow_redirects: Mapping[str, Redirects] = field(default_factory=dict)  # by peer; never where it is not here
     credentials: Mapping[str, Credentials] = field(default_factory=dict, repr=False)  # by peer: whom we are there

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sbc.b2bua.call import Attempt, Call, Target
+from sbc.b2bua.call import Attempt, Call, Redirects, Target
 from sbc.errors import SipSyntaxError
 from sbc.sip.flow import Flow
 from sbc.sip.message import Message
@@ -21,7 +21,17 @@ if TYPE_CHECKING:
     from sbc.transaction.server import ServerTransaction
     from sbc.transaction.timers import Timer
 
-__all__ = ["Attempt", "BadMessage", "Branch", "Call", "LocalRequest", "OutOfDialogRequest", "ReplyEvent", "Target"]
+__all__ = [
+    "Attempt",
+    "BadMessage",
+    "Branch",
+    "Call",
+    "LocalRequest",
+    "OutOfDialogRequest",
+    "Redirects",
+    "ReplyEvent",
+    "Target",
+]
 
 
 class Branch:

@@ -62,7 +62,6 @@ CALL: dict[tuple[CallState, CallEvent], tuple[CallState, tuple[CallAction, ...]]
     (S.RINGING, E.CANCEL): (S.ENDING, (A.REFUSE_A, A.END_B, A.CLOSE)),
     (S.RINGING, E.RELEASE): (S.ENDING, (A.REFUSE_A, A.END_B, A.CLOSE)),
     (S.RINGING, E.A_BYE): (S.ENDING, (A.REFUSE_A, A.END_B, A.CLOSE)),  # §15: a caller may end an early dialog by BYE
-    (S.RINGING, E.B_BYE): (S.ENDING, (A.REFUSE_A, A.END_B, A.CLOSE)),
     (S.ANSWERING, E.COMMITTED): (S.ANSWERED, (A.ACCEPT_A,)),
     # The CANCEL found no final answer of ours: A gets its 487, and B, which has answered, ACK and BYE by B_LEG.
     (S.ANSWERING, E.CANCEL): (S.ENDING, (A.REFUSE_A, A.END_B, A.CLOSE)),
@@ -122,6 +121,9 @@ class LegAction(IntEnum):
 
 LS, LE, LA = LegState, LegEvent, LegAction
 
+OPEN = (LS.IDLE, LS.CALLING, LS.EARLY)  # it may still answer
+
+
 B_LEG: dict[tuple[LegState, LegEvent], tuple[LegState, tuple[LegAction, ...]]] = {
     (LS.IDLE, LE.SEND): (LS.CALLING, (LA.SEND_INVITE,)),
     (LS.IDLE, LE.FAILURE): (LS.ENDED, (LA.FAIL, LA.FORGET)),  # refused by media, or dropped by the branch route
@@ -136,7 +138,7 @@ B_LEG: dict[tuple[LegState, LegEvent], tuple[LegState, tuple[LegAction, ...]]] =
     (LS.EARLY, LE.FAILURE): (LS.ENDED, (LA.FAIL, LA.FORGET)),
     (LS.EARLY, LE.TIMEOUT): (LS.CANCELLED, (LA.CANCEL, LA.FAIL)),
     (LS.EARLY, LE.END): (LS.CANCELLED, (LA.CANCEL,)),
-    (LS.EARLY, LE.BYE): (LS.CANCELLED, (LA.CANCEL,)),  # §15: not allowed of a callee; believe it all the same
+    (LS.EARLY, LE.BYE): (LS.CANCELLED, (LA.CANCEL, LA.FAIL)),  # §15: not allowed of a callee; believe it all the same
     (LS.CANCELLED, LE.SUCCESS): (LS.ENDED, (LA.ACK, LA.BYE)),  # the 200 crossed our CANCEL
     (LS.CANCELLED, LE.FAILURE): (LS.ENDED, (LA.FORGET,)),
     (LS.ANSWERED, LE.SUCCESS): (LS.ANSWERED, ()),  # repeated: A's ACK is still to come

@@ -217,6 +217,8 @@ class Peer(Model):
     calls_to: str = ""  # the peer that calls from this one go to, for the built-in routes
     auth: Auth | None = None  # our credentials there
     profile: str = "default"  # media profile
+    # Whose Contacts are tried where this peer redirects a call: nobody's, its own, or those of any peer in its realm.
+    follow_redirects: Literal["never", "peer", "realm"] = "never"
     max_calls: Annotated[int, Field(ge=0)] = 0  # 0: no limit
     max_cps: Annotated[float, Field(ge=0)] = 0
 

@@ -1,5 +1,6 @@
 """What a routes module imports: ``from sbc.routing import Routes, Request, ...``."""
 
+from sbc.b2bua.forking import by_q
 from sbc.b2bua.subjects import Attempt, Target
 from sbc.routing.facade import (
     BadMessage,
@@ -33,4 +34,5 @@ __all__ = [
     "RouteError",
     "Routes",
     "Target",
+    "by_q",
 ]

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from sbc.b2bua import subjects
-from sbc.b2bua.subjects import Attempt, Target
+from sbc.b2bua.subjects import Attempt, Redirects, Target
 from sbc.errors import SbcError, SipSyntaxError
 from sbc.routing.headers import Headers, ReceivedHeaders, RequestHeaders
-from sbc.routing.node import NEXT_SERVER, STRANGER, Node, Peer
+from sbc.routing.node import STRANGER, Node, Peer, flattened
 from sbc.routing.routes import BranchRoute, FailureRoute, ReplyRoute, RouteError
 from sbc.sip.uri import Uri, parse_uri
 from sbc.telemetry.log import Logger
@@ -161,39 +161,58 @@ class Call(EstablishedCall):
 
     async def dial(
         self,
-        to: Where | Sequence[Where],
+        to: Where | Sequence[Where | Sequence[Where]],
         *,
         number: str | None = None,
+        follow_redirects: Redirects | None = None,
         on_branch: BranchRoute | None = None,
         on_reply: ReplyRoute | None = None,
         on_failure: FailureRoute | None = None,
     ) -> None:
-        """Send the call on: to one target or to several, the next when ``on_failure`` says ``dial_next``.
+        """Send the call on: to one target or to several, one after the other; those of a list within the list at once.
+
+        ``dial([["desk", "mobile"], "voicemail"])`` lets desk and mobile ring together. The first that answers has the
+        call. When all of them have failed, ``on_failure`` runs and may say ``dial_next``; without it the next is tried
+        by itself, as long as it may do better than a busy user would. 6xx ends the list at once. :func:`by_q` makes
+        such a list of targets with preferences.
 
         A target is a peer or its name (then ``number`` is called at its gateway, by default the called number), the
         SIP URI of a peer's gateway, or a Target. A host name is looked up first (RFC 3263) and stands for all its
-        servers. Raises RouteError for a target that leads nowhere.
+        servers, one after the other. ``follow_redirects`` says whether the Contacts of a 3xx are tried: ``never``,
+        those of the ``peer`` that redirects, or those of any peer in its ``realm``; None: as the peer is configured.
+        Raises RouteError for a target that leads nowhere, and for too many at once.
         """
-        wheres: Sequence[Where] = (to,) if isinstance(to, (str, Peer, Target)) else to
+        wheres: Sequence[Where | Sequence[Where]] = (to,) if isinstance(to, (str, Peer, Target)) else to
         node, call = self.node, self._call
         called = user_of(call.ruri) if number is None else number
-        targets = [node.target(where, called) for where in wheres]
+        targets: list[Target | Sequence[Target]] = [
+            node.target(where, called)
+            if isinstance(where, (str, Peer, Target))
+            else [node.target(one, called) for one in where]
+            for where in wheres
+        ]
         if not targets:
             raise RouteError("dial: there is no target to dial")
-        armed_failure: object = on_failure
-        if node.resolver is not None and any(node.is_named(target) for target in targets):
-            asked = len(targets)
+        if node.resolver is not None and any(node.is_named(target) for target in flattened(targets)):
             targets = await node.located(targets)
-            if on_failure is None and len(targets) > asked:
-                armed_failure = NEXT_SERVER
         edits = self._edits()
         armed = Armed(edits, on_branch) if edits else on_branch
-        node.core.dial(
-            call, targets, node.clock.monotonic(), on_branch=armed, on_reply=on_reply, on_failure=armed_failure
-        )
+        now = node.clock.monotonic()
+        try:
+            node.core.dial(
+                call,
+                targets,
+                now,
+                follow_redirects=follow_redirects,
+                on_branch=armed,
+                on_reply=on_reply,
+                on_failure=on_failure,
+            )
+        except ValueError as error:
+            raise RouteError(f"dial: {error}") from error
 
     async def dial_next(self) -> bool:
-        """Send the call to the next target of the last ``dial``; False when there is none left."""
+        """Send the call to the next target, or the next group, of the last ``dial``; False when there is none left."""
         return self.node.core.dial_next(self._call, self.node.clock.monotonic())
 
     async def reject(self, status: int, reason: str = "", *, headers: Sequence[tuple[str, str]] = ()) -> None:
@@ -328,9 +347,9 @@ class Failure:
 
     @property
     def may_fail_over(self) -> bool:
-        """Whether the last failure is one that another target may not share: a timeout or a fault, not a busy user."""
-        attempts = self.call._call.attempts
-        return not attempts or attempts[-1].may_fail_over
+        """Whether the last failure is one that another target may not share: a timeout or a fault, not a busy user.
+        After several at once: whether all of them were."""
+        return self.call._call.may_fail_over
 
 
 class LocalRequest:

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from sbc.b2bua import subjects
-from sbc.b2bua.effects import RunRoute
-from sbc.b2bua.subjects import Target
+from sbc.b2bua.effects import RunRoute, ServerFailed
+from sbc.b2bua.subjects import Redirects, Target
 from sbc.clock import Clock
 from sbc.config.models import Config
 from sbc.errors import ResolveError, SipSyntaxError
@@ -49,9 +49,10 @@ class Decisions(Protocol):
     def dial(
         self,
         call: subjects.Call,
-        targets: Sequence[Target],
+        targets: Sequence[Target | Sequence[Target]],
         now: float,
         *,
+        follow_redirects: Redirects | None = None,
         on_branch: Any = None,  # Any: opaque to the core, in these three
         on_reply: Any = None,
         on_failure: Any = None,
@@ -74,8 +75,6 @@ class Resolver(Protocol):
     def failed(self, server: Server) -> None: ...
 
 
-# As ``on_failure`` of a call: no route is armed, but a name has several servers, which are tried before A hears of it.
-NEXT_SERVER: Final = object()
 NAMED_MAX: Final = 4096
 
 
@@ -184,7 +183,7 @@ class Node:
 
     def is_named(self, target: Target) -> bool:
         """Whether a target must be looked up before it can be dialled."""
-        return target.flow is None and self._has_name(target.uri)
+        return target.path is None and self._has_name(target.uri)
 
     def _has_name(self, text: str) -> bool:
         """Whether the host of a URI is a name; what the calls of one gateway share is looked at once."""
@@ -201,33 +200,30 @@ class Node:
             self._named[where] = named
         return named
 
-    async def located(self, targets: Sequence[Target]) -> list[Target]:
-        """The same targets, those with a host name as one target for each of its servers (RFC 3263), in order.
+    async def located(self, targets: Sequence[Target | Sequence[Target]]) -> list[Target | Sequence[Target]]:
+        """The same targets, each with the servers that its host name stands for, as :meth:`served` says."""
+        named = [target for target in flattened(targets) if self.is_named(target)]
+        if len(named) == 1:
+            found = iter([await self.served(named[0])])
+        else:
+            found = iter(await asyncio.gather(*[self.served(target) for target in named]))
+
+        def located(target: Target) -> Target:
+            return next(found) if self.is_named(target) else target
+
+        return [located(item) if isinstance(item, Target) else [located(target) for target in item] for item in targets]
+
+    async def served(self, target: Target) -> Target:
+        """A target whose host is a name, with the servers that this stands for (RFC 3263).
 
         A name that leads nowhere stays as it is: it fails with 503 when its turn comes, as any gateway may.
         """
-        named = [target for target in targets if self.is_named(target)]
-        if len(named) == 1:
-            found = [await self._servers(named[0])]
-        else:
-            found = await asyncio.gather(*[self._servers(target) for target in named])
-        located: list[Target] = []
-        for target in targets:
-            if named and target is named[0]:
-                del named[0]
-                located += found.pop(0)
-            else:
-                located.append(target)
-        return located
-
-    async def _servers(self, target: Target) -> list[Target]:
-        """A target for each server of its host name; itself when there is none."""
         assert self.resolver is not None  # asked by who has seen that there is one
         try:
             servers = await self.resolver.resolve(_host(target.uri), self._paths.get(target.realm, ()))
         except ResolveError as error:
             self.log.warning("name of a gateway leads nowhere", gateway=target.gateway, reason=str(error))
-            return [target]
+            return target
         usable = [server for server in servers if self._owns(target.peer, server.host)]
         if len(usable) < len(servers):
             self.log.warning(
@@ -236,7 +232,7 @@ class Node:
                 peer=target.peer,
                 servers=[server.host for server in servers if server not in usable],
             )
-        return [replace(target, flow=self._flow(target.realm, server)) for server in usable] or [target]
+        return replace(target, servers=tuple([self._flow(target.realm, server) for server in usable]))
 
     def _owns(self, peer: str, host: str) -> bool:
         """Whether an address belongs to a peer. Any other would be a stranger, whose replies are dropped; and so a
@@ -255,23 +251,11 @@ class Node:
         listener = self.core.listener_of(realm, server.transport, server.host)
         return Flow(listener, server.transport, server.host, server.port)
 
-    def next_server(self, call: subjects.Call) -> bool:
-        """After a failed branch: when its server did not serve it (RFC 3263 §4.3), let others go before that server for
-        a while, and try the next server of the same name; False when there is none, or when the failure is another."""
-        if self.resolver is None or not call.next_target or not call.attempts:
-            return False
-        tried, attempt = call.targets[call.next_target - 1], call.attempts[-1]
-        flow = tried.flow
-        if flow is None or not self._has_name(tried.uri):
-            return False
-        silent = attempt.status == 408 and attempt.pdd_ms < 0
-        if not silent and attempt.status != 503:
-            return False
-        self.resolver.failed(Server(flow.transport, flow.host, flow.port))
-        following = call.targets[call.next_target] if call.has_next else tried
-        if following.uri != tried.uri or following.gateway != tried.gateway or following.flow == flow:
-            return False
-        return self.core.dial_next(call, self.clock.monotonic())
+    def server_failed(self, effect: ServerFailed) -> None:
+        """Let others go before that server for a while (RFC 3263 §4.3)."""
+        if self.resolver is not None:
+            flow = effect.flow
+            self.resolver.failed(Server(flow.transport, flow.host, flow.port))
 
     def calls(self) -> Iterator[EstablishedCall]:
         """Every call that this worker owns now."""
@@ -285,6 +269,15 @@ class Node:
 
         found = self.core.calls.get(key)
         return None if found is None else EstablishedCall(self, found)
+
+
+def flattened(targets: Sequence[Target | Sequence[Target]]) -> Iterator[Target]:
+    """Every target, in order."""
+    for item in targets:
+        if isinstance(item, Target):
+            yield item
+        else:
+            yield from item
 
 
 def _host(uri: str) -> Uri:

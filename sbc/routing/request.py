@@ -144,7 +144,7 @@ class Request:
         node = self.node
         target = node.target(to, self.called_number if number is None else number)
         if node.resolver is not None and node.is_named(target):
-            target = (await node.located([target]))[0]
+            target = await node.served(target)
         edit = partial(apply, self._headers.edits) if self._headers is not None else None
         as_is = "" if uri is None else checked_uri(uri)
         node.core.requests.relay(subject, target, node.clock.monotonic(), uri=as_is, edit=edit)

@@ -25,7 +25,7 @@ from sbc.routing.facade import (
     Reply,
 )
 from sbc.routing.headers import apply
-from sbc.routing.node import NEXT_SERVER, Node
+from sbc.routing.node import Node
 from sbc.routing.request import NoCall, Request
 from sbc.routing.routes import Routes, Timer
 
@@ -90,9 +90,7 @@ class Runner:
             except SbcError as error:
                 return self._done(effect, error)
             route = route.route
-        if kind is RouteKind.FAILURE and self.node.next_server(subject):
-            return self._done(effect, None)
-        if route is None or route is NEXT_SERVER:
+        if route is None:
             route = self.routes.by_kind.get(kind)
             if route is None:
                 return self._done(effect, None)

@@ -60,6 +60,7 @@ class Counter(IntEnum):
     CALLS_RELEASED = "Calls that we ended ourselves."
     LEG_TIMEOUTS = "Legs that never answered."
     FAILOVERS = "Calls that went on to a further target after a failure."
+    REDIRECTS_FOLLOWED = "Answers 3xx whose Contacts were tried."
     CANCEL_CROSSED = "CANCELs that crossed a 200: the answered leg was acknowledged and ended."
     DIALOG_EXPIRED = "Calls ended because they outlived the dialog lifetime."
     SESSION_REFRESHES = "Session refreshes that we sent (RFC 4028)."

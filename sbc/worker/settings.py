@@ -54,6 +54,9 @@ def core_settings(
         dialog_lifetime_s=float(timers.dialog_lifetime_s),
         ping_interval_s=float(timers.ping_interval_s),
         ping_method=timers.ping_method,
+        follow_redirects={
+            name: peer.follow_redirects for name, peer in config.peers.items() if peer.follow_redirects != "never"
+        },
         credentials={
             name: Credentials(peer.auth.username, peer.auth.password.get_secret_value(), peer.auth.realm)
             for name, peer in config.peers.items()

@@ -16,7 +16,7 @@ import uvloop
 
 from media.protocol import Delete, Reply
 from sbc.b2bua.core import Core
-from sbc.b2bua.effects import DropRecord, FinishCall, MediaCommand, Note, RunRoute, SaveCall, Transmit
+from sbc.b2bua.effects import DropRecord, FinishCall, MediaCommand, Note, RunRoute, SaveCall, ServerFailed, Transmit
 from sbc.clock import SystemClock
 from sbc.config.loader import load
 from sbc.config.models import Config
@@ -133,6 +133,7 @@ class SipWorker:
             SaveCall: self._save,
             FinishCall: self.journal.finish,
             DropRecord: self.journal.drop,
+            ServerFailed: node.server_failed,
             Note: self._noted,
         }
 

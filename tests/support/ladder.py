@@ -23,6 +23,7 @@ from sbc.b2bua.effects import (
     RouteKind,
     RunRoute,
     SaveCall,
+    ServerFailed,
     Transmit,
 )
 from sbc.b2bua.settings import CoreSettings, ListenerSettings, RealmSettings
@@ -275,6 +276,7 @@ class Ladder:
         self.finished: list[FinishCall] = []
         self.records: dict[str, bytes] = {}
         self.saves: list[SaveCall] = []
+        self.failed_servers: list[Flow] = []
         self.media: list[Any] = []  # Any: requests of the protocol
         self.media_refusal: Reply | None = None
         self.held_media: list[MediaCommand] | None = None  # a list: replies wait for release_media()
@@ -356,6 +358,8 @@ class Ladder:
                 self.finished.append(effect)
                 self.cdrs.append(effect.cdr)
                 self.records.pop(effect.key, None)
+            case ServerFailed(flow):
+                self.failed_servers.append(flow)
             case Note():
                 self.notes.append(effect)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sbc.b2bua.effects import RunRoute
+from sbc.b2bua.effects import RunRoute, ServerFailed
 from sbc.clock import VirtualClock
 from sbc.config.models import Config
 from sbc.routing import Node, Routes
@@ -42,6 +42,12 @@ class Stage(Ladder):
         self.clock = VirtualClock(self.now)
         self.node = Node(CONFIG, self.core, self.clock)
         self.runner = Runner(routes, self.node, drain=self.drain, count=self.counted)
+
+    def perform(self, effect: object) -> None:
+        if isinstance(effect, ServerFailed):
+            self.node.server_failed(effect)
+        else:
+            super().perform(effect)
 
     def counted(self, name: str) -> None:
         self.counts[name] = self.counts.get(name, 0) + 1

@@ -13,6 +13,7 @@ from sbc.errors import ResolveError
 from sbc.policy.admission import Admission
 from sbc.policy.server_location import Path, Server
 from sbc.routing import Failure, Request, Routes, Target, builtin
+from sbc.routing.node import flattened
 from sbc.sip.uri import Uri
 from sbc.worker.settings import core_settings
 from tests.support.ladder import B_HOST, C_HOST, sdp
@@ -221,11 +222,10 @@ def test_several_names_at_once_keep_their_order() -> None:
         Target("sip:1@nowhere.example", "outside"),
     ]
     located = asyncio.run(stage.node.located(targets))
-    assert [(target.uri, target.flow and target.flow.host) for target in located] == [
-        (f"sip:1@{C_HOST}:5070", None),
-        (uri, B_HOST),
-        (uri, C_HOST),
-        ("sip:1@nowhere.example", None),
+    assert [(target.uri, [flow.host for flow in target.servers]) for target in flattened(located)] == [
+        (f"sip:1@{C_HOST}:5070", []),
+        (uri, [B_HOST, C_HOST]),
+        ("sip:1@nowhere.example", []),
     ]
 
 
@@ -250,11 +250,11 @@ def test_the_listener_follows_transport_and_family() -> None:
         core_settings(config, b"0" * 16, Admission(config.peers, config.realms), builtin.routes.kinds)
     )
     stage.names.servers["Carrier.EXAMPLE"] = [Server("udp", "2001:db8::9", 5080), Server("udp", B_HOST, 5060)]
-    located = asyncio.run(stage.node.located([stage.node.target("sip:7@carrier.example", "")]))
+    found = asyncio.run(stage.node.served(stage.node.target("sip:7@carrier.example", "")))
     assert stage.names.asked[-1][1] == (Path("udp", 4), Path("udp", 6))
-    assert located[0].peer == "p"
-    located = asyncio.run(stage.node.located([stage.node.target("p", "7")]))
-    assert [target.flow for target in located] == [(2, "udp", "2001:db8::9", 5080, 0), (1, "udp", B_HOST, 5060, 0)]
+    assert found.peer == "p"
+    found = asyncio.run(stage.node.served(stage.node.target("p", "7")))
+    assert list(found.servers) == [(2, "udp", "2001:db8::9", 5080, 0), (1, "udp", B_HOST, 5060, 0)]
 
 
 def test_what_is_a_name() -> None:
