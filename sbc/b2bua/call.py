@@ -224,8 +224,9 @@ class Call:
     def best_status(self) -> int:
         """The status of the best final answer so far (RFC 3261 §16.7 step 6): a 6xx, else the lowest class; 0: none.
 
-        Within a class the first answer wins. Those that A can be told nothing of come last in it: 408 and 503, which
-        mean no answer, challenges of ours, and redirects, which count as 480; one that was followed does not count.
+        Within a class the target that was dialled first wins. Those that A can be told nothing of come last in it: 408
+        and 503, which mean no answer, challenges of ours, and redirects, which count as 480; one that was followed
+        does not count.
         """
         finals = [attempt.status for attempt in self.attempts if attempt.status >= 300 and not attempt.followed]
         return min(finals, key=_preference) if finals else 0

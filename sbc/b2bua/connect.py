@@ -55,6 +55,10 @@ def invite(core: Core, msg: Message, tx: ServerTransaction, source: Source, now:
     if contact is None or not msg.from_tag:
         core.refuse(tx, 400, now)
         return
+    if msg.from_tag in core.legs and forking.is_loop(core, msg, source.peer):
+        core.count("LOOP_REFUSED")
+        core.refuse(tx, 482, now)
+        return
     refusal = settings.admission.open_call(source.peer, now)
     if refusal is not None:
         core.count("MAX_CALLS_REFUSED")
@@ -111,7 +115,7 @@ def start(core: Core, call: Call, group: Group, now: float) -> None:
 
 def add(core: Core, call: Call, target: Target, now: float) -> list[Leg]:
     """A branch to ``target``, to be sent by :func:`offer`; none when it cannot be dialled, which counts as 503."""
-    name = f"b{len(call.branches) + 1}"
+    name = f"b{len(call.attempts) + 1}"
     gateway = target.gateway or target.peer or target.uri
     attempt = Attempt(gateway, target.uri, name, started=now, group=call.group)
     call.attempts.append(attempt)

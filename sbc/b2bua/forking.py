@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 MAX_AT_ONCE = 10  # branches of one call that ring at the same time
 MAX_CONTACTS = 10  # of redirects, in one call: further ones are not tried
+MAX_ROUNDS = 10  # of one request through this node, however different
 
 _REDIRECTS = frozenset({300, 301, 302})  # 305 and 380 ask for something else than another target
 _KEPT_PARAMS = frozenset({"user", "transport"})  # of a Contact; others steer where a request goes, or mean nothing here
@@ -137,6 +138,24 @@ def _q(contact: NameAddr) -> float:
     except ValueError:
         return 1.0
     return q if 0 <= q <= 1 else 1.0
+
+
+def is_loop(core: Core, msg: Message, peer: str) -> bool:
+    """Whether an INVITE is one of ours that proxies have brought back, and its question was asked before: the same
+    Request-URI by the same peer, whose answer would be the same again (RFC 3261 §16.3 step 4).
+
+    One that comes back otherwise is a spiral, and a call. Call-ID and From tag tell: a proxy keeps them, and by the
+    Call-ID whatever comes back reaches the worker that sent it. Behind a B2BUA only Max-Forwards ends a loop.
+    """
+    asked = msg
+    for _ in range(MAX_ROUNDS):
+        leg = core.legs.get(asked.from_tag)
+        if leg is None or leg.dialog.call_id != asked.call_id or leg.call.request is None or leg is leg.call.a:
+            return False
+        asked = leg.call.request
+        if leg.call.a.peer == peer and asked.uri == msg.uri:
+            return True
+    return True
 
 
 def room(call: Call) -> int:

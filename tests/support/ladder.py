@@ -1,8 +1,8 @@
 """Call flows that read like the ladders of RFC 3665, in virtual time, around a bare core.
 
 :class:`Ladder` is the SBC with its shell: it performs effects at once, plays the media plane and the journal, and
-keeps what each phone was sent. :class:`Phone` is one party; ``a`` calls, ``b`` and ``c`` are called. A phone method
-sends one message, ``expect`` takes the next one that it was sent.
+keeps what each phone was sent. :class:`Phone` is one party; ``a`` calls, ``b``, ``c`` and ``d`` are called. A phone
+method sends one message, ``expect`` takes the next one that it was sent.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from sbc.sip.ids import Ids
 from sbc.sip.message import Message
 
 A_HOST, B_HOST, C_HOST, STRANGER = "192.0.2.10", "198.51.100.20", "198.51.100.30", "203.0.113.66"
+D_HOST = "198.51.100.40"
 OUR_A, OUR_B = "192.0.2.1", "198.51.100.1"
 MEDIA_A, MEDIA_B = "192.0.2.2", "198.51.100.2"
 
@@ -47,13 +48,14 @@ def sdp(host: str, port: int = 4000, *, version: int = 1, direction: str = "send
 
 
 class Peers:
-    """Admission for the three phones; ``limit`` calls at once when it is set."""
+    """Admission for the phones; ``limit`` calls at once when it is set."""
 
     def __init__(self) -> None:
         self.sources = {
             (0, A_HOST): Source("phones", "inside", "from_phones"),
             (1, B_HOST): Source("carrier-b", "outside", "from_carrier"),
             (1, C_HOST): Source("carrier-c", "outside", "from_carrier"),
+            (1, D_HOST): Source("carrier-d", "outside", "from_carrier"),
         }
         self.open = 0
         self.limit = 1_000_000
@@ -190,7 +192,7 @@ class Phone:
             f"To: {to_value}",
             f"Call-ID: {request.call_id}",
             f"CSeq: {request.cseq_number} {request.cseq_method}",
-            f"Contact: {self.contact}",
+            *([] if any(name == "Contact" for name, _ in extra) else [f"Contact: {self.contact}"]),
             f"Server: {self.user_agent}",
             f'Warning: 399 {self.host} "text"',
             *(f"{name}: {value}" for name, value in extra),
@@ -251,7 +253,7 @@ def _uri(contact: str) -> str:
 
 
 class Ladder:
-    """A core, its shell, and three phones."""
+    """A core, its shell, and the phones."""
 
     def __init__(
         self,
@@ -285,12 +287,14 @@ class Ladder:
         self.ports = itertools.count(30000, 2)
         self.endpoints: dict[tuple[str, str], list[int]] = {}  # by session and leg: the ports that it was told
         self.offered: dict[str, int] = {}  # by session: the streams of the last offer
+        self.media_legs: dict[str, set[str]] = {}  # by session: what the media plane has endpoints for
         self.lost: list[bytes] = []
         self.lose_next = 0
         self.a = Phone(self, "a", A_HOST, 0)
         self.b = Phone(self, "b", B_HOST, 1)
         self.c = Phone(self, "c", C_HOST, 1)
-        self.phones = {A_HOST: self.a, B_HOST: self.b, C_HOST: self.c}
+        self.d = Phone(self, "d", D_HOST, 1)
+        self.phones = {A_HOST: self.a, B_HOST: self.b, C_HOST: self.c, D_HOST: self.d}
         self.lines: dict[str, Phone] = {}  # by Call-ID: further dialogs of these phones
 
     @property
@@ -392,6 +396,17 @@ class Ladder:
         request = command.request
         if self.media_refusal is not None and not isinstance(request, Delete):
             return self.media_refusal
+        assert isinstance(request, Offer | Answer | Delete)
+        legs = self.media_legs.setdefault(request.session, set())
+        if isinstance(request, Offer):
+            legs.update((request.from_leg, request.to_leg))
+        elif isinstance(request, Answer) and not {request.from_leg, request.to_leg} <= legs:
+            return Reply(ok=False, code="unknown_leg", worker="media-0")
+        elif isinstance(request, Delete) and request.leg:
+            if request.leg not in legs:
+                return Reply(ok=False, code="unknown_leg", worker="media-0")
+            legs.remove(request.leg)
+            self.endpoints.pop((request.session, request.leg), None)
         if isinstance(request, Offer | Answer):
             address = MEDIA_A if request.to_leg == "a" else MEDIA_B
             if isinstance(request, Offer):
@@ -403,6 +418,7 @@ class Ladder:
             ports = [port if stream.port else 0 for port, stream in zip(known, request.streams, strict=False)]
             return Reply(worker="media-0", endpoints=[Endpoint(address, port, port + 1) for port in ports])
         if isinstance(request, Delete) and not request.leg:
+            del self.media_legs[request.session]
             stats = {
                 leg: [StreamStats(packets_in=150, packets_out=149, lost=1, jitter_ms=2.5, mos=4.2)]
                 for leg in ("a", "b1")
@@ -430,6 +446,7 @@ class Ladder:
         assert not self.core.requests.sides
         assert not len(self.core.layer)
         assert self.peers.open == 0
+        assert not self.media_legs, self.media_legs
         assert not [note for note in self.notes if note.event == "fault in the core"], self.notes
 
     # the beginning that most flows share
@@ -460,6 +477,7 @@ class Ladder:
 
 TARGET_B = Target(f"sip:+4930123@{B_HOST}:5070", "outside", peer="carrier-b", gateway="gw-b")
 TARGET_C = Target(f"sip:+4930123@{C_HOST}:5070", "outside", peer="carrier-c", gateway="gw-c")
+TARGET_D = Target(f"sip:+4930123@{D_HOST}:5070", "outside", peer="carrier-d", gateway="gw-d")
 
 
 def dial_b(ladder: Ladder, call: Call) -> None:
