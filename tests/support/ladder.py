@@ -472,7 +472,18 @@ class Ladder:
         for record in list(self.records.values()):
             assert self.core.resume(record, self.now, self.wall) is not None
         self.drain()
+        self.end_orphans()
         return self
+
+    def end_orphans(self) -> None:
+        """A successor ends the media sessions that have no call."""
+        self.media_legs = {key: legs for key, legs in self.media_legs.items() if key in self.core.calls}
+
+    def only_two_legs(self) -> None:
+        """The media plane has endpoints for A and the one that answered, in every call, and for nobody else."""
+        for call in self.core.calls.values():
+            assert call.b is not None
+            assert self.media_legs.get(call.key) in (None, {"a", call.b.name}), (call.describe(), self.media_legs)
 
 
 TARGET_B = Target(f"sip:+4930123@{B_HOST}:5070", "outside", peer="carrier-b", gateway="gw-b")
@@ -487,6 +498,11 @@ def dial_b(ladder: Ladder, call: Call) -> None:
 
 def undecided(ladder: Ladder, request: OutOfDialogRequest) -> None:
     """The route of nodes that serve calls only."""
+
+
+def ring_all(ladder: Ladder, call: Call) -> None:
+    """b and c at once, then d; redirects are followed."""
+    ladder.core.dial(call, [(TARGET_B, TARGET_C), TARGET_D], ladder.now, follow_redirects="realm")
 
 
 def hunt(ladder: Ladder, call: Call) -> None:

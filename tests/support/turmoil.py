@@ -19,7 +19,7 @@ from sbc.sip.message import Message
 from tests.support.ladder import (
     A_HOST,
     B_HOST,
-    C_HOST,
+    D_HOST,
     MEDIA_A,
     MEDIA_B,
     OUR_A,
@@ -42,8 +42,8 @@ class Turmoil(Ladder):
         changes.setdefault("route", hunt)
         super().__init__(**changes)
         self.wire: list[tuple[bytes, Flow]] | None = None  # a list: the network holds what the phones send
-        self.sent: dict[str, list[tuple[bytes, Flow]]] = {A_HOST: [], B_HOST: [], C_HOST: []}
-        self.emitted: dict[str, list[bytes]] = {A_HOST: [], B_HOST: [], C_HOST: []}
+        self.sent: dict[str, list[tuple[bytes, Flow]]] = {host: [] for host in self.phones}
+        self.emitted: dict[str, list[bytes]] = {host: [] for host in self.phones}
         self.generations: dict[tuple[str, str, str], int] = {}
         self.asked: dict[Key, int] = {}  # the life of the worker in which it came
         self.finals: dict[Key, set[bytes]] = {}
@@ -147,6 +147,7 @@ class Turmoil(Ladder):
             assert self.core.resume(record, self.now, self.wall) is not None
             self.drain()
         self.media_open &= set(self.core.calls)
+        self.end_orphans()
         return self
 
     # The end
@@ -164,6 +165,7 @@ class Turmoil(Ladder):
         self.after(300)
         for call in list(self.core.calls.values()):
             assert call.state.name == "UP", call.describe()  # only an answered call may live on
+            self.only_two_legs()
             self.core.release(call, self.now, reason="test")
         self.drain()
 
@@ -183,8 +185,10 @@ class Turmoil(Ladder):
 
     def _check_topology(self) -> None:
         of_a = _tokens([self.a], self.emitted[A_HOST]) | {OUR_A, MEDIA_A}
-        of_b = _tokens([self.b, self.c], self.emitted[B_HOST] + self.emitted[C_HOST]) | {OUR_B, MEDIA_B, "10.0.0.5"}
-        for host, foreign in ((A_HOST, of_b), (B_HOST, of_a), (C_HOST, of_a)):
+        called = [self.b, self.c, self.d]
+        told = [data for phone in called for data in self.emitted[phone.host]]
+        of_b = _tokens(called, told) | {OUR_B, MEDIA_B, "10.0.0.5"}
+        for host, foreign in ((A_HOST, of_b), *((phone.host, of_a) for phone in called)):
             wire = b"\n".join(self.emitted[host]).decode()
             assert [token for token in foreign if token in wire] == []
 
@@ -269,16 +273,18 @@ def request(phone: Phone, method: str, *, body: bool = False, **options: Any) ->
             phone.offers[phone.cseq] = body  # type: ignore[attr-defined]  # see Turmoil
 
 
-def answer(phone: Phone, status: int, *, body: bool = False, reliable: bool = False, fork: str = "") -> None:
+def answer(
+    phone: Phone, status: int, *, body: bool = False, reliable: bool = False, fork: str = "", contact: str = ""
+) -> None:
     """Any answer to the INVITE that opened the phone's leg, as often as it likes."""
     if phone.invite is None:
         react(phone)
     if phone.invite is None:
         return
-    extra = []
+    extra = [("Contact", contact)] if contact else []
     if reliable:
         phone.rseq += 1  # type: ignore[attr-defined]  # see Turmoil
-        extra = [("Require", "100rel"), ("RSeq", str(phone.rseq))]  # type: ignore[attr-defined]  # as above
+        extra += [("Require", "100rel"), ("RSeq", str(phone.rseq))]  # type: ignore[attr-defined]  # as above
     phone.unanswered.clear()  # type: ignore[attr-defined]  # as above
     phone.reply(status, to=phone.invite, body=sdp(phone.host) if body else b"", extra=extra, tag=fork)
 
@@ -359,6 +365,11 @@ def _of_callee(name: str) -> dict[str, Step]:
         f"{name} answers 486": step(486),
         f"{name} answers 503": step(503),
         f"{name} answers 302": step(302),
+        f"{name} answers 603": step(603),
+        f"{name} answers 183 of a fork": step(183, body=True, fork="another-tag"),
+        f"{name} answers 183 of a fork reliably": step(183, body=True, reliable=True, fork="another-tag"),
+        f"{name} answers 199 of a fork": step(199, fork="another-tag"),
+        f"{name} sends all to d": step(302, contact=f"<sip:1@{D_HOST}:5070>"),
     }
 
 
@@ -413,7 +424,9 @@ STEPS: dict[str, Step] = {
     **_of_phone("b"),
     **_of_callee("b"),
     **_of_callee("c"),
+    **_of_callee("d"),
     "c reacts": lambda world: react(world.c),
+    "d reacts": lambda world: react(world.d),
     "c sends BYE": lambda world: request(world.c, "BYE"),
     "the network holds": _hold("wire"),
     "the network delivers": lambda world: world.release_wire(),

@@ -9,7 +9,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from sbc.dialog.session_timer import Policy
-from tests.support.ladder import A_HOST, Ladder, Phone, hunt, sdp
+from tests.support.ladder import A_HOST, C_HOST, D_HOST, Ladder, Phone, hunt, ring_all, sdp
 
 
 def answer_last(phone: Phone, status: int, *, body: bool = False) -> None:
@@ -20,11 +20,12 @@ def answer_last(phone: Phone, status: int, *, body: bool = False) -> None:
             return
 
 
-def invite_reply(phone: Phone, status: int, *, body: bool = False) -> None:
+def invite_reply(phone: Phone, status: int, *, body: bool = False, tag: str = "", contact: str = "") -> None:
     """Answer the first INVITE, again if need be."""
     for msg in phone.inbox:
         if msg.is_request and msg.method == "INVITE" and not msg.to_tag:
-            phone.reply(status, to=msg, body=sdp(phone.host) if body else b"")
+            extra = [("Contact", contact)] if contact else []
+            phone.reply(status, to=msg, body=sdp(phone.host) if body else b"", tag=tag, extra=extra)
             return
 
 
@@ -45,13 +46,13 @@ def first_invite(f: Ladder, *, offer: bool, reliable: str = "") -> None:
         f.a.request("INVITE", body=sdp(A_HOST) if offer else b"", extra=extra)
 
 
-def reliably(phone: Phone, status: int, *, body: bool = False) -> None:
+def reliably(phone: Phone, status: int, *, body: bool = False, tag: str = "") -> None:
     """A reliable provisional, with the next RSeq."""
     for msg in phone.inbox:
         if msg.is_request and msg.method == "INVITE" and not msg.to_tag:
             phone.rseq = getattr(phone, "rseq", 0) + 1  # type: ignore[attr-defined]  # only these steps know of it
             extra = [("Require", "100rel"), ("RSeq", str(phone.rseq))]  # type: ignore[attr-defined]  # as above
-            phone.reply(status, to=msg, body=sdp(phone.host) if body else b"", extra=extra)
+            phone.reply(status, to=msg, body=sdp(phone.host) if body else b"", extra=extra, tag=tag)
             return
 
 
@@ -147,6 +148,21 @@ STEPS: dict[str, Callable[[Ladder], None]] = {
     "b updates": lambda f: in_dialog(f.b, "UPDATE"),
     "b answers 200": lambda f: answer_last(f.b, 200, body=True),
     "b answers 481": lambda f: answer_last(f.b, 481),
+    "b 183 of a fork": lambda f: invite_reply(f.b, 183, body=True, tag="fork"),
+    "b 183 of a fork, reliable": lambda f: reliably(f.b, 183, body=True, tag="fork"),
+    "b 199 of a fork": lambda f: invite_reply(f.b, 199, tag="fork"),
+    "b 200 of a fork": lambda f: invite_reply(f.b, 200, body=True, tag="fork"),
+    "b 603": lambda f: invite_reply(f.b, 603),
+    "b 302 to c and d": lambda f: invite_reply(f.b, 302, contact=f"<sip:1@{C_HOST}:5070>;q=0.1,<sip:1@{D_HOST}:5070>"),
+    "c 180": lambda f: invite_reply(f.c, 180),
+    "c 183": lambda f: invite_reply(f.c, 183, body=True),
+    "c again": lambda f: again(f.c),
+    "c byes": lambda f: in_dialog(f.c, "BYE"),
+    "c updates with offer": lambda f: in_dialog(f.c, "UPDATE", body=True),
+    "c 503": lambda f: invite_reply(f.c, 503),
+    "d 183": lambda f: invite_reply(f.d, 183, body=True),
+    "d 200": lambda f: invite_reply(f.d, 200, body=True),
+    "d 486": lambda f: invite_reply(f.d, 486),
     "c 200": lambda f: invite_reply(f.c, 200, body=True),
     "c 486": lambda f: invite_reply(f.c, 486),
     "media waits": hold_media,
@@ -174,23 +190,34 @@ BEGINNINGS = [
     ["a invites", "b 200", "a acks"],
     ["a invites", "b 200", "a acks", "a reinvites"],
     ["a invites", "b 200", "a acks", "b reinvites"],
+    ["a invites", "b 183", "c 183"],
+    ["a invites", "b 183", "c 200"],
+    ["a invites 100rel", "b 183 reliable", "c 183 reliable"],
+    ["a invites 100rel", "b 183 reliable", "b 183 of a fork, reliable", "a pracks"],
+    ["a invites", "b 503", "c 503", "d 183"],
+    ["a invites", "b 302 to c and d", "c 180"],
+    ["a invites without offer", "b 180", "c 200"],
+    ["a invites", "media waits", "b 183", "c 183"],
 ]
 
 
-@hypothesis_settings(max_examples=600, deadline=None)
+@hypothesis_settings(max_examples=1000, deadline=None)
 @given(
     steps=st.builds(list.__add__, st.sampled_from(BEGINNINGS), st.lists(st.sampled_from(sorted(STEPS)), max_size=20)),
     timers=st.booleans(),
+    parallel=st.booleans(),
 )
-@example(steps=["b 180", "b 200", "a acks", "b reinvites", "a byes", "a answers 200"], timers=False)
-@example(steps=["b 183", "media waits", "b 200", "a cancels", "media goes on", "b again"], timers=False)
-@example(steps=["b 200", "a acks", "a reinvites", "b byes", "b answers 200", "a answers 200"], timers=False)
-@example(steps=["a invites 100rel", "b 183 reliable", "a pracks with offer"], timers=False)
-@example(steps=["a invites", "b 183", "journal", "b 200", "a acks"], timers=False)
-@example(steps=["b 503", "c 200", "b 200", "a acks", "a byes"], timers=False)
-@example(steps=["b 200", "a reinvites", "b byes", "a acks"], timers=False)
-def test_everything_ends_once(steps: list[str], timers: bool) -> None:
-    f = Ladder(route=hunt, session_timers=Policy(90 if timers else 0))
+@example(steps=["b 180", "b 200", "a acks", "b reinvites", "a byes", "a answers 200"], timers=False, parallel=False)
+@example(steps=["b 183", "media waits", "b 200", "a cancels", "media goes on", "b again"], timers=False, parallel=False)
+@example(
+    steps=["b 200", "a acks", "a reinvites", "b byes", "b answers 200", "a answers 200"], timers=False, parallel=False
+)
+@example(steps=["a invites 100rel", "b 183 reliable", "a pracks with offer"], timers=False, parallel=False)
+@example(steps=["a invites", "b 183", "journal", "b 200", "a acks"], timers=False, parallel=False)
+@example(steps=["b 503", "c 200", "b 200", "a acks", "a byes"], timers=False, parallel=False)
+@example(steps=["b 200", "a reinvites", "b byes", "a acks"], timers=False, parallel=False)
+def test_everything_ends_once(steps: list[str], timers: bool, parallel: bool) -> None:
+    f = Ladder(route=ring_all if parallel else hunt, session_timers=Policy(90 if timers else 0))
     if not any(step.startswith(("a invites", "a requires")) for step in steps):
         steps = ["a invites", *steps]
     for step in steps:
@@ -205,6 +232,7 @@ def test_everything_ends_once(steps: list[str], timers: bool) -> None:
     f.after(300)
     for call in f.core.calls.values():
         assert call.state.name == "UP", call.describe()  # only an answered call may live on
+    f.only_two_legs()
     release(f)
     f.over()
     assert len(f.cdrs) == f.counts.get("CALLS_STARTED", 0)

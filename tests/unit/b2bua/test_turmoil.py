@@ -6,14 +6,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 import pytest
 from hypothesis import HealthCheck, example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from sbc.b2bua.call import Call
 from sbc.b2bua.effects import RouteKind
 from sbc.dialog.session_timer import Policy
+from tests.support.ladder import Ladder, hunt, ring_all
 from tests.support.turmoil import STEPS, Turmoil
 
 EXAMPLES = int(os.environ.get("SBC_PROPERTY_EXAMPLES", "1500"))
@@ -35,16 +38,34 @@ BEGINNINGS = [
     [*ANSWERED, "b sends re-INVITE without offer"],
     [*ANSWERED, "the worker dies"],
 ]
+# The same where b and c ring at once.
+RINGING = [
+    ["a invites", "b reacts", "c reacts"],
+    ["a invites", "b answers 183", "c answers 183"],
+    ["a invites", "b answers 486", "c reacts"],
+    ["a invites", "b answers 503", "c answers 503", "d reacts"],
+    ["a invites", "b sends all to d", "d reacts"],
+    ["a invites", "c answers 200", "b answers 200", "a reacts", "a reacts"],
+    ["a invites and supports 100rel", "b answers 183 reliably", "c answers 183 reliably", "a reacts", "a reacts"],
+    ["a invites and supports 100rel", "b answers 183 reliably", "b answers 183 of a fork reliably", "a reacts"],
+    ["a invites without offer", "b reacts", "c reacts"],
+    ["a invites without offer", "c answers 200", "b answers 200"],
+]
 # Half of the steps are right ones: what is wrong in every respect is refused at the door and reaches nothing. The
 # others are of few kinds in each run, since it takes the same few together to get far off the road.
 RIGHT = ["a reacts", "b reacts", "a reacts", "b reacts", "c reacts", "0.3 s", "2 s", "60 s", "b answers 200"]
 KINDS = st.lists(st.sampled_from(sorted(STEPS)), min_size=1, max_size=6)
-ORDERS = KINDS.flatmap(lambda kinds: st.lists(st.sampled_from(RIGHT) | st.sampled_from(kinds), max_size=30))
+RIGHT_OF_ALL = [*RIGHT, "c reacts", "d reacts", "c answers 200"]
 
 
-def world(timers: bool, hooked: bool, pings: bool) -> Turmoil:
+def orders(right: list[str]) -> st.SearchStrategy[list[str]]:
+    return KINDS.flatmap(lambda kinds: st.lists(st.sampled_from(right) | st.sampled_from(kinds), max_size=30))
+
+
+def world(timers: bool, hooked: bool, pings: bool, route: Callable[[Ladder, Call], None] = hunt) -> Turmoil:
     kinds = (RouteKind.REQUEST, RouteKind.BRANCH, RouteKind.REPLY, RouteKind.LOCAL) if hooked else (RouteKind.REQUEST,)
     return Turmoil(
+        route=route,
         session_timers=Policy(90 if timers else 0),
         ping_interval_s=30.0 if pings else 0.0,
         routes=frozenset(kinds),
@@ -56,7 +77,7 @@ def world(timers: bool, hooked: bool, pings: bool) -> Turmoil:
 @hypothesis_settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     beginning=st.sampled_from(BEGINNINGS),
-    steps=ORDERS,
+    steps=orders(RIGHT),
     timers=st.booleans(),
     hooked=st.booleans(),
     pings=st.booleans(),
@@ -70,6 +91,24 @@ def world(timers: bool, hooked: bool, pings: bool) -> Turmoil:
 )
 def test_everything_ends_once(beginning: list[str], steps: list[str], timers: bool, hooked: bool, pings: bool) -> None:
     f = world(timers, hooked, pings)
+    for step in beginning + steps:
+        STEPS[step](f)
+    f.calm()
+    f.check()
+
+
+@pytest.mark.timeout(120 + EXAMPLES / 20)
+@hypothesis_settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    beginning=st.sampled_from(RINGING),
+    steps=orders(RIGHT_OF_ALL),
+    timers=st.booleans(),
+    hooked=st.booleans(),
+)
+def test_everything_ends_once_where_several_ring(
+    beginning: list[str], steps: list[str], timers: bool, hooked: bool
+) -> None:
+    f = world(timers, hooked, pings=False, route=ring_all)
     for step in beginning + steps:
         STEPS[step](f)
     f.calm()
