@@ -12,7 +12,8 @@ from sbc.errors import ConfigError
 from sbc.routing import RouteError, Routes, builtin
 from sbc.routing.loader import load_routes
 
-EXAMPLE = Path(__file__).resolve().parents[3] / "conf" / "routes" / "bridge.py"
+EXAMPLES = Path(__file__).resolve().parents[3] / "conf" / "routes"
+EXAMPLE = EXAMPLES / "bridge.py"
 GOOD = """
 from sbc.routing import Request, Routes
 
@@ -41,6 +42,11 @@ def test_the_example_defines_every_type_of_route() -> None:
     assert len(routes.startup) == 1
     assert [timer.every_s for timer in routes.timers] == [300]
     assert list(routes.events) == ["media.timeout"]
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
+def test_every_example_loads(path: Path) -> None:
+    assert RouteKind.REQUEST in load_routes(str(path)).kinds
 
 
 def test_each_load_is_a_module_of_its_own(tmp_path: Path) -> None:
