@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sbc.sip import digest
 from tests.conformance.test_requests import DOMAIN, REGISTRAR, nothing_of, register, registered, to
-from tests.support.ladder import A_HOST, B_HOST, C_HOST, OUR_A, OUR_B, Ladder, hunt, sdp
+from tests.support.ladder import A_HOST, B_HOST, C_HOST, OUR_A, OUR_B, TARGET_B, Ladder, hunt, sdp
 
 
 def test_update_of_a_contact_list() -> None:
@@ -132,6 +132,38 @@ def test_the_first_gateway_is_silent() -> None:
     f.a.expect(200)
     f.c.reply(200, to=f.c.expect("BYE"))
     assert [(it["gateway"], it["status"]) for it in f.cdr["attempts"]] == [("gw-b", 408), ("gw-c", 200)]
+    f.over()
+
+
+def test_redirected_with_the_answer_in_ack() -> None:
+    """RFC 3665 §3.6: B redirects a call without offer to C, whose 200 makes the offer. A hears nothing of B's Contact.
+
+    A                  SBC                  B         C
+    |---- INVITE ------>|---- INVITE ------>|         |   no description
+    |                   |<------ 302 -------|         |
+    |                   |------- INVITE ------------->|
+    |<----- 200 --------|<------- 200 ----------------|   offer
+    |------ ACK ------->|-------- ACK --------------->|   answer
+    """
+    f = Ladder(route=lambda f, call: f.core.dial(call, [TARGET_B], f.now, follow_redirects="realm"))
+    f.a.request("INVITE")
+    f.a.expect(100)
+    assert f.b.expect("INVITE").body == b""
+    f.b.contact = f"<sip:bob@{C_HOST}:5070>"
+    f.b.reply(302)
+    f.b.expect("ACK")
+    invite = f.c.expect("INVITE")
+    assert (invite.uri, invite.body) == (f"sip:bob@{C_HOST}:5070", b"")
+    f.c.reply(180)
+    f.a.expect(180)
+    f.c.reply(200, body=sdp(C_HOST))
+    assert f.a.expect(200).body
+    f.a.ack(body=sdp(A_HOST))
+    assert f.c.expect("ACK").body
+    f.a.request("BYE")
+    f.a.expect(200)
+    f.c.reply(200, to=f.c.expect("BYE"))
+    nothing_of(f.c, f.a, OUR_B, B_HOST)
     f.over()
 
 

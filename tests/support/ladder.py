@@ -144,9 +144,9 @@ class Phone:
             self.cseq += method not in ("ACK", "CANCEL")
             cseq = self.cseq
         if self.dialog is None:
-            call_id = f"call-of-{self.name}@{self.host}"
-            sender, receiver = f'"Alice A" <sip:alice@{self.host}>;tag={self.tag}', f"<sip:+4930123@{OUR_A}>"
-            target = uri or f"sip:+4930123@{OUR_A}"
+            call_id, ours = f"call-of-{self.name}@{self.host}", OUR_A if self.listener == 0 else OUR_B
+            sender, receiver = f'"Alice A" <sip:alice@{self.host}>;tag={self.tag}', f"<sip:+4930123@{ours}>"
+            target = uri or f"sip:+4930123@{ours}"
         else:
             call_id, sender, receiver, target = self.dialog
             target = uri or target
@@ -287,6 +287,7 @@ class Ladder:
         self.ports = itertools.count(30000, 2)
         self.endpoints: dict[tuple[str, str], list[int]] = {}  # by session and leg: the ports that it was told
         self.offered: dict[str, int] = {}  # by session: the streams of the last offer
+        self.facing: dict[tuple[str, str], str] = {}  # by session and leg: its realm
         self.media_legs: dict[str, set[str]] = {}  # by session: what the media plane has endpoints for
         self.lost: list[bytes] = []
         self.lose_next = 0
@@ -408,14 +409,16 @@ class Ladder:
             legs.remove(request.leg)
             self.endpoints.pop((request.session, request.leg), None)
         if isinstance(request, Offer | Answer):
-            address = MEDIA_A if request.to_leg == "a" else MEDIA_B
             if isinstance(request, Offer):
                 self.offered[request.session] = len(request.streams)
+                self.facing[request.session, request.from_leg] = request.from_realm
+                self.facing[request.session, request.to_leg] = request.to_realm
             elif len(request.streams) != self.offered[request.session]:
                 return Reply(ok=False, code="malformed", reason="another number of streams")
             known = self.endpoints.setdefault((request.session, request.to_leg), [])
             known += [next(self.ports) for _ in request.streams[len(known) :]]
             ports = [port if stream.port else 0 for port, stream in zip(known, request.streams, strict=False)]
+            address = MEDIA_A if self.facing[request.session, request.to_leg] == "inside" else MEDIA_B
             return Reply(worker="media-0", endpoints=[Endpoint(address, port, port + 1) for port in ports])
         if isinstance(request, Delete) and not request.leg:
             del self.media_legs[request.session]

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from media.protocol import Answer, Delete, Offer, Reply
+from sbc.b2bua.call import Call, Target
 from sbc.b2bua.core import Core
 from sbc.b2bua.effects import MediaCommand, RunRoute, SaveCall, Transmit
 from sbc.sip.flow import Flow
@@ -39,7 +40,7 @@ class Turmoil(Ladder):
     """A ladder whose network and helpers may fail, and that remembers everything."""
 
     def __init__(self, **changes: Any) -> None:  # Any: fields of CoreSettings, and arguments of Ladder
-        changes.setdefault("route", hunt)
+        changes.setdefault("route", across)
         super().__init__(**changes)
         self.wire: list[tuple[bytes, Flow]] | None = None  # a list: the network holds what the phones send
         self.sent: dict[str, list[tuple[bytes, Flow]]] = {host: [] for host in self.phones}
@@ -48,6 +49,10 @@ class Turmoil(Ladder):
         self.asked: dict[Key, int] = {}  # the life of the worker in which it came
         self.finals: dict[Key, set[bytes]] = {}
         self.cut: set[tuple[str, str, str]] = set()  # transactions whose path failed
+        self.requests_out: dict[tuple[str, str], bytes] = {}  # by branch and method
+        self.sequences: dict[tuple[str, str, str], int] = {}  # by dialog: the last CSeq of ours
+        self.ended: set[tuple[str, str, str]] = set()  # dialogs in which we have sent BYE
+        self.wrong: list[str] = []  # what we should never have sent
         self.lives = 0
         self.lost_calls = 0  # not in the journal when their worker died
         self.raise_next = 0
@@ -97,7 +102,9 @@ class Turmoil(Ladder):
             case Transmit(flow, data):
                 self.emitted[flow.host].append(data)
                 msg = Message.parse(data)
-                if not msg.is_request and msg.status >= 200:
+                if msg.is_request:
+                    self._request_out(msg)
+                elif msg.status >= 200:
                     transaction = (flow.host, msg.branch, msg.cseq_method)
                     key = (*transaction, self.generations.get(transaction, 0))
                     self.finals.setdefault(key, set()).add(data)
@@ -109,6 +116,25 @@ class Turmoil(Ladder):
                     self.core.saved(effect.key, effect.version, False, self.now)
                 return
         super().perform(effect)
+
+    def _request_out(self, msg: Message) -> None:
+        method = msg.method
+        former = self.requests_out.get((msg.branch, method))
+        if former is not None:
+            if former != msg.raw:
+                self.wrong.append(f"one branch, two requests:\n{former.decode()}\n{msg.raw.decode()}")
+            return
+        self.requests_out[msg.branch, method] = msg.raw
+        if method in ("ACK", "CANCEL"):  # with the number of its INVITE
+            return
+        dialog = (msg.call_id, msg.from_tag, msg.to_tag)
+        if msg.cseq_number <= self.sequences.get(dialog, 0):
+            self.wrong.append(f"CSeq does not rise:\n{msg.raw.decode()}")
+        self.sequences[dialog] = msg.cseq_number
+        if dialog in self.ended and method != "BYE":
+            self.wrong.append(f"after the BYE:\n{msg.raw.decode()}")
+        if method == "BYE":
+            self.ended.add(dialog)
 
     def run(self, effect: RunRoute) -> None:
         if self.raise_next:
@@ -174,6 +200,7 @@ class Turmoil(Ladder):
         self.over()
         assert self.core.next_timer() is None
         assert self.counts.get("CORE_FAULTS", 0) == 0
+        assert not self.wrong, self.wrong[0]
         assert not self.media_open
         assert not self.records
         assert len(self.cdrs) == self.counts.get("CALLS_STARTED", 0) - self.lost_calls
@@ -181,7 +208,8 @@ class Turmoil(Ladder):
         for key, life in self.asked.items():
             if life == self.lives and key[:3] not in self.cut:
                 assert len(self.finals.get(key, ())) == 1, (key, self.finals.get(key))
-        self._check_topology()
+        if self.engage:  # without media of ours, descriptions cross as they are
+            self._check_topology()
 
     def _check_topology(self) -> None:
         of_a = _tokens([self.a], self.emitted[A_HOST]) | {OUR_A, MEDIA_A}
@@ -243,7 +271,7 @@ def _heard(phone: Phone, msg: Message) -> None:
     contact = (msg.get("Contact") or "").partition("<")[2].partition(">")[0]
     before, own = phone.dialog, (msg.call_id, msg.get("From") or "", msg.get("To") or "", contact)
     if msg.status >= 300:
-        phone.dialog = (*own[:3], f"sip:+4930123@{OUR_A}")
+        phone.dialog = (*own[:3], f"sip:+4930123@{OUR_A if phone.listener == 0 else OUR_B}")
         phone.request("ACK", branch=msg.branch, cseq=msg.cseq_number)
         phone.dialog = before
         return
@@ -258,7 +286,7 @@ def _heard(phone: Phone, msg: Message) -> None:
 
 def invite(phone: Phone, *, offer: bool = True, extra: tuple[str, str] | None = None) -> None:
     """The INVITE of a new call, once."""
-    if phone.cseq == 0:
+    if phone.cseq == 0 and phone.dialog is None:
         phone.request("INVITE", body=sdp(phone.host) if offer else b"", extra=[extra] if extra else [])
         phone.offers[phone.cseq] = offer  # type: ignore[attr-defined]  # see Turmoil
 
@@ -310,12 +338,21 @@ def astray(phone: Phone) -> None:
 
 def cancel(phone: Phone) -> None:
     """CANCEL what was sent last, if anything was: it has the To of that request (RFC 3261 §9.1)."""
-    if phone.name == "a" and phone.cseq == 1:
+    if phone.cseq == 1 and phone.invite is None:
         phone.cancel()
     elif phone.dialog is not None and phone.cseq > 1:
         phone.request("CANCEL", branch=phone.branch)
 
 
+def across(ladder: Ladder, call: Call) -> None:
+    """Calls from inside to b, then to c; calls from outside to a."""
+    if call.a.realm == "inside":
+        hunt(ladder, call)
+    else:
+        ladder.core.dial(call, [TARGET_A], ladder.now)
+
+
+TARGET_A = Target(f"sip:alice@{A_HOST}:5070", "inside", peer="phones", gateway="phone-a")
 Step = Callable[[Turmoil], None]
 
 
@@ -420,6 +457,9 @@ STEPS: dict[str, Step] = {
     "a invites without offer and supports 100rel": lambda world: invite(
         world.a, offer=False, extra=("Supported", "100rel")
     ),
+    "b invites": lambda world: invite(world.b),
+    "b invites without offer": lambda world: invite(world.b, offer=False),
+    **_of_callee("a"),
     **_of_phone("a"),
     **_of_phone("b"),
     **_of_callee("b"),

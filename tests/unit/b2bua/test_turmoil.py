@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from sbc.b2bua.call import Call
 from sbc.b2bua.effects import RouteKind
 from sbc.dialog.session_timer import Policy
-from tests.support.ladder import Ladder, hunt, ring_all
-from tests.support.turmoil import STEPS, Turmoil
+from tests.support.ladder import Ladder, ring_all
+from tests.support.turmoil import STEPS, Turmoil, across
 
 EXAMPLES = int(os.environ.get("SBC_PROPERTY_EXAMPLES", "1500"))
 
@@ -37,6 +37,10 @@ BEGINNINGS = [
     [*ANSWERED, "a sends re-INVITE"],
     [*ANSWERED, "b sends re-INVITE without offer"],
     [*ANSWERED, "the worker dies"],
+    ["b invites", "a answers 200"],
+    ["b invites without offer", "a answers 200", "b reacts", "b reacts"],
+    ["b invites", "a reacts", "b reacts", "a answers 200", "b reacts", "b reacts", "a reacts"],
+    ["a invites", "b invites"],
 ]
 # The same where b and c ring at once.
 RINGING = [
@@ -62,9 +66,12 @@ def orders(right: list[str]) -> st.SearchStrategy[list[str]]:
     return KINDS.flatmap(lambda kinds: st.lists(st.sampled_from(right) | st.sampled_from(kinds), max_size=30))
 
 
-def world(timers: bool, hooked: bool, pings: bool, route: Callable[[Ladder, Call], None] = hunt) -> Turmoil:
+def world(
+    timers: bool, hooked: bool, pings: bool, media: bool = True, route: Callable[[Ladder, Call], None] = across
+) -> Turmoil:
     kinds = (RouteKind.REQUEST, RouteKind.BRANCH, RouteKind.REPLY, RouteKind.LOCAL) if hooked else (RouteKind.REQUEST,)
     return Turmoil(
+        engage=media,
         route=route,
         session_timers=Policy(90 if timers else 0),
         ping_interval_s=30.0 if pings else 0.0,
@@ -81,6 +88,7 @@ def world(timers: bool, hooked: bool, pings: bool, route: Callable[[Ladder, Call
     timers=st.booleans(),
     hooked=st.booleans(),
     pings=st.booleans(),
+    media=st.sampled_from([True, True, True, False]),
 )
 @example(
     beginning=["a invites without offer", "b answers 200"],
@@ -88,9 +96,12 @@ def world(timers: bool, hooked: bool, pings: bool, route: Callable[[Ladder, Call
     timers=False,
     hooked=False,
     pings=False,
+    media=True,
 )
-def test_everything_ends_once(beginning: list[str], steps: list[str], timers: bool, hooked: bool, pings: bool) -> None:
-    f = world(timers, hooked, pings)
+def test_everything_ends_once(
+    beginning: list[str], steps: list[str], timers: bool, hooked: bool, pings: bool, media: bool
+) -> None:
+    f = world(timers, hooked, pings, media)
     for step in beginning + steps:
         STEPS[step](f)
     f.calm()
