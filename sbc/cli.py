@@ -82,6 +82,17 @@ def calls(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
 
 
 @app.command()
+def registrations(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+    """Show where this SBC registers, and whether it is registered there."""
+    _show(
+        _ask(config, "registrations", as_json),
+        as_json,
+        "registrations",
+        "no peer of this configuration is registered at",
+    )
+
+
+@app.command()
 def demo(as_json: AsJson = False) -> None:
     """Place a real call with audio through a real SBC on loopback, and show what happened."""
     from sbc.demo import main as run_demo
@@ -146,6 +157,7 @@ def _show(result: Any, as_json: bool, title: str, empty: str) -> None:  # Any: J
 # The columns that fit a terminal of 80 characters; --json has them all.
 COLUMNS = {
     "calls": ("state", "since", "a_peer", "b_peer", "from", "to"),
+    "registrations": ("peer", "state", "since", "expires_s", "next_s", "reason"),
     "processes": ("name", "pid", "state", "uptime_s", "restarts", "cpu_s", "memory_bytes"),
 }
 

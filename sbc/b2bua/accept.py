@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sbc.b2bua import connect, early, exchange, ping, provisional, refresh, shape
+from sbc.b2bua import connect, credentials, early, exchange, ping, provisional, refresh, shape
 from sbc.b2bua.call import Call, Outcome
 from sbc.b2bua.effects import RouteKind, RunRoute
 from sbc.b2bua.subjects import ReplyEvent
@@ -194,6 +194,8 @@ def answer(core: Core, leg: Leg, now: float, event: object) -> None:
     early.confirm(leg, msg)
     leg.unacked = True
     refresh.confirm(core, leg, msg, now)
+    if leg.sessions is not None:
+        credentials.renew(leg.sessions, msg)
     assert leg.attempt is not None
     leg.attempt.status = msg.status
     if not core.step(call, CallEvent.B_ANSWERED, now):

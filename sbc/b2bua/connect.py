@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sbc.b2bua import accept, credentials, exchange, forking, provisional, refresh, shape
+from sbc.b2bua import accept, credentials, exchange, forking, provisional, refresh, shape, trunk
 from sbc.b2bua.call import Attempt, Call, Group, Outcome, Target
 from sbc.b2bua.cdr import printable
 from sbc.b2bua.effects import RouteKind, RunRoute
@@ -176,6 +176,8 @@ def _make_leg(core: Core, call: Call, target: Target, name: str) -> Leg:
     request = call.request
     assert request is not None  # only a resumed call has none, and that one was answered
     uri = parse_uri(target.uri)
+    if core.trunks:
+        target = trunk.placed(core, target)
     flow = target.path or flow_to(core, uri, target.realm)
     hidden = identity.hides_user(identity.privacy_of(request), core.trust[target.realm])
     tag = core.ids.tag()
@@ -257,7 +259,7 @@ def again(core: Core, leg: Leg, msg: Message, now: float) -> bool:
     elif msg.status != 422 or leg.session is None or not leg.session.raised(msg):
         return False
     dialog = leg.dialog
-    dialog.remote_tag, dialog.route_set = "", ()
+    dialog.start(())
     leg.received = leg.forks = leg.withheld = None
     if leg.call.heard is dialog:
         leg.call.heard = None
@@ -271,6 +273,8 @@ def _transmit(core: Core, leg: Leg, branch: Branch, now: float) -> bool:
     forwards = request.max_forwards
     cseq = leg.invite_cseq = dialog.next_cseq()
     dialog.remote_target = branch.uri
+    if core.trunks:
+        trunk.preload(core, leg)
     via_branch = core.ids.branch()
     uri, headers = dialog.headers(
         "INVITE", cseq, core.via(leg.flow.listener, via_branch), 70 if forwards is None else forwards - 1

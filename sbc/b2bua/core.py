@@ -42,6 +42,7 @@ from sbc.b2bua.settings import CoreSettings
 from sbc.b2bua.subjects import BadMessage, Branch, LocalRequest, OutOfDialogRequest, ReplyEvent
 from sbc.b2bua.subscription import Subscription
 from sbc.b2bua.tables import B_LEG, CALL, CallAction, CallEvent, CallState, LegAction, LegEvent
+from sbc.b2bua.trunk import Trunk
 from sbc.errors import SipSyntaxError
 from sbc.policy.overload import Overload
 from sbc.sip.build import reply_to
@@ -100,6 +101,7 @@ class Core(Facing):
         self.draining = False
         self.overload = Overload()
         self.legs: dict[str, Leg] = {}  # by our tag in their dialog
+        self.trunks: dict[str, Trunk] = {}  # peers at which this node registers, whichever worker does it
         self._calls: dict[str, Call] = {}
         self.calls: Mapping[str, Call] = MappingProxyType(self._calls)
         self._effects: deque[Effect] = deque()

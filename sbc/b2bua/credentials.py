@@ -7,6 +7,7 @@ ever offered them. The password is in no journal record: a resumed call is chall
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from sbc.sip.digest import Session, choose, parse_challenges
@@ -51,3 +52,11 @@ def accept(core: Core, leg: Leg, msg: Message, tries: int) -> bool:
     leg.sessions = {**sessions, proxy: Session(challenge, ours, core.ids.token())}
     core.count("CHALLENGES_ANSWERED")
     return True
+
+
+def renew(sessions: Mapping[bool, Session], msg: Message) -> None:
+    """Take from a 2xx the nonce to use from now on, of whoever gives one (RFC 7616 §3.5, RFC 3261 §20.6, RFC 7615)."""
+    for proxy, session in sessions.items():
+        info = msg.get("Proxy-Authentication-Info" if proxy else "Authentication-Info")
+        if info:
+            session.renew(info)

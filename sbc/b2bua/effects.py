@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from media import protocol
 from sbc.sip.flow import Flow
+
+if TYPE_CHECKING:
+    from sbc.b2bua.call import Target
+    from sbc.b2bua.trunk import Trunk
 
 
 class RouteKind(Enum):
@@ -89,7 +93,7 @@ class DropRecord:
 
 @dataclass(slots=True)
 class ServerFailed:
-    """The server at ``flow``, one of those that a host name stands for, gave no answer or 503: let others go first."""
+    """The server at ``flow``, one of those that a host name stands for, did not serve us: let others go first."""
 
     flow: Flow
 
@@ -104,4 +108,32 @@ class Note:
     fields: dict[str, Any] = field(default_factory=dict)  # Any: JSON values
 
 
-Effect = Transmit | RunRoute | MediaCommand | SaveCall | FinishCall | DropRecord | ServerFailed | Note
+@dataclass(slots=True)
+class LocateRegistrar:
+    """Look up the servers of a peer's registrar; when they are known, or are not, the shell calls
+    ``registrations.located(peer, flows, now)``."""
+
+    peer: str
+    target: Target
+
+
+@dataclass(slots=True)
+class TrunkChanged:
+    """What calls must know of a registered peer is another now, in every worker."""
+
+    peer: str
+    trunk: Trunk
+
+
+Effect = (
+    Transmit
+    | RunRoute
+    | MediaCommand
+    | SaveCall
+    | FinishCall
+    | DropRecord
+    | ServerFailed
+    | Note
+    | LocateRegistrar
+    | TrunkChanged
+)

@@ -128,3 +128,4 @@ class CoreSettings:
     source_address: Callable[[str], str] = no_source_address
     follow_redirects: Mapping[str, Redirects] = field(default_factory=dict)  # by peer; never where it is not here
     credentials: Mapping[str, Credentials] = field(default_factory=dict, repr=False)  # by peer: whom we are there
+    registration_required: frozenset[str] = frozenset()  # peers that are called only while we are registered there

@@ -174,11 +174,31 @@ def _peers(config: Config, read: Source) -> None:
                 read.fault((*path, "calls_to"), f"no peer is called '{peer.calls_to}'{known}")
             elif not target.gateway:
                 read.fault((*path, "calls_to"), f"peers.{peer.calls_to} has no gateway to send calls to")
+        _registration(config, name, read)
         for index, network in enumerate(peer.addresses):
             owner = owners.setdefault((peer.realm, str(network)), name)
             if owner != name:
                 at = (*path, "addresses", index)
                 read.fault(at if read.has(at) else at[:-1], f"{network} belongs to peers.{owner} in the same realm")
+
+
+def _registration(config: Config, name: str, read: Source) -> None:
+    peer = config.peers[name]
+    path: Path = ("peers", name, "register")
+    asked = peer.registration
+    if asked is None:
+        return
+    if not asked.registrar and not peer.gateway:
+        read.fault(path, f"name the registrar, as peers.{name} has no gateway to take it from")
+    if not asked.aor and peer.auth is None:
+        read.fault(path, f"name the aor, as peers.{name} has no auth to take the user from")
+    if "@" in asked.registrar:
+        read.fault((*path, "registrar"), f"'{asked.registrar}' has a user part, which belongs into aor")
+    wanted = _TRANSPORT.search((asked.proxy or asked.registrar).lower())
+    realm = config.realms.get(peer.realm)
+    if wanted is not None and realm is not None and wanted[1] not in {listen.transport for listen in realm.listen}:
+        key = "proxy" if asked.proxy else "registrar"
+        read.fault((*path, key), f"realms.{peer.realm} has no {wanted[1]} listener to register by")
 
 
 def _place(config: Config, read: Source) -> None:

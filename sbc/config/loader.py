@@ -134,7 +134,8 @@ def suggestion(word: str, known: Iterable[str]) -> str:
 
 
 def _unknown_key(path: source.Path) -> str:
-    fields = _model_at(path[:-1]).model_fields
+    model = _model_at(path[:-1])
+    fields = [field.alias or name for name, field in model.model_fields.items()]
     return "unknown key" + (suggestion(str(path[-1]), fields) or f"; the keys here are {', '.join(fields)}")
 
 
@@ -143,7 +144,9 @@ def _model_at(path: source.Path) -> type[BaseModel]:
     model: type[BaseModel] = Config
     names = list(path)
     while names:
-        annotation = model.model_fields[str(names.pop(0))].annotation
+        key = names.pop(0)
+        fields = (field for name, field in model.model_fields.items() if key in (name, field.alias))
+        annotation: Any = next(fields).annotation  # Any: a type, or one of the forms of typing
         arguments: tuple[Any, ...] = getattr(annotation, "__args__", ())  # Any: types
         if type(None) in arguments:  # X | None
             annotation = arguments[0]

@@ -25,13 +25,17 @@ _LISTEN = re.compile(
     rf"(?: as (?P<seen_host>{_HOST})(?::(?P<seen_port>\d{{1,5}}))?)?$"
 )
 _NAME_SERVER = re.compile(r"^(?:\[([0-9a-fA-F:.]+)\]|([0-9.]+)|([0-9a-fA-F:]+:[0-9a-fA-F:.]*$))(?::(\d{1,5}))?$")
+_SIP_URI = re.compile(
+    r"^sips?:(?:[-A-Za-z0-9_.!~*'()&=+$,;?/%:]+@)?(?:[A-Za-z0-9_.-]+|\[[0-9a-fA-F:.]+\])(?::\d{1,5})?"
+    r"(?:;[-A-Za-z0-9_.!~*'()%]+(?:=[-A-Za-z0-9_.!~*'()%:\[\]/&+$]+)?)*$"
+)
 _PORTS = re.compile(r"^(\d{1,5})-(\d{1,5})$")
 
 
 class Model(BaseModel):
     """Base: frozen, strict about unknown keys."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, serialize_by_alias=True)
 
 
 class Listen(Model):
@@ -198,12 +202,50 @@ def _network_list(value: Any) -> Any:  # Any: whatever the YAML held
     return [value] if isinstance(value, str) else value
 
 
+def _unless_false(value: Any) -> Any:  # Any: whatever the YAML held
+    return None if value is False else value
+
+
 class Auth(Model):
     """Whom we are to a peer that challenges us (RFC 3261 §22.2), and for which realm of its; empty: any."""
 
     username: Annotated[str, Field(min_length=1)]
     password: SecretStr
     realm: str = ""
+
+
+class Registration(Model):
+    """How we register at a peer (RFC 3261 §10.2); ``true`` takes everything from the peer's gateway and auth."""
+
+    registrar: str = ""  # the domain as a SIP URI; empty: that of the gateway
+    proxy: str = ""  # SIP URI that REGISTER is sent to; empty: the registrar
+    aor: str = ""  # SIP URI of what is registered; empty: the user of auth at the registrar
+    contact_user: str = ""  # user part of our Contact, which calls from the peer bring; empty: that of the aor
+    expires_s: Annotated[int, Field(ge=10, le=86_400)] = 3600  # what we ask for
+    required: bool = False  # calls to the peer fail (503, next gateway) while we are not registered there
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_flag(cls, value: Any) -> Any:  # Any: whatever the YAML held
+        return {} if value is True else value
+
+    @field_validator("registrar", "proxy", "aor")
+    @classmethod
+    def _uri(cls, value: str) -> str:
+        return _sip_uri(value)
+
+    @field_validator("contact_user")
+    @classmethod
+    def _user(cls, value: str) -> str:
+        if not re.fullmatch(r"[-A-Za-z0-9_.!~*'()&=+$,;?/%]*", value):
+            raise ValueError(f"{value!r} is not the user part of a SIP URI")
+        return value
+
+
+def _sip_uri(value: str) -> str:
+    if value and not _SIP_URI.match(value):
+        raise ValueError(f"{value!r} is not a SIP URI, for example sip:198.51.100.5:5060")
+    return value
 
 
 class Peer(Model):
@@ -216,6 +258,7 @@ class Peer(Model):
     tls_name: str = ""  # the name its certificate must bear; empty: the host of its gateway
     calls_to: str = ""  # the peer that calls from this one go to, for the built-in routes
     auth: Auth | None = None  # our credentials there
+    registration: Annotated[Registration | None, BeforeValidator(_unless_false), Field(alias="register")] = None
     profile: str = "default"  # media profile
     # Whose Contacts are tried where this peer redirects a call: nobody's, its own, or those of any peer in its realm.
     follow_redirects: Literal["never", "peer", "realm"] = "never"
@@ -225,9 +268,7 @@ class Peer(Model):
     @field_validator("gateway")
     @classmethod
     def _uri(cls, value: str) -> str:
-        if value and not value.startswith(("sip:", "sips:")):
-            raise ValueError(f"{value!r} is not a SIP URI, for example sip:198.51.100.5:5060")
-        return value
+        return _sip_uri(value)
 
 
 def _auto(value: Any) -> Any:  # Any: whatever the YAML held

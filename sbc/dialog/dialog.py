@@ -63,6 +63,11 @@ class Dialog:
         self.route_set = tuple(request.get_all("Record-Route"))
         self.refresh_target(request)
 
+    def start(self, routes: Iterable[str]) -> None:
+        """Begin, or begin anew, as UAC with a preloaded route set (§8.1.1.1)."""
+        self.remote_tag, self.route_set = "", tuple(routes)
+        self._next_hop = None
+
     def establish(self, response: Message) -> None:
         """Become the UAC side of the dialog that this response opens or confirms (§12.1.2, §13.2.2.4)."""
         self.remote_tag = response.to_tag

@@ -23,7 +23,7 @@ class Api:
     """The methods by name. ``store`` and ``cdr`` describe those two for ``status``.
 
     A SIP worker must offer ``calls {limit, offset}`` -> ``{"total": n, "calls": [...]}``, ``call {key}`` -> an object
-    or null, and ``hangup {key, reason}`` -> true, or false where it does not own the call.
+    or null, ``hangup {key, reason}`` -> true, or false where it does not own the call, and ``registrations`` -> a list.
     """
 
     def __init__(self, slot: ControlSlot, store: Callable[[], Answer], cdr: Callable[[], Answer]) -> None:
@@ -40,6 +40,7 @@ class Api:
             "calls": self.calls,
             "call": self.call,
             "hangup": self.hangup,
+            "registrations": self.registrations,
         }
 
     def status(self, _params: rpc.Params) -> Answer:
@@ -56,6 +57,10 @@ class Api:
                 "started": totals["calls_started"],
                 "answered": totals["calls_answered"],
                 "failed": totals["calls_failed"],
+            },
+            "registrations": {
+                "configured": totals["registrations"],
+                "registered": totals["registrations_active"],
             },
             "store": self._store(),
             "cdr": self._cdr(),
@@ -93,6 +98,12 @@ class Api:
             if answer:
                 return {"key": key, "worker": worker}
         raise _no_call(key, silent)
+
+    async def registrations(self, _params: rpc.Params) -> Answer:
+        """Where this node registers, by peer, and which worker did not answer."""
+        answers, silent = await self._ask_all("registrations", {})
+        found = [{**row, "worker": worker} for worker, rows in answers for row in rows]
+        return {"registrations": sorted(found, key=lambda row: str(row["peer"])), "no_answer": silent}
 
     async def _ask_all(self, method: str, params: rpc.Params) -> tuple[list[tuple[str, Any]], list[str]]:
         """(answers with their worker's name, names of the workers that gave none). Any: JSON values."""

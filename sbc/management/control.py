@@ -6,6 +6,7 @@ import asyncio
 import signal
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import uvloop
 
@@ -34,7 +35,7 @@ class Control:
         from sbc.database.engine import open_engine
         from sbc.management.api import Api
         from sbc.management.cdr_writer import CdrWriter
-        from sbc.management.metrics import PageCollector
+        from sbc.management.metrics import PageCollector, RegistrationCollector
         from sbc.store.url import parse_store_url
 
         self._slot = slot
@@ -57,7 +58,10 @@ class Control:
                 note=lambda level, event, fields: self._log.write(level, event, **fields),
             )
         self._api = Api(slot, self._describe_store, self._describe_cdr)
-        self._collector = PageCollector(slot.pages, config.node, self._version())
+        self._collectors = (
+            PageCollector(slot.pages, config.node, self._version()),
+            RegistrationCollector(slot.pages, self._registrations),
+        )
 
     async def serve(self) -> int:
         """Everything, until told to stop or until the writer's thread dies."""
@@ -109,7 +113,7 @@ class Control:
         if not where:
             return
         try:
-            self._stop_metrics = serve(where, self._collector)
+            self._stop_metrics = serve(where, *self._collectors)
         except (OSError, ConfigError) as error:  # not worth the CDRs: they are written all the same
             self._log.error("metrics are not served", address=where, reason=str(error))
 
@@ -131,6 +135,18 @@ class Control:
 
     def _method_failed(self, method: str, error: Exception) -> None:
         self._log.exception("a management method failed", error, method=method)
+
+    def _registrations(self) -> list[dict[str, Any]]:  # Any: JSON values
+        """Of those workers that answer; called in the thread that is scraped."""
+        from sbc.management.client import ManagementError, ask
+
+        found = []
+        for path in self._slot.sip_sockets:
+            try:
+                found += ask(path, "registrations", timeout_s=1.0)
+            except ManagementError:
+                continue
+        return found
 
     def _describe_store(self) -> dict[str, object]:
         if self._writer is None:

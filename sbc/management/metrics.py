@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, start_http_server
@@ -84,6 +85,33 @@ class PageCollector(Collector):
             _gauge(families, "sbc_process_resident_memory_bytes", text, _LABELS, labels, usage[1])
 
 
+class RegistrationCollector(Collector):
+    """Asks every SIP worker for its registrations when scraped, and nobody where there is none.
+
+    ``ask`` gives the descriptions of :class:`sbc.services.trunk_registration.Registrations`, from a thread.
+    """
+
+    def __init__(self, pages: Mapping[str, Page], ask: Callable[[], list[dict[str, Any]]]) -> None:  # Any: JSON values
+        self._pages = pages
+        self._ask = ask
+
+    def collect(self) -> Iterator[Metric]:
+        """Label ``peer``."""
+        if not any(
+            page.get(Counter.REGISTRATIONS) for page in self._pages.values() if page.words[WORD_KIND] == Kind.SIP
+        ):
+            return
+        up = GaugeMetricFamily("sbc_registration_up", "1 while we are registered at the peer.", labels=("peer",))
+        left = GaugeMetricFamily(
+            "sbc_registration_expires_seconds", "Until the registration at the peer expires.", labels=("peer",)
+        )
+        for row in self._ask():
+            up.add_metric((row["peer"],), float(row["registered"]))
+            left.add_metric((row["peer"],), row["expires_s"] or 0.0)
+        yield up
+        yield left
+
+
 def process_usage(pid: int) -> tuple[float, int] | None:
     """(CPU seconds, resident octets) of a process, None when it is gone."""
     try:
@@ -149,14 +177,15 @@ def _gauge(
     family.add_metric(labels, value)
 
 
-def serve(where: str, collector: Collector) -> Callable[[], None]:
+def serve(where: str, *collectors: Collector) -> Callable[[], None]:
     """Serve ``/metrics`` on ``host:port`` from a thread; returns what ends it. OSError when it cannot be bound,
     ConfigError when ``where`` is no address."""
     host, _, port = where.rpartition(":")
     if not host or not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
         raise ConfigError([f"management.metrics: {where!r} is not address:port, for example 127.0.0.1:9090"])
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(collector)
+    for collector in collectors:
+        registry.register(collector)
     server, thread = start_http_server(int(port), host.strip("[]"), registry)
 
     def stop(server: WSGIServer = server) -> None:

@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from sbc.errors import SipSyntaxError
@@ -178,6 +178,14 @@ class Session:
         again (RFC 7616 §3.3: with ``stale`` the answer was right). Somebody else's challenge does not say so."""
         ours = self.challenge
         return self.count > 0 and (challenge.realm, challenge.proxy) == (ours.realm, ours.proxy) and not challenge.stale
+
+    def renew(self, info: str) -> None:
+        """Take the Authentication-Info of a 2xx: with ``nextnonce``, that nonce is the one from now on (RFC 7616 §3.5).
+        The key of a -sess algorithm stays, as no new challenge has come (§3.4.2)."""
+        for _, params in _parse("Digest " + info):
+            if nonce := params.get("nextnonce"):
+                self.challenge = replace(self.challenge, nonce=nonce, stale=False)
+                self.count = 0
 
     def answer(self, method: str, uri: str, body: bytes = b"") -> str:
         """The value of :attr:`header` for one request; ``uri`` is its Request-URI as sent."""

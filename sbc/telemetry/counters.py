@@ -98,6 +98,11 @@ class Counter(IntEnum):
     SUBSCRIPTIONS_ACTIVE = "Subscriptions that this worker owns now."
     SUBSCRIPTIONS_EXPIRED = "Subscriptions whose notifier did not say in time that they were over."
     SUBSCRIPTIONS_REFUSED = "Subscriptions refused because the worker has as many as it may (503)."
+    # trunks
+    REGISTRATIONS = "Registrations at peers that this worker keeps up."
+    REGISTRATIONS_ACTIVE = "Those that a registrar has accepted and that have not expired."
+    REGISTERS_SENT = "REGISTER requests of our own."
+    REGISTERS_FAILED = "Registrations that a registrar refused or did not answer, once for each round of its servers."
     # transactions
     TRANSACTIONS = "Transactions opened, server and client."
     STRAY_RESPONSE = "Responses that matched no transaction."
@@ -182,6 +187,8 @@ GAUGES = frozenset(
     {
         Counter.CALLS_ACTIVE,
         Counter.SUBSCRIPTIONS_ACTIVE,
+        Counter.REGISTRATIONS,
+        Counter.REGISTRATIONS_ACTIVE,
         Counter.JOURNAL_WAITING,
         Counter.STORE_DOWN,
         Counter.CDR_WAITING,

@@ -20,6 +20,8 @@ BATCH = 64  # frames read in one go, so that one busy neighbour cannot starve th
 RECEIVED = 0  # this came for you
 SEND = 1  # send this on a connection of yours, or in its stead
 FAILED = 2  # what you gave me to send cannot be sent
+TRUNK = 3  # what calls must know of a registration of mine
+TRUNKS_WANTED = 4  # I have just begun: tell me of yours
 
 
 class Frame(NamedTuple):

@@ -6,10 +6,45 @@ from collections.abc import Callable
 
 from sbc.b2bua.effects import RouteKind
 from sbc.b2bua.settings import AdmissionPolicy, CoreSettings, ListenerSettings, RealmSettings, no_source_address
-from sbc.config.models import Config
+from sbc.config.models import Config, Peer
 from sbc.dialog.session_timer import Policy as SessionTimers
 from sbc.policy.media_targets import targets_by_realm
+from sbc.services.trunk_registration import TrunkSettings
 from sbc.sip.digest import Credentials
+from sbc.sip.uri import parse_uri
+
+
+def trunk_settings(config: Config) -> list[TrunkSettings]:
+    """Every peer at which this node registers."""
+    found = []
+    for name, peer in config.peers.items():
+        asked = peer.registration
+        if asked is None:
+            continue
+        # The path says how to get there, and the domain who is there: a Request-URI has no user and no transport, what
+        # is registered no port either.
+        path = asked.proxy or asked.registrar or peer.gateway
+        domain = parse_uri(asked.registrar or peer.gateway)._replace(user=None, password=None, params={})
+        user = peer.auth.username if peer.auth is not None else None
+        aor = asked.aor or str(domain._replace(scheme="sip", user=user, port=None))
+        found.append(
+            TrunkSettings(
+                name,
+                peer.realm,
+                str(domain),
+                path,
+                aor,
+                asked.contact_user or parse_uri(aor).user or name,
+                asked.expires_s,
+                _credentials(peer),
+            )
+        )
+    return found
+
+
+def _credentials(peer: Peer) -> Credentials | None:
+    auth = peer.auth
+    return None if auth is None else Credentials(auth.username, auth.password.get_secret_value(), auth.realm)
 
 
 def core_settings(
@@ -58,10 +93,11 @@ def core_settings(
             name: peer.follow_redirects for name, peer in config.peers.items() if peer.follow_redirects != "never"
         },
         credentials={
-            name: Credentials(peer.auth.username, peer.auth.password.get_secret_value(), peer.auth.realm)
-            for name, peer in config.peers.items()
-            if peer.auth is not None
+            name: credentials for name, peer in config.peers.items() if (credentials := _credentials(peer)) is not None
         },
         source_address=source_address,
+        registration_required=frozenset(
+            name for name, peer in config.peers.items() if peer.registration is not None and peer.registration.required
+        ),
         session_timers=SessionTimers(timers.session_expires_s, timers.min_se_s),
     )

@@ -16,7 +16,18 @@ import uvloop
 
 from media.protocol import Delete, Reply
 from sbc.b2bua.core import Core
-from sbc.b2bua.effects import DropRecord, FinishCall, MediaCommand, Note, RunRoute, SaveCall, ServerFailed, Transmit
+from sbc.b2bua.effects import (
+    DropRecord,
+    FinishCall,
+    LocateRegistrar,
+    MediaCommand,
+    Note,
+    RunRoute,
+    SaveCall,
+    ServerFailed,
+    Transmit,
+    TrunkChanged,
+)
 from sbc.clock import SystemClock
 from sbc.config.loader import load
 from sbc.config.models import Config
@@ -40,15 +51,17 @@ from sbc.transport.source_address import SourceAddresses
 from sbc.worker._datagrams import Reader, Writer
 from sbc.worker.load import BusyMeter
 from sbc.worker.orphans import Orphans
-from sbc.worker.peers import RECEIVED, HandOver
+from sbc.worker.peers import FAILED, RECEIVED, HandOver
 from sbc.worker.resume import Resumption
 from sbc.worker.settings import core_settings
 from sbc.worker.slot import SipSlot
 from sbc.worker.streams import StreamSide
+from sbc.worker.trunks import TrunkSide
 
 BEAT_S = 0.5
 LOAD_S = 0.1  # how often the busy share of the time is looked at
 DRAIN_POLL_S = 0.2
+UNREGISTER_S = 3.0  # how long a stop without calls waits for registrars
 # Under load the worker does not wake up for each datagram but looks every TICK_S: what came meanwhile shares the cost
 # of the turn, of each write, and of each message to the store and the media workers.
 TICK_S = 0.002
@@ -111,6 +124,7 @@ class SipWorker:
             admits=self._may_connect,
             name_of=self._certified_name,
         )
+        self._trunks = TrunkSide(slot, self.core, node, self._hand_over, loop, now=self._now, wake=self._wake)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
         self._performing = False
@@ -134,6 +148,8 @@ class SipWorker:
             FinishCall: self.journal.finish,
             DropRecord: self.journal.drop,
             ServerFailed: node.server_failed,
+            LocateRegistrar: self._trunks.locate,
+            TrunkChanged: self._trunks.changed,
             Note: self._noted,
         }
 
@@ -148,9 +164,11 @@ class SipWorker:
         await self._resume()
         await self.runner.start_up()
         methods: dict[str, rpc.Method] = {"calls": self._list_calls, "call": self._one_call, "hangup": self._hang_up}
+        methods["registrations"] = self._trunks.describe
         server = await rpc.serve(self.slot.control_path, methods, self._rpc_fault)
         self._watch_sockets()
         self._streams.streams.start()
+        self._trunks.configure(self.config)
         # What lives now lives long: the collector need not look at it again. Calls leave no cycles behind, so it may
         # come rarely.
         gc.collect()
@@ -167,6 +185,7 @@ class SipWorker:
                 self._resuming.cancel()
             self.runner.close()
             self.resolver.close()
+            self._trunks.close()
             self.media.close()
             self._meter.close()
             self._streams.streams.close()
@@ -208,15 +227,18 @@ class SipWorker:
             return
         self._draining = True
         self.core.set_draining(True)
-        self._drain_effects()
+        self._trunks.leave()
+        self._after_input()
         self.log.info("draining", calls=len(self.core.calls))
-        self._poll_drained(self._now() + self.config.timers.drain_timeout_s)
+        now = self._now()
+        self._poll_drained(now + self.config.timers.drain_timeout_s, now + UNREGISTER_S)
 
-    def _poll_drained(self, deadline: float) -> None:
-        if not self.core.calls or self._now() >= deadline:
+    def _poll_drained(self, deadline: float, unregister_by: float) -> None:
+        now = self._now()
+        if now >= deadline or (not self.core.calls and (self._trunks.left or now >= unregister_by)):
             self._stop()
         else:
-            self.loop.call_later(DRAIN_POLL_S, self._poll_drained, deadline)
+            self.loop.call_later(DRAIN_POLL_S, self._poll_drained, deadline, unregister_by)
 
     def _stop(self) -> None:
         if not self._stopped.done():
@@ -247,6 +269,7 @@ class SipWorker:
         self.config, self._admission, self._routes = config, admission, routes
         self.core.reconfigure(settings)
         self.runner.replace(routes, config)
+        self._trunks.configure(config)
         self._name_servers.configure(config.name_servers)
         log.configure(config.log.level, config.log.format, self.slot.name)
         self._count("RELOADS")
@@ -368,8 +391,10 @@ class SipWorker:
             taken += 1
             if kind == RECEIVED:
                 self._receive(data, Flow(listener, self._transports[listener], host, port, connection), now, wall)
-            else:
+            elif kind <= FAILED:
                 self._streams.take(frame, self._transports)
+            else:
+                self._trunks.take(frame)
         if taken:
             self._count("HANDED_OVER_IN", taken)
         return taken

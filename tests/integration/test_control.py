@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import stat
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -120,6 +121,42 @@ def test_status_metrics_and_a_clean_end(node: Node) -> None:
     assert stat.S_IMODE(os.stat(node.slot.control_path).st_mode) == 0o600
     assert node.end() == 0
     assert not os.path.exists(node.slot.control_path)
+
+
+def test_registrations_by_peer(node: Node) -> None:
+    """From the worker that answers; the metrics ask nobody until a worker says that it registers anywhere."""
+    assert not [name for name in node.metrics() if name.startswith("sbc_registration_")]
+    row = {"peer": "carrier-a", "state": "registered", "registered": True, "expires_s": 99.5}
+    off = {"peer": "carrier-b", "state": "failed", "registered": False, "expires_s": None}
+
+    async def worker() -> None:
+        def rows(_: object) -> list[dict[str, Any]]:  # Any: JSON values
+            return [off, row]
+
+        server = await rpc.serve(node.slot.sip_sockets[0], {"registrations": rows}, lambda method, error: None)
+        ready.set()
+        await asyncio.to_thread(done.wait, 20)
+        await server.close()
+
+    ready, done = threading.Event(), threading.Event()
+    thread = threading.Thread(target=asyncio.run, args=(worker(),))
+    thread.start()
+    try:
+        assert ready.wait(5)
+        node.pages["sip 0"].set(Counter.REGISTRATIONS, 2)
+        node.pages["sip 0"].set(Counter.REGISTRATIONS_ACTIVE, 1)
+        answer = node.ask("registrations")
+        assert answer["registrations"] == [{**row, "worker": "sip 0"}, {**off, "worker": "sip 0"}]
+        assert [line.partition(":")[0] for line in answer["no_answer"]] == ["sip 1"]
+        assert node.ask("status")["registrations"] == {"configured": 2, "registered": 1}
+        found = node.metrics()
+        assert found['sbc_registration_up{peer="carrier-a"}'] == 1
+        assert found['sbc_registration_up{peer="carrier-b"}'] == 0
+        assert found['sbc_registration_expires_seconds{peer="carrier-a"}'] == 99.5
+        assert found['sbc_registrations{process="sip",slot="0"}'] == 2
+    finally:
+        done.set()
+        thread.join(5)
 
 
 def test_cdrs_are_written_and_counted(node: Node) -> None:

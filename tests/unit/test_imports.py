@@ -19,6 +19,7 @@ LAYERS: dict[str, int] = {
     "sbc.management": 7,
     "sbc.routing": 6,
     "sbc.media_client": 5,
+    "sbc.services": 5,
     "sbc.store": 5,
     "sbc.database": 5,
     "sbc.transport": 5,
@@ -34,7 +35,7 @@ LAYERS: dict[str, int] = {
     "sbc.errors": 0,
 }
 # Modules of the core: nothing here may touch a clock, a socket, a log, an event loop or a random number.
-CORE = ("sbc.sip", "sbc.sdp", "sbc.transaction", "sbc.dialog", "sbc.policy", "sbc.b2bua")
+CORE = ("sbc.sip", "sbc.sdp", "sbc.transaction", "sbc.dialog", "sbc.policy", "sbc.b2bua", "sbc.services")
 IMPURE = {"socket", "time", "asyncio", "logging", "structlog", "random", "secrets", "select", "threading", "subprocess"}
 
 

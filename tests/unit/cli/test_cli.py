@@ -133,6 +133,30 @@ def test_no_calls_says_what_to_look_at_next(config: Path) -> None:
         assert sbc("calls", "-c", config) == (0, "no calls now; sbc status shows the counters\n", "")
 
 
+def test_registrations_are_a_table(config: Path) -> None:
+    rows = [
+        {
+            "peer": "carrier-a",
+            "state": "registered",
+            "since": 1.7e9,
+            "expires_s": 3412.0,
+            "next_s": 2811.5,
+            "reason": "",
+        },
+        {"peer": "carrier-b", "state": "refused", "since": 1.7e9, "expires_s": None, "reason": "user name is wrong"},
+    ]
+    result = {"registrations": rows, "no_answer": []}
+    with answering(config, json.dumps({"jsonrpc": "2.0", "id": 1, "result": result}).encode() + b"\n"):
+        code, out, _ = sbc("registrations", "-c", config)
+    assert code == 0
+    assert [word for word in ("2 registrations", "registered", "3412", "carrier-b", "refused") if word not in out] == []
+
+
+def test_no_registrations(config: Path) -> None:
+    with answering(config, b'{"jsonrpc":"2.0","id":1,"result":{"registrations":[],"no_answer":[]}}\n'):
+        assert sbc("registrations", "-c", config)[1].startswith("no peer")
+
+
 def test_json_is_what_the_sbc_said(config: Path) -> None:
     with answering(config, b'{"jsonrpc":"2.0","id":1,"result":{"node":"n","workers":[{"name":"sip 0"}]}}\n'):
         code, out, _ = sbc("status", "-c", config, "--json")

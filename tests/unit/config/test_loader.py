@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import getpass
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,9 @@ import pytest
 from sbc.config import loader
 from sbc.config.models import Config
 from sbc.errors import ConfigError
+from sbc.policy.admission import Admission
+from sbc.sip.digest import Credentials
+from sbc.worker.settings import core_settings, trunk_settings
 
 GOOD = """\
 run_dir: run
@@ -209,7 +213,7 @@ peers:
         (
             "addresses: [10.0.0.1]",
             "addresses: [10.0.0.1]\n    , bogus: 1",
-            "12:7: peers.core-a.bogus: unknown key; the keys here are realm, addresses, direction, gateway, tls_name, calls_to, auth, profile, follow_redirects, max_calls, max_cps",
+            "12:7: peers.core-a.bogus: unknown key; the keys here are realm, addresses, direction, gateway, tls_name, calls_to, auth, register, profile, follow_redirects, max_calls, max_cps",
         ),
     ],
 )
@@ -282,6 +286,74 @@ def test_load_raises_with_every_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         loader.load(tmp_path / "absent.yaml")
     assert caught.value.faults == [f"{tmp_path}/absent.yaml:1:1: cannot read the file: no such file or directory"]
+
+
+GATEWAY = "sip:4711@10.0.0.1:5070;transport=udp"
+TRUNK = GOOD.replace("gateway:", "auth: { username: u, password: p }, register: WHAT, gateway:")
+
+
+@pytest.mark.parametrize(
+    ("what", "wanted"),
+    [
+        ("true", ("sip:10.0.0.1:5070", GATEWAY, "sip:u@10.0.0.1", "u", 3600, False)),
+        ("{}", ("sip:10.0.0.1:5070", GATEWAY, "sip:u@10.0.0.1", "u", 3600, False)),
+        (
+            '{ registrar: "sip:carrier.example", expires_s: 600, contact_user: "+49307", required: true }',
+            ("sip:carrier.example", "sip:carrier.example", "sip:u@carrier.example", "+49307", 600, True),
+        ),
+        (
+            '{ registrar: "sips:carrier.example;transport=tcp", proxy: "sip:10.0.0.1", aor: "sip:4930@x.example" }',
+            ("sips:carrier.example", "sip:10.0.0.1", "sip:4930@x.example", "4930", 3600, False),
+        ),
+    ],
+)
+def test_a_trunk_takes_from_the_gateway_what_it_is_not_told(what: str, wanted: tuple[object, ...]) -> None:
+    text = re.sub(r"gateway: \S+", f'gateway: "{GATEWAY}"', TRUNK.replace("WHAT", what))
+    config, found = loader.check_text(text, "sbc.yaml")
+    assert not found
+    assert config is not None
+    (trunk,) = trunk_settings(config)
+    required = core_settings(config, bytes(16), Admission({}, config.realms), frozenset()).registration_required
+    assert (
+        *(trunk.registrar, trunk.proxy, trunk.aor, trunk.contact_user, trunk.expires_s),
+        trunk.peer in required,
+    ) == wanted
+    assert trunk.credentials == Credentials("u", "p")
+
+
+def test_a_trunk_that_is_switched_off() -> None:
+    config, _ = loader.check_text(TRUNK.replace("WHAT", "false"), "sbc.yaml")
+    assert config is not None
+    assert trunk_settings(config) == []
+
+
+@pytest.mark.parametrize(
+    ("what", "fault"),
+    [
+        ("{ expires: 60 }", "unknown key, did you mean 'expires_s'?"),
+        ("{ expires_s: 5 }", "should be at least 10, not '5'"),
+        ("{ registrar: carrier.example }", "'carrier.example' is not a SIP URI, for example sip:198.51.100.5:5060"),
+        ('{ aor: "sip:a b@c" }', "'sip:a b@c' is not a SIP URI, for example sip:198.51.100.5:5060"),
+        ('{ registrar: "sip:u@carrier.example" }', "'sip:u@carrier.example' has a user part, which belongs into aor"),
+        ('{ proxy: "sip:10.0.0.1;transport=tls" }', "realms.core has no tls listener to register by"),
+        ('{ contact_user: "a b" }', "'a b' is not the user part of a SIP URI"),
+        ("yes please", "should be a mapping of keys, not 'yes please'"),
+    ],
+)
+def test_a_trunk_that_cannot_be(what: str, fault: str) -> None:
+    (found,) = faults(TRUNK.replace("WHAT", what))
+    assert found.partition(": ")[2].partition(": ")[2] == fault
+
+
+def test_a_trunk_without_anybody_to_be() -> None:
+    text = TRUNK.replace("WHAT", "true").replace("auth: { username: u, password: p }, ", "")
+    assert [fault.partition(": ")[2] for fault in faults(text)] == [
+        "peers.core-a.register: name the aor, as peers.core-a has no auth to take the user from"
+    ]
+    text = re.sub(r", gateway: \S+", "", TRUNK.replace("WHAT", "true"))
+    assert "peers.core-a.register: name the registrar, as peers.core-a has no gateway to take it from" in [
+        fault.partition(": ")[2] for fault in faults(text)
+    ]
 
 
 def test_tls_takes_files_that_fit(tmp_path: Path) -> None:

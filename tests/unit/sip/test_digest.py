@@ -22,6 +22,8 @@ from sbc.sip.digest import (
     ha1,
     parse_authorization,
     parse_challenges,
+    response_of,
+    session_key,
     verify,
 )
 
@@ -334,3 +336,32 @@ def test_other_schemes_and_unknown_algorithms() -> None:
     strange = parse_authorization("Digest " + GOOD.format("\u00e4" * 32))
     assert strange is not None
     assert not verify(strange, ha1("MD5", "u", "r", "p"), "REGISTER")
+
+
+def test_the_next_nonce_is_counted_anew() -> None:
+    """RFC 7616 §3.5; the key of a session stays (§3.4.2)."""
+    for algorithm in ("SHA-256", "MD5-sess"):
+        (value,) = challenges("carrier.example", "n1", algorithms=(algorithm,))
+        (challenge,) = parse_challenges([value], proxy=False)
+        session = Session(challenge, Credentials("u", "p"), "c1")
+        first = parse_authorization(session.answer("REGISTER", "sip:carrier.example"))
+        session.renew('nextnonce="n\\"2", qop=auth, rspauth="00", cnonce="c1", nc=00000001')
+        second = parse_authorization(session.answer("REGISTER", "sip:carrier.example"))
+        assert first is not None
+        assert second is not None
+        assert (second.nonce, second.nc) == ('n\\"2', 1)
+        key = ha1(algorithm, "u", "carrier.example", "p")
+        if algorithm.endswith("-sess"):
+            key = session_key(algorithm, key, "n1", "c1")
+        expected = response_of(algorithm, key, second.nonce, "REGISTER", "sip:carrier.example", 1, "c1", "auth")
+        assert second.response == expected
+
+
+@pytest.mark.parametrize("info", ["", "nextnonce", 'nextnonce="', "qop=auth", 'nextnonce=""', '"nextnonce"=x', "\x00"])
+def test_what_names_no_nonce_leaves_it(info: str) -> None:
+    (challenge,) = parse_challenges(challenges("r", "n1", algorithms=("MD5",)), proxy=False)
+    session = Session(challenge, Credentials("u", "p"), "c1")
+    session.answer("REGISTER", "sip:r")
+    session.renew(info)
+    assert 'nonce="n1"' in (again := session.answer("REGISTER", "sip:r"))
+    assert "nc=00000002" in again
