@@ -121,6 +121,9 @@ def relay(core: Core, leg: Leg, now: float, event: object) -> None:
         return
     a = call.a
     fork = early.fork_of(leg, msg)
+    if call.joining is not None:  # its A is busy in another call yet
+        call.joining.progressed(event.status, now)
+        return
     described = bool(event.body) and shape.is_sdp(msg)
     if described and (call.body or leg.prack or a.described_early):
         described = early.may_be_heard(leg, event, fork)
@@ -206,7 +209,7 @@ def answer(core: Core, leg: Leg, now: float, event: object) -> None:
         if other is not leg:
             core.step_leg(other, LegEvent.END, now)
     core.hold(leg)
-    then = partial(_described, core, leg, event)
+    then = partial(conclude, core, leg, event)
     body = event.body if shape.is_sdp(msg) else b""
     if not body and leg.withheld is not None:  # an 18x brought it, while A heard another branch
         body = leg.withheld.body
@@ -241,17 +244,20 @@ def _answered_early(core: Core, call: Call, leg: Leg, body: bytes, then: exchang
     then(b"", 0, now)
 
 
-def _described(core: Core, leg: Leg, event: ReplyEvent, body: bytes, status: int, now: float) -> None:
+def conclude(core: Core, leg: Leg, event: ReplyEvent, body: bytes, status: int, now: float) -> None:
     """The description for A is there: journal first, so that a call that A believes answered can be resumed."""
     call, a = leg.call, leg.call.a
     if call.state is not CallState.ANSWERING:
+        return
+    if call.joining is not None:
+        call.joining.answered(body, status, now)
         return
     if status:
         core.step(call, CallEvent.REFUSE, now, Outcome(status, "sbc", note="media refused the answer"))
         return
     waiting = a.provisionals
     if waiting is not None and waiting.sent.open and waiting.described:
-        waiting.then = partial(_described, core, leg, event, body, status)
+        waiting.then = partial(conclude, core, leg, event, body, status)
         return
     tx = a.invite
     assert tx is not None

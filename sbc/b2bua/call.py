@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from sbc.b2bua.effects import RunRoute
     from sbc.b2bua.leg import Leg
     from sbc.dialog.dialog import Dialog
+    from sbc.b2bua.transfer import Transfer
     from sbc.sip.message import Message
     from sbc.transaction.timers import Timer
 
@@ -122,6 +123,7 @@ class Call:
         "has_media",
         "heard",
         "hung_up_by",
+        "joining",
         "key",
         "lifetime_s",
         "lifetime_timer",
@@ -129,6 +131,7 @@ class Call:
         "media_pending",
         "media_profile",
         "media_set",
+        "moving",
         "next_target",
         "offer_from",
         "on_branch",
@@ -148,6 +151,8 @@ class Call:
         "status_text",
         "targets",
         "to_uri",
+        "transferred_from",
+        "transferred_to",
         "variables",
         "version",
     )
@@ -197,6 +202,10 @@ class Call:
         self.ended_at = 0.0
         self.lifetime_timer: Timer | None = None
         self.admitted_peers: tuple[str, ...] = ()
+        self.moving: Transfer | None = None  # a leg of this call is to leave it
+        self.joining: Transfer | None = None  # a leg of another call is to join it
+        self.transferred_from = ""  # the key of the call that a leg came from
+        self.transferred_to = ""  # the key of the call that a leg went on in
         self.resumed = False
         # outcome
         self.attempts: list[Attempt] = []

@@ -25,6 +25,8 @@ Version 1, JSON values:
                  mos of its worst stream, 0 without packets; absent without media of ours
 ``media_node``   the media worker, '' without
 ``resumed``      the call was taken up from the journal at least once
+``transferred_from``  the ``id`` of the call that a party came from, '' where none did (RFC 3515, RFC 3891)
+``transferred_to``    the ``id`` of the call that a party went on in
 ``variables``    what routes stored in ``call.variables``
 """
 
@@ -137,6 +139,8 @@ def record(
         "media_node": call.media_node,
         "resumed": call.resumed,
         "variables": call.variables,
+        "transferred_from": call.transferred_from,
+        "transferred_to": call.transferred_to,
     }
     if stats:
         fields["media"] = {

@@ -28,25 +28,25 @@ if TYPE_CHECKING:
 SCHEMES = ("sip:", "tel:")  # sips would promise a security that UDP cannot give (RFC 3261 §26.2.2)
 
 
-def invite(core: Core, msg: Message, tx: ServerTransaction, source: Source, now: float) -> None:
-    """An INVITE without To tag: refuse it, or make a call and let its route decide."""
+def invite(core: Core, msg: Message, tx: ServerTransaction, source: Source, now: float) -> Call | None:
+    """An INVITE without To tag: refuse it, or make a call of it that somebody else decides about."""
     settings = core.settings
     if core.draining:
         core.count("DRAINING_REFUSED")
         core.refuse(tx, 503, now, [("Retry-After", str(settings.drain_retry_after_s))])
-        return
+        return None
     if msg.uri[:4].lower() not in SCHEMES:
         core.refuse(tx, 416, now)
-        return
+        return None
     if not shape.is_readable(msg):
         core.refuse(tx, 415, now, shape.READABLE)
-        return
+        return None
     if identity.impossible(identity.privacy_of(msg)):  # RFC 3323 §5
         core.refuse(tx, 500, now)
-        return
+        return None
     if minimum := refresh.too_short(core, msg):
         core.refuse(tx, 422, now, minimum)
-        return
+        return None
     try:
         contact = msg.contact()
         from_uri, to_uri = str(msg.from_().uri), str(msg.to().uri)
@@ -54,16 +54,16 @@ def invite(core: Core, msg: Message, tx: ServerTransaction, source: Source, now:
         contact = None
     if contact is None or not msg.from_tag:
         core.refuse(tx, 400, now)
-        return
+        return None
     if msg.from_tag in core.legs and forking.is_loop(core, msg, source.peer):
         core.count("LOOP_REFUSED")
         core.refuse(tx, 482, now)
-        return
+        return None
     refusal = settings.admission.open_call(source.peer, now)
     if refusal is not None:
         core.count("MAX_CALLS_REFUSED")
         core.refuse(tx, refusal, now, [("Retry-After", "1")])
-        return
+        return None
 
     flow = tx.flow
     tag = core.ids.tag()
@@ -85,13 +85,15 @@ def invite(core: Core, msg: Message, tx: ServerTransaction, source: Source, now:
     core.count("CALLS_STARTED")
     core.count("CALLS_ACTIVE")
     core.respond(tx, 100, now)
-    core.run_route(call, RunRoute(RouteKind.REQUEST, call))
+    return call
 
 
 def next_branch(core: Core, call: Call, now: float) -> bool:
     """Try the next target, or all of the next group at once; False when there is none."""
     if call.next_target >= len(call.targets):
         return False
+    if call.joining is not None:
+        call.joining.dialled(now)
     group = call.targets[call.next_target]
     call.next_target += 1
     start(core, call, group, now)
@@ -219,6 +221,8 @@ def _dress(core: Core, call: Call, leg: Leg, body: bytes, now: float) -> None:
     headers = shape.pass_headers(core, request, leg)
     headers.append(shape.ALLOWED_HEADER)
     headers += shape.asserted_identity(core, request, call.a, leg)
+    if call.joining is not None:
+        headers += call.joining.headers_for(leg)
     branch = Branch(call, leg, target, target.uri, headers, shape.with_description(request, body))
     if call.on_branch is not None or RouteKind.BRANCH in core.settings.routes:
         core.run_route(call, RunRoute(RouteKind.BRANCH, branch, call.on_branch))

@@ -13,12 +13,15 @@ from sbc.b2bua import (
     forward,
     modify,
     provisional,
+    refer,
     refresh,
     refuse,
     relay,
+    replaces,
     shape,
     subscription,
 )
+from sbc.b2bua.effects import RouteKind, RunRoute
 from sbc.b2bua.tables import CallState
 from sbc.dialog.dialog import Sequence
 from sbc.errors import SipSyntaxError
@@ -54,7 +57,13 @@ def request(core: Core, msg: Message, flow: Flow, source: Source, now: float) ->
     elif refuse.unacceptable(core, msg, tx, now):
         return
     elif method == "INVITE":
-        connect.invite(core, msg, tx, source, now)
+        call = connect.invite(core, msg, tx, source, now)
+        if call is None:
+            return
+        if msg.get("Replaces") is None:
+            core.run_route(call, RunRoute(RouteKind.REQUEST, call))
+        else:
+            replaces.receive(core, call, msg, now)
     else:
         forward.receive(core, msg, tx, source, now)
 
@@ -119,9 +128,11 @@ def _serve(core: Core, leg: Leg, msg: Message, tx: ServerTransaction, now: float
         modify.receive(core, leg, msg, tx, now)
     elif method == "UPDATE" and refresh.is_refresh(leg, msg):
         refresh.receive(core, leg, msg, tx, now)
-    elif method in shape.RELAYED_METHODS or method == "UPDATE":
+    elif method == "SUBSCRIBE" and leg.call.moving is not None and refer.resubscribe(core, leg, msg, tx, now):
+        pass
+    elif method in shape.RELAYED_METHODS or method in ("UPDATE", "REFER"):
         try:
-            relay.receive(core, leg, msg, tx, now)
+            (refer if method == "REFER" else relay).receive(core, leg, msg, tx, now)
         except SipSyntaxError:  # a header that may cross holds what nobody may write
             core.refuse(tx, 400, now, established=True)
     else:

@@ -59,6 +59,9 @@ def bye(core: Core, leg: Leg, msg: Message, tx: ServerTransaction, now: float) -
     core.respond(tx, 200, now)
     tx.let_go()
     call = leg.call
+    transfer = call.moving or call.joining
+    if transfer is not None and transfer.leaves(leg, now):
+        return
     side = "a" if leg is call.a else "b"
     reason = shape.q850_reason(msg)
     cause = _cause(reason) or cdr.NORMAL_CLEARING
@@ -202,6 +205,8 @@ def refuse_a(core: Core, call: Call, now: float, outcome: Outcome) -> None:
     a.state = LegState.ENDED
     call.status = outcome.status
     core.forget(a)
+    if call.joining is not None:
+        call.joining.ended(call, outcome.status, now)
     if tx is None:
         return
     try:
@@ -291,6 +296,9 @@ def transmit_bye(core: Core, leg: Leg, headers: shape.Headers, body: bytes, now:
 def close(core: Core, call: Call, now: float, outcome: Outcome) -> None:
     """CallAction.CLOSE: nothing more is decided; media ends and tells how it was."""
     call.ended_at = now
+    transfer = call.moving or call.joining
+    if transfer is not None:
+        transfer.ended(call, 0, now)
     if call.lifetime_timer is not None:
         call.lifetime_timer.cancel()
         call.lifetime_timer = None

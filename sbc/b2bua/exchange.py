@@ -69,6 +69,17 @@ def learn(core: Core, call: Call, sender: Leg, receiver: Leg, body: bytes, now: 
     _cross(core, call, sender, receiver, body, False, learnt, now)
 
 
+def said_again(leg: Leg) -> bytes:
+    """What this leg was last told, as a new offer: the version of our o= is another (RFC 3264 §8)."""
+    if not leg.session_id:  # not ours: media that we do not relay
+        return leg.sdp_out
+    leg.sdp_version += 1
+    former = leg.sdp_out.partition(b"\r\ns=")[0]
+    user, session_id, _, *rest = former.rpartition(b"\r\no=")[2].split(b" ")
+    origin = b" ".join([user, session_id, str(leg.sdp_version).encode(), *rest])
+    return b"v=0\r\no=" + origin + leg.sdp_out[len(former) :]
+
+
 def drop_branch(core: Core, call: Call, leg: Leg, now: float) -> None:
     """A losing branch gives its endpoints back, if it has any."""
     if leg.anchored:

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from sbc.transaction.client import ClientTransaction
 
 # Methods that reach the route; the others are refused at once. An OPTIONS for nobody in particular is a ping.
-ROUTED = frozenset({"OPTIONS", "MESSAGE", "INFO", "NOTIFY", "PUBLISH", "REGISTER", "SUBSCRIBE"})
+ROUTED = frozenset({"OPTIONS", "MESSAGE", "INFO", "NOTIFY", "PUBLISH", "REFER", "REGISTER", "SUBSCRIBE"})
 MAX_CONTACTS = 10  # in one REGISTER
 # 64*T1 after its request the sender has given up (Timer F). Ours ends a little earlier, so that a 408 is of use to it;
 # one that comes later RFC 4320 §4.2 forbids.

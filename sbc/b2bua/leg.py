@@ -62,6 +62,7 @@ class Leg:
         "provisionals",
         "realm",
         "received",
+        "refers",
         "sdp_before",
         "sdp_in",
         "sdp_out",
@@ -132,6 +133,8 @@ class Leg:
         self.sessions: dict[bool, Session] | None = None  # by proxy (407) or not: what challenged us on this leg
         self.invite_credentials: Sequence[tuple[str, str]] = ()  # of the last INVITE, for its ACK (RFC 3261 §13.2.2.4)
         self.tries = 0  # how often its first INVITE was challenged
+        # RFC 3515: by our CSeq of a REFER that went to this leg, its number on the leg that it came from
+        self.refers: dict[int, int] | None = None
         # RFC 4028
         self.session: SessionTimer | None = None
         self.session_watch: Timer | None = None

@@ -14,6 +14,7 @@ from sbc.b2bua.tables import CallEvent, CallState
 from sbc.dialog.session_timer import SessionTimer, is_too_short
 from sbc.errors import SipSyntaxError
 from sbc.sip.build import build_request
+from sbc.sip.ids import is_ours
 from sbc.sip.message import Message
 from sbc.transaction.server import ServerTransaction
 
@@ -114,16 +115,21 @@ def _refresh(core: Core, leg: Leg, session: SessionTimer, now: float) -> None:
 
 
 def may_reinvite(leg: Leg) -> bool:
-    """Whether an INVITE of ours on this leg would meet no other change of the session."""
+    """Whether an INVITE of ours on this leg could repeat what is in force, and would meet no other change of it."""
+    return bool(leg.sdp_out) and is_quiet(leg)
+
+
+def is_quiet(leg: Leg) -> bool:
+    """Whether no change of the session is under way on this leg, or waits to cross to it."""
     other = leg.call.other(leg)
     quiet = leg.uas is None and not leg.modifying and not leg.unacked and leg.accepted is None
-    return quiet and bool(leg.sdp_out) and leg.call.offer_from is None and other is not None and other.uas is None
+    return quiet and leg.call.offer_from is None and other is not None and other.uas is None
 
 
-def _glare_delay_s(core: Core, leg: Leg) -> float:
+def glare_delay_s(core: Core, leg: Leg) -> float:
     """RFC 3261 §14.1: 2.1 to 4 s at random for whoever chose the Call-ID, 0 to 2 s for the other side."""
     number = core.session_id()
-    return number % 201 / 100 if leg is leg.call.a else 2.1 + number % 191 / 100
+    return 2.1 + number % 191 / 100 if is_ours(leg.dialog.call_id) else number % 201 / 100
 
 
 class Refresh:
@@ -217,7 +223,7 @@ class Refresh:
         elif status == 422 and session.raised(msg):
             session.retry_at = now
         elif status == 491:
-            session.retry_at = now + _glare_delay_s(core, leg)
+            session.retry_at = now + glare_delay_s(core, leg)
         else:
             session.failed(now)
         if self._alive:

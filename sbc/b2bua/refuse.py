@@ -125,5 +125,9 @@ def out_of_dialog(core: Core, msg: Message, tx: ServerTransaction, now: float) -
         core.count("DIALOG_UNKNOWN")
         core.refuse(tx, 481, now)
         return
+    if method == "REFER":  # there is no call to refer anybody from, and a new one would be anybody's to place
+        core.count("TRANSFERS_REFUSED")
+        core.refuse(tx, 403, now)
+        return
     core.count("METHOD_REFUSED")
     core.refuse(tx, 405 if method in KNOWN_METHODS else 501, now, [shape.ALLOWED_HEADER])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sbc.b2bua import credentials, refresh, shape
+from sbc.b2bua import credentials, referral, refresh, shape
 from sbc.b2bua.call import Headers, Outcome
 from sbc.b2bua.tables import CallEvent, CallState
 from sbc.sip.build import build_request
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # Answers to a request inside a dialog after which there is no dialog (RFC 3261 §12.2.1.2, RFC 5057 §5.1)
 DIALOG_GONE = frozenset({408, 481})
+# What a 2xx to such a request carries besides, with a Contact: RFC 6665 §4.2.1.1, RFC 4488 §4
+_ALSO_IN_2XX: dict[str, tuple[str, ...]] = {"SUBSCRIBE": ("Expires",), "REFER": ("Refer-Sub",)}
 # Requests of another usage of the dialog (RFC 6665): what becomes of that one is not the call's end (RFC 5057 §4.2).
 SUBSCRIPTION = frozenset({"SUBSCRIBE", "NOTIFY"})
 
@@ -37,19 +39,25 @@ def _send(request: Relayed, now: float) -> None:
     """On its way, with the next CSeq."""
     core, other, msg = request.core, request.other, request.tx.request
     method = msg.method
+    body = msg.body
     flow = other.out(core)
     branch = core.ids.branch()
     forwards = msg.max_forwards
+    cseq = other.dialog.next_cseq()
     uri, headers = other.dialog.headers(
-        method, other.dialog.next_cseq(), core.via(flow.listener, branch), 70 if forwards is None else forwards - 1
+        method, cseq, core.via(flow.listener, branch), 70 if forwards is None else forwards - 1
     )
-    if method == "UPDATE" or method in SUBSCRIPTION:
+    if method in ("UPDATE", "REFER") or method in SUBSCRIPTION:
         headers.append(("Contact", other.dialog.contact))
     if method == "UPDATE":
         headers += refresh.request_headers(core, other)
     headers += shape.pass_headers(core, msg, other, also=shape.METHOD_HEADERS.get(method, ()))
-    headers += credentials.headers(other, method, uri, msg.body)
-    data = build_request(method, uri, headers, msg.body)
+    if method == "REFER":
+        headers += referral.crossing(other, request.tx, cseq)
+    elif method in SUBSCRIPTION:
+        headers, body = referral.without_details(referral.event_across(request.leg, other, headers), body)
+    headers += credentials.headers(other, method, uri, body)
+    data = build_request(method, uri, headers, body)
     core.layer.send(method, branch, data, flow, request, now)
 
 
@@ -89,7 +97,7 @@ class Relayed:
             if msg.status in DIALOG_GONE:
                 self._gone(msg.status, now)
             return
-        also = ("Expires",) if self.tx.method == "SUBSCRIBE" else ()  # RFC 6665 §4.2.1.1: never without
+        also = _ALSO_IN_2XX.get(self.tx.method, ())
         headers = shape.pass_headers(core, msg, self.leg, also=also)
         if also:
             headers.append(("Contact", self.leg.dialog.contact))

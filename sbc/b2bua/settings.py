@@ -16,6 +16,9 @@ from sbc.sip.digest import Credentials
 # not write ourselves stays behind: an unknown header may carry an address of the side that it came from.
 PASS_HEADERS = frozenset({"Subject", "Priority", "Content-Type", "Content-Disposition", "Content-Language", "Accept"})
 
+# What becomes of a REFER, and of an INVITE with Replaces, by the peer that it comes from.
+TransferPolicy = Literal["terminate", "pass", "refuse"]
+
 NO_SESSION_TIMERS = SessionTimers()
 DATAGRAM_MAX_BYTES = 1300  # RFC 3261 §18.1.1, where the path MTU is unknown
 
@@ -124,6 +127,7 @@ class CoreSettings:
     ping_method: Literal["options", "invite"] = "options"
     drain_retry_after_s: int = 10
     pass_headers: frozenset[str] = PASS_HEADERS
+    transfers: Mapping[str, TransferPolicy] = field(default_factory=dict)  # by peer; refuse for one that is not there
     media_targets: Mapping[str, MediaTargetPolicy] = field(default_factory=dict)  # by realm
     source_address: Callable[[str], str] = no_source_address
     follow_redirects: Mapping[str, Redirects] = field(default_factory=dict)  # by peer; never where it is not here

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sbc.b2bua.core import Core
     from sbc.b2bua.leg import Leg
 
-ALLOW = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, PRACK, MESSAGE, NOTIFY, SUBSCRIBE"
+ALLOW = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, PRACK, MESSAGE, NOTIFY, SUBSCRIBE, REFER"
 ALLOWED_HEADER = ("Allow", ALLOW)
 SDP_TYPE = ("Content-Type", "application/sdp")
 READABLE = (("Accept", "application/sdp"), ("Accept-Encoding", "identity"))  # of a 415 (RFC 3261 §8.2.3)

@@ -12,9 +12,9 @@ import orjson
 
 from sbc.b2bua import ping, refresh
 from sbc.b2bua.accept import Accepted
-from sbc.b2bua.call import Attempt, Call
+from sbc.b2bua.call import Attempt, Call, Outcome
 from sbc.b2bua.leg import Leg
-from sbc.b2bua.tables import CallState, LegState
+from sbc.b2bua.tables import CallEvent, CallState, LegState
 from sbc.dialog.dialog import MAX_CSEQ, RESUME_CSEQ_MARGIN, Dialog
 from sbc.dialog.session_timer import DEFAULT_MIN_SE_S, MAX_INTERVAL_S, SessionTimer
 from sbc.errors import SipSyntaxError
@@ -67,6 +67,9 @@ def encode(core: Core, call: Call, now: float) -> bytes:
         "tries": [(t.gateway, t.uri, t.leg, t.status, t.pdd_ms) for t in call.attempts],
         "a": _leg_record(core, call.a),
         "b": _leg_record(core, call.b),
+        "gone": [leg.name for leg in (call.a, call.b) if leg.state is LegState.ENDED],
+        "came": call.transferred_from,
+        "went": call.transferred_to,
     }
     return dump(record)
 
@@ -129,12 +132,19 @@ def decode(core: Core, data: bytes, now: float, wall: float) -> Call:
     admission = core.settings.admission
     call.admitted_peers = tuple(peer for peer in call.admitted_peers if admission.open_call(peer, now) is None)
     for leg in call.legs():
+        if leg.state is LegState.ENDED:
+            core.forget(leg)
+            continue
         if leg.accepted is not None:
             core.layer.answered(Message.parse(leg.accepted.data), leg.accepted.flow, now)
             core.transmit(leg.accepted.flow, leg.accepted.data)
             leg.accepted.start(now)
         refresh.arm(core, leg, now)
         ping.arm(core, leg, now)
+    if any(leg.state is LegState.ENDED for leg in call.legs()):
+        # One side had hung up, or gone on in another call, and a transfer was under way that nobody goes on with.
+        note = "transferred" if call.transferred_to else "a transfer was lost with its worker"
+        core.step(call, CallEvent.RELEASE, now, Outcome(500, "sbc", 41, note=note))
     return call
 
 
@@ -215,7 +225,7 @@ def _call(core: Core, fields: Fields, now: float, wall: float) -> Call:
         raise BadRecord("the call is here already")
     a = _leg(core, Fields(fields.raw.get("a")), now, wall)
     b = _leg(core, Fields(fields.raw.get("b")), now, wall)
-    if a.name != "a" or a.dialog.local_tag == b.dialog.local_tag:
+    if a.name == b.name or a.dialog.local_tag == b.dialog.local_tag:
         raise BadRecord("the legs are not two sides of a call")
     for leg in (a, b):
         if leg.dialog.local_tag in core.legs:
@@ -224,8 +234,15 @@ def _call(core: Core, fields: Fields, now: float, wall: float) -> Call:
     call.branches.append(b)
     call.b = b
     a.call = b.call = call
+    call.transferred_from, call.transferred_to = (
+        fields.text(name, 64) if name in fields.raw else "" for name in ("came", "went")
+    )
     a.state = LegState.CONFIRMED
     b.state = LegState.ANSWERED if b.unacked and not fields.flag("up") else LegState.CONFIRMED
+    gone = fields.texts("gone", 2) if "gone" in fields.raw else ()
+    for leg in (a, b):
+        if leg.name in gone:
+            leg.state = LegState.ENDED
     call.state = CallState.UP if fields.flag("up") or a.accepted is None else CallState.ANSWERED
     call.version = fields.integer("ver", 0, 2**53)
     call.answer_wall = fields.seconds("answer")

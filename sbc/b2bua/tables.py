@@ -33,6 +33,7 @@ class CallEvent(IntEnum):
     CANCEL = auto()
     A_BYE = auto()
     B_BYE = auto()
+    JOINED = auto()  # by a leg of another call, which takes A's seat (sbc.b2bua.transfer)
     RELEASE = auto()  # by us: lifetime, management, no ACK, no media
     FINISHED = auto()  # statistics are in, or given up
 
@@ -63,6 +64,7 @@ CALL: dict[tuple[CallState, CallEvent], tuple[CallState, tuple[CallAction, ...]]
     (S.RINGING, E.RELEASE): (S.ENDING, (A.REFUSE_A, A.END_B, A.CLOSE)),
     (S.RINGING, E.A_BYE): (S.ENDING, (A.REFUSE_A, A.END_B, A.CLOSE)),  # §15: a caller may end an early dialog by BYE
     (S.ANSWERING, E.COMMITTED): (S.ANSWERED, (A.ACCEPT_A,)),
+    (S.ANSWERING, E.JOINED): (S.UP, ()),
     # The CANCEL found no final answer of ours: A gets its 487, and B, which has answered, ACK and BYE by B_LEG.
     (S.ANSWERING, E.CANCEL): (S.ENDING, (A.REFUSE_A, A.END_B, A.CLOSE)),
     (S.ANSWERING, E.REFUSE): (S.ENDING, (A.REFUSE_A, A.END_B, A.CLOSE)),

@@ -262,6 +262,8 @@ class Peer(Model):
     profile: str = "default"  # media profile
     # Whose Contacts are tried where this peer redirects a call: nobody's, its own, or those of any peer in its realm.
     follow_redirects: Literal["never", "peer", "realm"] = "never"
+    # REFER and Replaces from it: done by us under its routes and limits, passed to the other side, or refused
+    transfers: Literal["terminate", "pass", "refuse"] = "terminate"
     max_calls: Annotated[int, Field(ge=0)] = 0  # 0: no limit
     max_cps: Annotated[float, Field(ge=0)] = 0
 

@@ -14,7 +14,7 @@ from sbc.routing.facade import (
     Reply,
 )
 from sbc.routing.node import Node, Peer
-from sbc.routing.request import Request
+from sbc.routing.request import Request, Transfer
 from sbc.routing.routes import RouteError, Routes
 
 __all__ = [
@@ -34,5 +34,6 @@ __all__ = [
     "RouteError",
     "Routes",
     "Target",
+    "Transfer",
     "by_q",
 ]

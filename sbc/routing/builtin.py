@@ -14,12 +14,12 @@ RELAYED = frozenset({"OPTIONS", "MESSAGE", "INFO", "PUBLISH", "REGISTER", "SUBSC
 
 @routes.route
 async def main(request: Request) -> None:
-    """A call is dialled with its media anchored under the caller's profile, 404 where there is nobody to call. Other
-    requests are relayed; where there is nobody for them, the node answers for itself."""
+    """A call, or the target of a transfer, is dialled with its media anchored under the caller's profile, 404 where
+    there is nobody to call. Other requests are relayed; where there is nobody for them, the node answers for itself."""
     phone = request.binding
     other = request.node.peers.get(request.peer.calls_to)
     target = phone or (other if other is not None and other.gateway else None)
-    if request.method == "INVITE":
+    if request.makes_call:
         if target is None:
             return await request.reject(404)
         request.call.media.engage(profile=request.peer.profile)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from sbc.b2bua import subjects
+from sbc.b2bua import refer, subjects, transfer
 from sbc.b2bua.subjects import Target
-from sbc.routing.facade import Call, Where, checked_uri, user_of
+from sbc.routing.facade import Call, EstablishedCall, Where, checked_uri, user_of
 from sbc.routing.headers import RequestHeaders, apply
 from sbc.routing.node import STRANGER, Node, Peer
 from sbc.routing.routes import RouteError
@@ -23,33 +23,85 @@ class NoCall(RouteError):
     method: where this ends it, the request is refused as if there were no route for it, and nothing is logged."""
 
 
+class Transfer:
+    """A transfer that a REFER asks for, before anything has been decided about it.
+
+    Dialling ``request.call`` carries it out, rejecting that refuses the REFER. What is dialled counts as a call of the
+    transferor, and leads where a route or the configuration lets it.
+    """
+
+    __slots__ = ("_node", "_subject")
+
+    def __init__(self, node: Node, subject: transfer.Transfer) -> None:
+        self._node = node
+        self._subject = subject
+
+    @property
+    def call(self) -> EstablishedCall:
+        """The call that is to be transferred."""
+        return EstablishedCall(self._node, self._subject.first)
+
+    @property
+    def moved_peer(self) -> Peer:
+        """The peer of the party that is to talk to the target."""
+        return self._node.peers.get(self._subject.moved.peer, STRANGER)
+
+    @property
+    def referred_by(self) -> NameAddr | None:
+        """Who the transferor says he is (RFC 3892). Nobody has proved it."""
+        wish = self._subject.wish
+        return wish.referred_by if wish is not None else None
+
+    async def pass_on(self) -> None:
+        """Let the other side carry it out: it is sent the REFER, and calls the target itself."""
+        node = self._node
+        refer.pass_on(node.core.requests.core, self._subject, node.clock.monotonic())
+
+
 class Request:
     """A request outside a dialog, before anything has been decided about it.
 
-    An INVITE has a ``call``, which is dialled. Any other (OPTIONS, MESSAGE, INFO, NOTIFY, PUBLISH, REGISTER, SUBSCRIBE)
+    An INVITE has a ``call``, which is dialled. So has a REFER inside a call that is to be transferred: there ``call``
+    is the new one, to whoever Refer-To names, and ``peer``, ``realm``, ``direction`` and ``source`` are of who asks for
+    it (``transfer`` tells more). Any other (OPTIONS, MESSAGE, INFO, NOTIFY, PUBLISH, REGISTER, SUBSCRIBE)
     is relayed or answered; where the route does neither, an OPTIONS is answered as a ping to this node, and the others
     are refused with 405 or 481.
     """
 
-    __slots__ = ("_call", "_headers", "_subject", "node")
+    __slots__ = ("_call", "_headers", "_subject", "_transfer", "node")
 
     def __init__(self, node: Node, subject: subjects.Call | subjects.OutOfDialogRequest) -> None:
         self.node = node
         self._subject = subject
         self._call = Call(node, subject) if isinstance(subject, subjects.Call) else None
         self._headers: RequestHeaders | None = None
+        self._transfer = subject.joining if isinstance(subject, subjects.Call) else None
 
     @property
     def call(self) -> Call:
-        """The call that an INVITE asks for; raises NoCall for another method."""
+        """The call that an INVITE or a REFER asks for; raises NoCall for another method."""
         if self._call is None:
             raise NoCall(f"{self.method} makes no call")
         return self._call
 
     @property
+    def makes_call(self) -> bool:
+        """Whether there is a ``call`` to decide about."""
+        return self._call is not None
+
+    @property
     def method(self) -> str:
         """Its method."""
+        if self._transfer is not None:
+            return "REFER"
         return "INVITE" if self._call is not None else self._message.method
+
+    @property
+    def transfer(self) -> Transfer:
+        """What a REFER is about; raises RouteError for another method."""
+        if self._transfer is None:
+            raise RouteError(f"{self.method} asks for no transfer of a call")
+        return Transfer(self.node, self._transfer)
 
     @property
     def uri(self) -> Uri:
@@ -90,6 +142,8 @@ class Request:
     @property
     def direction(self) -> str:
         """The direction of the peer that sent it, as configured."""
+        if self._transfer is not None:
+            return self.peer.direction
         subject = self._subject
         return subject.direction if isinstance(subject, subjects.Call) else subject.source.direction
 
@@ -97,12 +151,16 @@ class Request:
     def peer(self) -> Peer:
         """The peer that sent it."""
         subject = self._subject
+        if self._transfer is not None:
+            return self.node.peers.get(self._transfer.by.peer, STRANGER)
         name = subject.a.peer if isinstance(subject, subjects.Call) else subject.source.peer
         return self.node.peers.get(name, STRANGER)
 
     @property
     def realm(self) -> str:
         """The realm that it came from."""
+        if self._transfer is not None:
+            return self._transfer.by.realm
         subject = self._subject
         return subject.a.realm if isinstance(subject, subjects.Call) else subject.source.realm
 
@@ -140,7 +198,9 @@ class Request:
         """
         subject = self._subject
         if isinstance(subject, subjects.Call):
-            raise RouteError("an INVITE is not relayed but dialled: request.call.dial")
+            raise RouteError(f"{self.method} is not relayed but dialled: request.call.dial")
+        if self.method == "REFER":
+            raise RouteError("a REFER outside a call leads nowhere: request.reply or request.reject")
         node = self.node
         target = node.target(to, self.called_number if number is None else number)
         if node.resolver is not None and node.is_named(target):
@@ -181,6 +241,8 @@ class Request:
 
     @property
     def _flow(self) -> Flow:
+        if self._transfer is not None:
+            return self._transfer.by.flow
         subject = self._subject
         return subject.a.flow if isinstance(subject, subjects.Call) else subject.tx.flow
 

@@ -14,9 +14,15 @@ from sbc.sip._ids import Mint
 
 SHARDS = 1024
 ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
+_LETTERS = frozenset(ALPHABET)
 MAGIC_COOKIE = "z9hG4bK"  # RFC 3261 §8.1.1.7
 CALL_ID_LENGTH = 24
 TOKEN_LENGTH = 16  # 80 random bits; RFC 3261 §19.3 asks for 32
+
+
+def is_ours(call_id: str) -> bool:
+    """Whether a Call-ID has the shape of those that we mint."""
+    return len(call_id) == CALL_ID_LENGTH and _LETTERS.issuperset(call_id)
 
 
 class Ids:

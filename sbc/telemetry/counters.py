@@ -72,6 +72,12 @@ class Counter(IntEnum):
     PING_UNANSWERED = "Calls ended because a ping inside the dialog was not answered."
     PRACK_MISSING = "Calls refused with 504 because no PRACK came to a reliable provisional (RFC 3262)."
     ACK_MISSING = "Answered calls ended because no ACK came."
+    TRANSFERS_STARTED = "Transfers that we were to carry out (REFER, or INVITE with Replaces)."
+    TRANSFERS_DONE = "Transfers that were carried out."
+    TRANSFERS_FAILED = "Transfers that failed: the call stayed as it was."
+    TRANSFERS_PASSED = "REFERs that were passed to the other side."
+    TRANSFERS_REFUSED = "REFERs that were refused by policy, or for what they asked."
+    TRANSFER_GLARE = "Times that a transfer waited because a party was changing its session (491)."
     # admission
     UNKNOWN_SOURCE_DROPPED = "Datagrams from unknown sources that were dropped."
     UNKNOWN_SOURCE_REFUSED = "Requests from unknown sources that were refused without state."

@@ -99,5 +99,6 @@ def core_settings(
         registration_required=frozenset(
             name for name, peer in config.peers.items() if peer.registration is not None and peer.registration.required
         ),
+        transfers={name: peer.transfers for name, peer in config.peers.items()},
         session_timers=SessionTimers(timers.session_expires_s, timers.min_se_s),
     )

@@ -1,8 +1,8 @@
 """Call flows that read like the ladders of RFC 3665, in virtual time, around a bare core.
 
 :class:`Ladder` is the SBC with its shell: it performs effects at once, plays the media plane and the journal, and
-keeps what each phone was sent. :class:`Phone` is one party; ``a`` calls, ``b``, ``c`` and ``d`` are called. A phone
-method sends one message, ``expect`` takes the next one that it was sent.
+keeps what each phone was sent. :class:`Phone` is one party; ``a`` and ``e`` call, ``b``, ``c`` and ``d`` are
+called. A phone method sends one message, ``expect`` takes the next one that it was sent.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from sbc.sip.message import Message
 
 A_HOST, B_HOST, C_HOST, STRANGER = "192.0.2.10", "198.51.100.20", "198.51.100.30", "203.0.113.66"
 D_HOST = "198.51.100.40"
+E_HOST = "192.0.2.11"  # of the same peer as a
 OUR_A, OUR_B = "192.0.2.1", "198.51.100.1"
 MEDIA_A, MEDIA_B = "192.0.2.2", "198.51.100.2"
 
@@ -53,6 +54,7 @@ class Peers:
     def __init__(self) -> None:
         self.sources = {
             (0, A_HOST): Source("phones", "inside", "from_phones"),
+            (0, E_HOST): Source("phones", "inside", "from_phones"),
             (1, B_HOST): Source("carrier-b", "outside", "from_carrier"),
             (1, C_HOST): Source("carrier-c", "outside", "from_carrier"),
             (1, D_HOST): Source("carrier-d", "outside", "from_carrier"),
@@ -295,8 +297,11 @@ class Ladder:
         self.b = Phone(self, "b", B_HOST, 1)
         self.c = Phone(self, "c", C_HOST, 1)
         self.d = Phone(self, "d", D_HOST, 1)
-        self.phones = {A_HOST: self.a, B_HOST: self.b, C_HOST: self.c, D_HOST: self.d}
+        self.e = Phone(self, "e", E_HOST, 0)
+        hosts = (A_HOST, B_HOST, C_HOST, D_HOST, E_HOST)
+        self.phones = dict(zip(hosts, (self.a, self.b, self.c, self.d, self.e), strict=True))
         self.lines: dict[str, Phone] = {}  # by Call-ID: further dialogs of these phones
+        self.realms: dict[tuple[str, str], str] = {}  # of media legs, by session and name
 
     @property
     def wall(self) -> float:
@@ -410,11 +415,14 @@ class Ladder:
             self.endpoints.pop((request.session, request.leg), None)
         if isinstance(request, Offer | Answer):
             if isinstance(request, Offer):
+                self.realms[request.session, request.from_leg] = request.from_realm
+                self.realms[request.session, request.to_leg] = request.to_realm
                 self.offered[request.session] = len(request.streams)
                 self.facing[request.session, request.from_leg] = request.from_realm
                 self.facing[request.session, request.to_leg] = request.to_realm
             elif len(request.streams) != self.offered[request.session]:
                 return Reply(ok=False, code="malformed", reason="another number of streams")
+            address = MEDIA_A if self.realms[request.session, request.to_leg] == "inside" else MEDIA_B
             known = self.endpoints.setdefault((request.session, request.to_leg), [])
             known += [next(self.ports) for _ in request.streams[len(known) :]]
             ports = [port if stream.port else 0 for port, stream in zip(known, request.streams, strict=False)]

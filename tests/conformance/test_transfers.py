@@ -1,0 +1,680 @@
+"""Transfers by REFER as ladders (RFC 3515, RFC 5589): refused, passed on, and carried out by us."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from media.protocol import Answer, Delete, Offer
+from sbc.b2bua.call import Call
+from sbc.sip.message import Message
+from tests.support.ladder import (
+    A_HOST,
+    B_HOST,
+    C_HOST,
+    E_HOST,
+    MEDIA_A,
+    MEDIA_B,
+    OUR_A,
+    OUR_B,
+    TARGET_B,
+    TARGET_C,
+    Ladder,
+    Phone,
+    sdp,
+)
+
+TERMINATE = dict.fromkeys(("phones", "carrier-b", "carrier-c"), "terminate")
+PASS = dict.fromkeys(TERMINATE, "pass")
+
+
+def dial(f: Ladder, call: Call) -> None:
+    """Who is called by a phone gets b; the target of a transfer, and whoever e calls, is c."""
+    to_c = call.joining is not None or call.a.flow.host == E_HOST
+    f.core.dial(call, [TARGET_C if to_c else TARGET_B], f.now)
+
+
+def ladder(**changes: Any) -> Ladder:  # Any: what Ladder takes
+    return Ladder(**{"route": dial, "transfers": TERMINATE, **changes})
+
+
+def refer(sender: Phone, to: str = "", *, by: str = "", extra: list[tuple[str, str]] | None = None) -> None:
+    headers = [("Refer-To", to or f"<sip:+4930999@{OUR_A}>"), ("Referred-By", by or f"<sip:boss@{sender.host}>")]
+    sender.request("REFER", extra=headers + (extra or []))
+
+
+def notified(phone: Phone, status: int, state: str) -> Message:
+    """The next message is a NOTIFY of this status; it is answered."""
+    notify = phone.expect("NOTIFY")
+    assert notify.body.startswith(f"SIP/2.0 {status} ".encode())
+    assert notify.body.count(b"\r\n") == 1
+    assert notify.get("Content-Type") == "message/sipfrag;version=2.0"
+    assert (notify.get("Event") or "").startswith("refer;id=")
+    assert (notify.get("Subscription-State") or "").startswith(state)
+    phone.reply(200, to=notify)
+    return notify
+
+
+def ends(phone: Phone) -> None:
+    """BYE comes, and is answered."""
+    phone.reply(200, to=phone.expect("BYE"))
+
+
+def media_of(message: Message) -> str:
+    """The address in c=."""
+    return message.body.decode().partition("c=IN IP4 ")[2].partition("\r\n")[0]
+
+
+def accepted(sender: Phone) -> None:
+    """202 and the first NOTIFY."""
+    assert sender.expect(202).contact() is not None
+    notified(sender, 100, "active;expires=")
+
+
+def blind(f: Ladder, transferor: Phone, moved: Phone) -> Message:
+    """A transfer until the target rings; returns what the target got."""
+    refer(transferor)
+    accepted(transferor)
+    invite = f.c.expect("INVITE")
+    moved.nothing()
+    f.c.reply(180)
+    notified(transferor, 180, "active;expires=")
+    return invite
+
+
+def joined(f: Ladder, moved: Phone) -> None:
+    """The target answers with an offer, the moved party gets it, and its answer goes to the target."""
+    f.c.reply(200, body=sdp(C_HOST, 6000, codec="8"))
+    again = moved.expect("INVITE")
+    assert media_of(again) == (MEDIA_A if moved is f.a else MEDIA_B)
+    assert b"RTP/AVP 8" in again.body
+    moved.reply(200, to=again, body=sdp(moved.host, 4444, codec="8"))
+    moved.expect("ACK")
+    ack = f.c.expect("ACK")
+    assert media_of(ack) == MEDIA_B
+    assert b"RTP/AVP 8" in ack.body
+
+
+def later(f: Ladder, phone: Phone) -> Message:
+    """The re-INVITE that comes within the time of a glare."""
+    for _ in range(41):
+        if phone.inbox:
+            break
+        f.after(0.1)
+    return phone.expect("INVITE")
+
+
+def hang_up(f: Ladder, first: Phone, second: Phone) -> None:
+    first.request("BYE", cseq=first.cseq + 100)
+    first.expect(200)
+    ends(second)
+    f.over()
+
+
+# refuse
+
+
+def test_refused_by_default() -> None:
+    """RFC 3515 §2.4.2: 603, and nothing happens."""
+    f = Ladder()
+    f.set_up()
+    refer(f.a)
+    f.a.expect(603)
+    f.b.nothing()
+    f.c.nothing()
+    assert f.counts["TRANSFERS_REFUSED"] == 1
+    hang_up(f, f.a, f.b)
+
+
+@pytest.mark.parametrize(
+    ("refer_to", "status"),
+    [
+        ("http://example.com/", 416),
+        ("<sip:+4930999@192.0.2.1;method=BYE>", 603),
+        ("<sip:c@192.0.2.1?Replaces=x>", 400),
+        ("<sip:c@192.0.2.1?Replaces=nobody%40x%3Bto-tag%3D1%3Bfrom-tag%3D2>", 481),
+    ],
+)
+def test_what_a_refer_may_not_ask(refer_to: str, status: int) -> None:
+    f = ladder()
+    f.set_up()
+    refer(f.a, refer_to)
+    f.a.expect(status)
+    f.c.nothing()
+    hang_up(f, f.b, f.a)
+
+
+def test_a_refer_without_target_is_malformed() -> None:
+    f = ladder()
+    f.set_up()
+    f.a.request("REFER")
+    f.a.expect(400)
+    hang_up(f, f.b, f.a)
+
+
+def test_outside_a_dialog() -> None:
+    """Anybody's new call it would be: 403, unless a route answers otherwise."""
+    f = ladder()
+    refer(f.a)
+    f.a.expect(403)
+    f.b.nothing()
+    f.c.nothing()
+
+
+# pass
+
+
+def test_passed_to_the_other_side() -> None:
+    f = ladder(transfers=PASS)
+    f.set_up()
+    refer(f.a, f'"Carol" <sip:+4930999@{A_HOST}:5071;transport=udp>')
+    request = f.b.expect("REFER")
+    assert request.get("Refer-To") == f"Carol <sip:+4930999@{OUR_B}>" or (
+        request.get("Refer-To") == f"<sip:+4930999@{OUR_B}>"
+    )
+    assert request.get("Referred-By") == f"<sip:boss@{OUR_B}>"
+    assert request.contact() is not None
+    f.b.reply(202, to=request)
+    assert f.a.expect(202).contact() is not None
+    # b's NOTIFYs name the REFER by the number that b has seen, and what b says of the call stays with b
+    event = ("Event", f"refer;id={request.cseq_number}")
+    for status, state in ((100, "active;expires=60"), (200, "terminated;reason=noresource")):
+        body = f"SIP/2.0 {status} So says {B_HOST}\r\nContact: <sip:x@{C_HOST}>\r\n".encode()
+        f.b.request(
+            "NOTIFY",
+            body=body,
+            content_type="message/sipfrag",
+            extra=[event, ("Subscription-State", state)],
+            cseq=status,
+        )
+        notify = f.a.expect("NOTIFY")
+        assert notify.get("Event") == f"refer;id={f.a.cseq}"
+        assert notify.get("Subscription-State") == state
+        assert notify.body.count(b"\r\n") == 1
+        assert B_HOST.encode() not in notify.raw
+        assert C_HOST.encode() not in notify.raw
+        f.a.reply(200, to=notify)
+        f.b.expect(200)
+    f.a.request("BYE")
+    f.a.expect(200)
+    ends(f.b)
+    f.over()
+    assert f.counts["TRANSFERS_PASSED"] == 1
+
+
+def test_a_refusal_passes_too() -> None:
+    f = ladder(transfers=PASS)
+    f.set_up()
+    refer(f.b)
+    f.a.reply(603, to=f.a.expect("REFER"))
+    f.b.expect(603)
+    hang_up(f, f.b, f.a)
+
+
+# terminate: blind
+
+
+@pytest.mark.parametrize("who", ["a", "b"])
+def test_blind(who: str) -> None:
+    """RFC 5589 §6.1, with us in the transferee's place: either side may transfer the other."""
+    f = ladder()
+    f.set_up()
+    transferor, moved = (f.a, f.b) if who == "a" else (f.b, f.a)
+    invite = blind(f, transferor, moved)
+    assert invite.uri == TARGET_C.uri
+    assert not invite.body
+    assert str(invite.from_().uri).startswith("sip:+4930123@" if moved is f.b else "sip:alice@")
+    joined(f, moved)
+    notified(transferor, 200, "terminated;reason=noresource")
+    ends(transferor)
+    moved.nothing()
+    old = f.cdr
+    assert (old["answered"], old["hangup"], old["note"]) == (True, "sbc", "transferred")
+    new = f.call
+    assert old["transferred_to"] == new.key
+    assert new.transferred_from == old["id"]
+    moved.request("INFO", body=b"Signal=5\r\n", content_type="application/dtmf-relay", cseq=70)
+    f.c.reply(200, to=f.c.expect("INFO"))
+    moved.expect(200)
+    f.c.request("INVITE", body=sdp(C_HOST, 6002, version=2))
+    f.c.expect(100)
+    moved.reply(200, to=moved.expect("INVITE"), body=sdp(moved.host, 4444, version=3))
+    f.c.expect(200)
+    f.c.ack()
+    moved.expect("ACK")
+    hang_up(f, moved, f.c)
+    assert [cdr["id"] for cdr in f.cdrs] == [old["id"], new.key]
+    assert f.cdrs[1]["transferred_from"] == old["id"]
+    assert f.cdrs[1]["answered"] is True
+    assert f.cdrs[1]["a_peer"] == ("phones" if moved is f.a else "carrier-b")
+    assert f.counts["TRANSFERS_DONE"] == 1
+
+
+def test_the_description_in_a_dialog_goes_on_in_its_numbering() -> None:
+    """RFC 3264 §8: the same o= session, a higher version, though another call speaks now."""
+    f = ladder()
+    f.a.request("INVITE", body=sdp(A_HOST))
+    f.a.expect(100)
+    f.b.expect("INVITE")
+    f.b.reply(200, body=sdp(B_HOST))
+    before = f.a.expect(200).body.decode().split("\r\n")[1].split()
+    f.a.ack()
+    f.b.expect("ACK")
+    blind(f, f.b, f.a)
+    f.c.reply(200, body=sdp(C_HOST, 6000))
+    after = f.a.expect("INVITE").body.decode().split("\r\n")[1].split()
+    assert after[1] == before[1]
+    assert int(after[2]) == int(before[2]) + 1
+
+
+def test_media_of_a_transfer() -> None:
+    """The two that talk in the end have a session of their own, the former one ends, and each leg is named once."""
+    f = ladder()
+    f.set_up()
+    former = f.call.key
+    del f.media[:]
+    blind(f, f.b, f.a)
+    joined(f, f.a)
+    offer, answer, delete = f.media
+    assert isinstance(offer, Offer)
+    assert isinstance(answer, Answer)
+    assert (offer.from_leg, offer.from_realm, offer.to_leg, offer.to_realm) == ("b1", "outside", "a", "inside")
+    assert (answer.session, answer.from_leg, answer.to_leg) == (offer.session, "a", "b1")
+    assert answer.streams[0].port == 4444
+    assert isinstance(delete, Delete)
+    assert (delete.session, delete.leg) == (former, "")
+
+
+@pytest.mark.parametrize("status", [486, 603, 404, 302, 401])
+def test_target_refuses(status: int) -> None:
+    """The transferor is told, the call stays, and the held party can be taken back (RFC 5589 §6.2)."""
+    f = ladder()
+    f.set_up()
+    blind(f, f.b, f.a)
+    f.c.reply(status, extra=[("Contact", f"<sip:elsewhere@{C_HOST}>")])
+    f.c.expect("ACK")
+    notified(f.b, {302: 480, 401: 403}.get(status, status), "terminated;reason=noresource")
+    f.a.nothing()
+    assert f.call.state.name == "UP"
+    assert f.cdr["answered"] is False
+    f.b.request("INVITE", body=sdp(B_HOST, version=2), cseq=90)
+    f.b.expect(100)
+    f.a.reply(200, to=f.a.expect("INVITE"), body=sdp(A_HOST, version=2))
+    f.b.expect(200)
+    f.b.request("ACK", cseq=90)
+    f.a.expect("ACK")
+    f.b.cseq = 91
+    hang_up(f, f.b, f.a)
+
+
+def test_another_transfer_may_follow_a_failed_one() -> None:
+    f = ladder()
+    f.set_up()
+    blind(f, f.b, f.a)
+    refer(f.b)
+    f.b.expect(491)  # one at a time
+    f.c.reply(486)
+    f.c.expect("ACK")
+    notified(f.b, 486, "terminated")
+    blind(f, f.b, f.a)
+    joined(f, f.a)
+    notified(f.b, 200, "terminated")
+    ends(f.b)
+    hang_up(f, f.c, f.a)
+
+
+def test_no_answer() -> None:
+    """The target rings until its own time is up."""
+    f = ladder()
+    f.set_up()
+    blind(f, f.b, f.a)
+    f.after(180.2)
+    f.c.reply(200, to=f.c.expect("CANCEL"))
+    f.c.reply(487)
+    f.c.expect("ACK")
+    notified(f.b, 408, "terminated")
+    assert f.call.state.name == "UP"
+    hang_up(f, f.a, f.b)
+
+
+@pytest.mark.parametrize("ringing", [False, True])
+@pytest.mark.parametrize("success", [False, True])
+def test_transferor_hangs_up(ringing: bool, success: bool) -> None:
+    """At any time: nothing else ends, and the transfer goes on."""
+    f = ladder()
+    f.set_up()
+    refer(f.b)
+    accepted(f.b)
+    f.c.expect("INVITE")
+    if ringing:
+        f.c.reply(180)
+        notified(f.b, 180, "active")
+    f.b.request("BYE")
+    f.b.expect(200)
+    f.a.nothing()
+    f.c.nothing()
+    if success:
+        joined(f, f.a)
+        notified(f.b, 200, "terminated")  # its subscription outlives its session (RFC 5057 §4.2)
+        f.b.nothing()
+        hang_up(f, f.a, f.c)
+    else:
+        f.c.reply(486)
+        f.c.expect("ACK")
+        notified(f.b, 486, "terminated")
+        ends(f.a)  # nobody is left to talk to
+        f.over()
+    assert len(f.cdrs) == 2
+
+
+def test_transferor_hangs_up_while_the_moved_party_is_asked() -> None:
+    f = ladder()
+    f.set_up()
+    blind(f, f.b, f.a)
+    f.c.reply(200, body=sdp(C_HOST, 6000))
+    again = f.a.expect("INVITE")
+    f.b.request("BYE")
+    f.b.expect(200)
+    f.a.reply(200, to=again, body=sdp(A_HOST, 4444))
+    f.a.expect("ACK")
+    f.c.expect("ACK")
+    notified(f.b, 200, "terminated")
+    hang_up(f, f.c, f.a)
+
+
+def test_remaining_party_hangs_up() -> None:
+    """CANCEL to the target, 487 to the transferor, and its call is over too."""
+    f = ladder()
+    f.set_up()
+    blind(f, f.b, f.a)
+    f.a.request("BYE")
+    f.a.expect(200)
+    ends(f.b)
+    notified(f.b, 487, "terminated")
+    f.c.reply(200, to=f.c.expect("CANCEL"))
+    f.c.reply(487)
+    f.c.expect("ACK")
+    f.over()
+    assert len(f.cdrs) == 2
+
+
+def test_remaining_party_hangs_up_when_asked() -> None:
+    f = ladder()
+    f.set_up()
+    blind(f, f.b, f.a)
+    f.c.reply(200, body=sdp(C_HOST, 6000))
+    again = f.a.expect("INVITE")
+    f.a.request("BYE")
+    f.a.expect(200)
+    f.a.reply(487, to=again)
+    f.c.expect("ACK")
+    ends(f.c)
+    f.over()
+    assert len(f.cdrs) == 2
+
+
+def test_glare_is_waited_out() -> None:
+    """RFC 3261 §14.1: 491 from the moved party, and again after a while; the target's 200 waits for its ACK."""
+    f = ladder()
+    f.set_up()
+    blind(f, f.b, f.a)
+    f.c.reply(200, body=sdp(C_HOST, 6000))
+    again = f.a.expect("INVITE")
+    f.a.reply(491, to=again)
+    f.a.expect("ACK")
+    f.c.nothing()
+    again = later(f, f.a)
+    f.a.reply(200, to=again, body=sdp(A_HOST, 4444))
+    f.a.expect("ACK")
+    f.c.expect("ACK")
+    notified(f.b, 200, "terminated")
+    ends(f.b)
+    assert f.counts["TRANSFER_GLARE"] == 1
+    hang_up(f, f.c, f.a)
+
+
+def test_a_change_under_way_is_waited_for() -> None:
+    """The moved party has just offered something to the transferor: both have to finish that first."""
+    f = ladder()
+    f.set_up()
+    blind(f, f.b, f.a)
+    f.a.request("INVITE", body=sdp(A_HOST, version=2))
+    f.a.expect(100)
+    f.b.expect("INVITE")
+    f.c.reply(200, body=sdp(C_HOST, 6000))
+    f.a.nothing()
+    f.b.reply(200, body=sdp(B_HOST, version=2))
+    f.a.expect(200)
+    f.a.ack()
+    f.b.expect("ACK")
+    f.a.reply(200, to=later(f, f.a), body=sdp(A_HOST, 4444, version=3))
+    f.a.expect("ACK")
+    f.c.expect("ACK")
+    notified(f.b, 200, "terminated")
+    ends(f.b)
+    hang_up(f, f.c, f.a)
+
+
+def test_endless_glare_ends_the_transfer() -> None:
+    f = ladder()
+    f.set_up()
+    blind(f, f.b, f.a)
+    f.c.reply(200, body=sdp(C_HOST, 6000))
+    for _ in range(7):
+        f.a.reply(491, to=later(f, f.a))
+        f.a.expect("ACK")
+    while f.c.inbox[0].method != "ACK":
+        f.c.inbox.popleft()
+    notified(f.b, 491, "terminated")
+    f.c.expect("ACK")
+    ends(f.c)
+    hang_up(f, f.b, f.a)
+
+
+def test_moved_party_cannot_do_what_the_target_offers() -> None:
+    """Nothing has changed for it, and the target, which has answered, is ended."""
+    f = ladder()
+    f.set_up()
+    blind(f, f.b, f.a)
+    f.c.reply(200, body=sdp(C_HOST, 6000))
+    f.a.reply(488, to=f.a.expect("INVITE"))
+    f.a.expect("ACK")
+    f.c.expect("ACK")
+    ends(f.c)
+    notified(f.b, 488, "terminated")
+    assert f.call.state.name == "UP"
+    hang_up(f, f.b, f.a)
+
+
+def test_target_gives_up_before_the_moved_party_has_answered() -> None:
+    """What the moved party was offered has come to nothing: it gets back what it had."""
+    f = ladder()
+    f.set_up()
+    port = 30000
+    blind(f, f.b, f.a)
+    f.c.reply(200, body=sdp(C_HOST, 6000))
+    again = f.a.expect("INVITE")
+    f.c.request("BYE")
+    f.c.expect(200)
+    f.c.expect("ACK")
+    notified(f.b, 480, "terminated")
+    f.a.reply(200, to=again, body=sdp(A_HOST, 4444))
+    f.a.expect("ACK")
+    back = f.a.expect("INVITE")
+    assert f"m=audio {port + 2} ".encode() in back.body or f"m=audio {port} ".encode() in back.body
+    first, second = (int(m.body.decode().split("\r\n")[1].split()[2]) for m in (again, back))
+    assert second > first
+    f.a.reply(200, to=back, body=sdp(A_HOST))
+    f.a.expect("ACK")
+    assert f.call.state.name == "UP"
+    hang_up(f, f.b, f.a)
+
+
+def test_without_subscription() -> None:
+    """RFC 4488: no NOTIFY, and the transferor learns of success by its BYE."""
+    f = ladder()
+    f.set_up()
+    refer(f.b, extra=[("Refer-Sub", "false")])
+    assert f.b.expect(200).get("Refer-Sub") == "false"
+    f.c.expect("INVITE")
+    f.c.reply(180)
+    f.b.nothing()
+    joined(f, f.a)
+    ends(f.b)
+    f.b.nothing()
+    hang_up(f, f.c, f.a)
+
+
+def test_the_transferor_unsubscribes() -> None:
+    """RFC 3515 §2.4.4: the transfer goes on in silence."""
+    f = ladder()
+    f.set_up()
+    blind(f, f.b, f.a)
+    f.b.request("SUBSCRIBE", extra=[("Event", f"refer;id={f.b.cseq}"), ("Expires", "0")])
+    notified(f.b, 180, "terminated")
+    assert f.b.expect(200).get("Expires") == "0"
+    joined(f, f.a)
+    ends(f.b)
+    f.b.nothing()
+    hang_up(f, f.c, f.a)
+
+
+def test_notify_is_not_wanted() -> None:
+    """A transferor that knows nothing of NOTIFY: neither the transfer nor the call ends by that."""
+    f = ladder()
+    f.set_up()
+    refer(f.b)
+    f.b.expect(202)
+    f.b.reply(481, to=f.b.expect("NOTIFY"))
+    f.c.expect("INVITE")
+    f.c.reply(180)
+    f.b.nothing()
+    joined(f, f.a)
+    ends(f.b)
+    hang_up(f, f.c, f.a)
+
+
+def test_route_refuses() -> None:
+    """A REFER leads nowhere unless a route says so: its refusal answers the REFER."""
+
+    def route(f: Ladder, call: Call) -> None:
+        if call.joining is not None:
+            f.core.reject(call, 403, f.now)
+        else:
+            dial(f, call)
+
+    f = ladder(route=route)
+    f.set_up()
+    refer(f.b)
+    f.b.expect(403)
+    f.c.nothing()
+    f.a.nothing()
+    assert (f.cdr["status"], f.cdr["answered"]) == (403, False)
+    hang_up(f, f.b, f.a)
+
+
+def test_a_second_target_after_the_first_failed() -> None:
+    """What a route may do for a call it may do for a transfer."""
+
+    def hunt(f: Ladder, call: Call) -> None:
+        f.core.dial_next(call, f.now)
+
+    def route(f: Ladder, call: Call) -> None:
+        if call.joining is not None:
+            f.core.dial(call, [TARGET_B, TARGET_C], f.now, on_failure=hunt)
+        else:
+            dial(f, call)
+
+    f = ladder(route=route)
+    f.set_up()
+    refer(f.a)
+    accepted(f.a)
+    f.b.reply(503, to=f.b.expect("INVITE"))
+    f.b.expect("ACK")
+    f.c.expect("INVITE")
+    joined(f, f.b)
+    notified(f.a, 200, "terminated")
+    ends(f.a)
+    hang_up(f, f.c, f.b)
+
+
+def test_transfers_count_as_calls_of_the_transferor() -> None:
+    f = ladder()
+    f.set_up()
+    f.peers.limit = 1
+    refer(f.b)
+    assert f.b.expect(503).get("Retry-After") == "5"
+    f.c.nothing()
+    hang_up(f, f.b, f.a)
+
+
+def test_nothing_of_one_side_reaches_the_target_or_the_transferor() -> None:
+    f = ladder()
+    f.set_up()
+    blind(f, f.a, f.b)
+    joined(f, f.b)
+    notified(f.a, 200, "terminated")
+    ends(f.a)
+    for phone, strange in ((f.a, (B_HOST, C_HOST, OUR_B, MEDIA_B)), (f.c, (A_HOST, B_HOST, OUR_A, MEDIA_A))):
+        wire = b"\n".join(phone.all).decode()
+        assert [token for token in strange if token in wire] == []
+    wire = b"\n".join(f.c.all).decode()
+    for other in (f.a, f.b):
+        assert other.dialog is not None
+        assert other.dialog[0] not in wire
+        assert f"Phone-{other.name}" not in wire
+    hang_up(f, f.c, f.b)
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_referred_by_is_for_trusted_targets(trusted: bool) -> None:
+    """RFC 3892, with our host in it."""
+    from dataclasses import replace
+
+    f = ladder()
+    realms = dict(f.core.settings.realms)
+    realms["outside"] = replace(realms["outside"], trusted=trusted)
+    f.core.reconfigure(replace(f.core.settings, realms=realms))
+    f.set_up()
+    invite = blind(f, f.b, f.a)
+    assert invite.get("Referred-By") == (f"<sip:boss@{OUR_B}>" if trusted else None)
+
+
+# journal
+
+
+def test_a_transferred_call_survives_its_worker() -> None:
+    f = ladder()
+    f.set_up()
+    blind(f, f.b, f.a)
+    joined(f, f.a)
+    notified(f.b, 200, "terminated")
+    ends(f.b)
+    f.dies()
+    hang_up(f, f.a, f.c)
+    assert f.cdrs[-1]["resumed"] is True
+    assert f.cdrs[-1]["transferred_from"] == f.cdrs[0]["id"]
+
+
+def test_a_transfer_that_dies_with_its_worker_leaves_the_call() -> None:
+    f = ladder()
+    f.set_up()
+    blind(f, f.b, f.a)
+    f.dies()
+    assert f.call.state.name == "UP"
+    f.a.request("BYE")
+    f.a.expect(200)
+    ends(f.b)
+    assert len(f.cdrs) == 1
+
+
+def test_a_transfer_that_dies_without_its_transferor_ends_the_call() -> None:
+    f = ladder()
+    f.set_up()
+    blind(f, f.b, f.a)
+    f.b.request("BYE")
+    f.b.expect(200)
+    f.dies()
+    ends(f.a)
+    assert f.cdr["note"] == "a transfer was lost with its worker"
