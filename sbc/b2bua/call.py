@@ -12,8 +12,8 @@ from sbc.sip.flow import Flow
 if TYPE_CHECKING:
     from sbc.b2bua.effects import RunRoute
     from sbc.b2bua.leg import Leg
-    from sbc.dialog.dialog import Dialog
     from sbc.b2bua.transfer import Transfer
+    from sbc.dialog.dialog import Dialog
     from sbc.sip.message import Message
     from sbc.transaction.timers import Timer
 
