@@ -81,7 +81,7 @@ class Outcome:
 
 def free_port(host: str) -> int:
     """A UDP port that nobody has on ``host`` right now."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.bind((host, 0))
         port: int = probe.getsockname()[1]
         return port

@@ -31,6 +31,7 @@ class Stream:
         self._framer = Framer()
         self._messages: list[bytes] = []
         self.octets = b""  # all that came
+        self.ended = False  # the far side has closed
 
     def __enter__(self) -> Self:
         return self
@@ -63,10 +64,21 @@ class Stream:
         try:
             data = self._socket.recv(65_536)
         except ConnectionError:
-            return False
+            data = b""
+        self.ended = self.ended or not data
         self.octets += data
         self._messages += self._framer.feed(data)
         return bool(data)
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def take(self) -> list[tuple[bytes, Address]]:
+        """All messages that have arrived, and where from."""
+        while not self.ended and self.read(0.000_001):
+            pass
+        taken, self._messages = self._messages, []
+        return [(message, self.to) for message in taken]
 
     def closed_after(self, timeout_s: float) -> float:
         """Seconds until the far side closes; infinite when it does not in time."""

@@ -48,7 +48,8 @@ class TcpServer:
     ) -> None:
         self._rule = rule or answer("486 Busy Here")
         self._context = context
-        self._listening = socket.create_server((host, port), backlog=64)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._listening = socket.create_server((host, port), family=family, backlog=64)
         self.port = int(self._listening.getsockname()[1])
         self.peers: list[Peer] = []
         self._running = True
