@@ -21,7 +21,7 @@ from tests.support.raw import Raw
 from tests.support.tcp import Stream
 
 REPEATS = int(os.environ.get("SBC_REPEATS", "30"))
-WARM_UP = max(10, REPEATS // 10)
+WARM_UP = max(10, REPEATS // 3)  # the allocator settles after some 25,000 messages
 GROWTH = 1.05  # of resident memory
 SLACK_BYTES = 2 << 20  # the allocator's own: 5 % of a small process is less than what one arena takes
 _BRANCH = re.compile(rb"(branch=z9hG4bK)", re.I)

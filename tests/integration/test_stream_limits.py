@@ -1,11 +1,10 @@
-"""What one source may do with its connections, each limit as it is configured: refused, counted, and said in the log."""
+"""What one source may do with its connections: each limit as it is configured, refused, counted, and said in the log."""
 
 from __future__ import annotations
 
 import shutil
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from websockets.exceptions import ConnectionClosed
