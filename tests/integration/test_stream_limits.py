@@ -1,4 +1,4 @@
-"""What one source may do with its connections: each limit as it is configured, refused, counted, and said in the log."""
+"""What a source may do with its connections: each limit as it is configured, refused, counted, and said in the log."""
 
 from __future__ import annotations
 
