@@ -10,8 +10,9 @@ from bench.figures import Samples
 from bench.plan import Plan, attempt, working_directory
 from bench.relays import RELAYS, Relay, in_flight
 
-CALLS, WARM_CALLS = 2000, 200
+CALLS = 2000
 IN_FLIGHT = 50
+REST_S = 2.3  # ports rest for two seconds between two calls: only then the next ones get them, as in a running system
 
 
 def measure(plan: Plan) -> list[Samples]:
@@ -32,7 +33,7 @@ def _control(plan: Plan, who: str, samples: Samples) -> None:
 
 
 async def _place(relay: Relay) -> float:
-    """CPU microseconds per call; the first calls warm the process up and do not count."""
+    """CPU microseconds per call; as many calls before warm the process up and do not count."""
 
     async def one(number: int) -> None:
         side = rtp_load.side_port(number)
@@ -41,9 +42,10 @@ async def _place(relay: Relay) -> float:
 
     await relay.connect()
     try:
-        await in_flight(one, WARM_CALLS, IN_FLIGHT)
+        await in_flight(one, CALLS, IN_FLIGHT)
+        await asyncio.sleep(REST_S)
         before_s = relay.process.cpu_s()
-        await in_flight(lambda number: one(WARM_CALLS + number), CALLS, IN_FLIGHT)
+        await in_flight(lambda number: one(CALLS + number), CALLS, IN_FLIGHT)
         return (relay.process.cpu_s() - before_s) / CALLS * 1e6
     finally:
         relay.disconnect()

@@ -15,14 +15,13 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-import zmq
-import zmq.asyncio
-
 from bench.figures import NotMeasuredError
 from bench.own import ROOT
 from bench.peers import rtpengine
 from bench.processes import Process, wait_until
 from media import protocol
+from sbc.b2bua.effects import MediaCommand
+from sbc.media_client.client import MediaPool
 
 Address = tuple[str, int]
 
@@ -59,56 +58,43 @@ class Relay(Protocol):
 
 
 class OwnRelay:
-    """The SBC's media worker: offer (which engages), answer, delete over ZeroMQ."""
+    """The SBC's media worker: offer (which engages), answer, delete, through the client that its SIP workers use."""
 
     def __init__(self, core: int, directory: Path) -> None:
-        self._path = directory / "media.sock"
-        self._endpoint = f"ipc://{self._path}"
+        path = directory / "media.sock"
+        self._endpoint = f"ipc://{path}"
         self._ids = itertools.count(1)
-        self._waiting: dict[bytes, asyncio.Future[protocol.Reply]] = {}
-        self._socket: zmq.asyncio.Socket | None = None
-        self._reader: asyncio.Task[None] | None = None
+        self._waiting: dict[int, asyncio.Future[protocol.Reply]] = {}
+        self._pool: MediaPool | None = None
         environment = {"PYTHONPATH": str(ROOT)}
         command = [sys.executable, "-m", "bench.media_node", self._endpoint, NEAR, FAR]
         self.process = Process("media", command, core, directory, environment)
         try:
-            wait_until(self._path.exists, self.process, "its control socket")
+            wait_until(path.exists, self.process, "its control socket")
         except BaseException:
             self.process.stop()
             raise
 
     async def connect(self) -> None:
-        self._socket = zmq.asyncio.Context.instance().socket(zmq.DEALER)
-        self._socket.set_hwm(0)
-        self._socket.linger = 0
-        self._socket.connect(self._endpoint)
-        self._reader = asyncio.create_task(self._read(self._socket))
+        self._pool = MediaPool({"media": self._endpoint}, asyncio.get_running_loop(), deadline_s=5.0)
 
     def disconnect(self) -> None:
-        if self._reader is not None:
-            self._reader.cancel()
-        if self._socket is not None:
-            self._socket.close()
+        if self._pool is not None:
+            self._pool.close()
 
-    async def _read(self, socket: zmq.asyncio.Socket) -> None:
-        while True:
-            for number, body in protocol.items(await socket.recv_multipart()):
-                future = self._waiting.pop(number, None)
-                if future is not None and not future.done():
-                    future.set_result(protocol.decode_reply(body))
+    def _done(self, number: int, reply: protocol.Reply) -> None:
+        future = self._waiting.pop(number)
+        if not future.done():
+            future.set_result(reply)
 
     async def _ask(self, request: protocol.Request) -> protocol.Reply:
-        assert self._socket is not None
-        number = next(self._ids).to_bytes(8, "big")
-        future: asyncio.Future[protocol.Reply] = asyncio.get_running_loop().create_future()
-        self._waiting[number] = future
-        await self._socket.send_multipart([protocol.VERSION, number, protocol.encode(request)])
-        try:
-            reply = await asyncio.wait_for(future, 5)
-        except TimeoutError:
-            raise NotMeasuredError(f"the media worker did not answer {request}: {self.process.tail()}") from None
+        assert self._pool is not None
+        number = next(self._ids)
+        future = self._waiting[number] = asyncio.get_running_loop().create_future()
+        self._pool.perform(MediaCommand(number, request, "media"), self._done)
+        reply = await future
         if not reply.ok:
-            raise NotMeasuredError(f"the media worker refused: {reply.code} {reply.reason}")
+            raise NotMeasuredError(f"the media worker refused: {reply.code} {reply.reason}: {self.process.tail()}")
         return reply
 
     async def open_call(self, number: int, caller: Address, callee: Address) -> Anchored:
