@@ -90,7 +90,8 @@ class OwnRelay:
     async def _ask(self, request: protocol.Request) -> protocol.Reply:
         assert self._pool is not None
         number = next(self._ids)
-        future = self._waiting[number] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[protocol.Reply] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = future
         self._pool.perform(MediaCommand(number, request, "media"), self._done)
         reply = await future
         if not reply.ok:
