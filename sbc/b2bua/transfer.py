@@ -470,6 +470,7 @@ class Transfer:
         seat.call, moved.call = first, second
         seat.name, moved.name = moved.name, seat.name
         seat.state, moved.state = LegState.ENDED, LegState.CONFIRMED
+        seat.anchored, moved.anchored = moved.anchored, seat.anchored
         moved.sdp_in, moved.sdp_out, moved.sdp_before = seat.sdp_in, seat.sdp_out, None
         moved.sdp_text, moved.sdp_version, moved.session_id = seat.sdp_text, seat.sdp_version, seat.session_id
         self._sit(moved, now)
@@ -509,8 +510,8 @@ class Transfer:
         else:
             second.b = moved
             second.branches.append(moved)
-        if second.has_media:
-            core.drop_branch(place, now)
+        place.anchored = second.has_media  # whatever this worker has seen of it
+        core.drop_branch(place, now)
         _stop(place)
         if place not in self._left:
             core.send_bye(place, now)
@@ -545,13 +546,13 @@ class Transfer:
         if place is None:
             hung_up = first.state >= CallState.ENDING
             core.step(second, CallEvent.RELEASE, now, Outcome(status, "a" if hung_up else "sbc", note="transfer"))
-        elif second.state is CallState.UP:
+        else:
             target = self.target
+            if target.unacked:  # its offer is answered by what holds
+                accept.send_ack(core, target, now, target.sdp_out)
             if second.offer_from is target:
                 second.offer_from = None
-            if target.unacked:
-                accept.send_ack(core, target, now, target.sdp_out)
-            core.drop_branch(self.seat, now)
+                core.drop_branch(self.seat, now)
         for call, leg in ((first, self.by), (second, place)):
             if leg in self._left and call.state < CallState.ENDING:
                 note = "its transfer failed after the transferor had hung up"

@@ -62,7 +62,6 @@ READ_AS: dict[str, tuple[set[int | str], str]] = {
 # The outcome of today, and what is missing for a better one.
 NOT_YET: dict[str, tuple[int | str, str]] = {
     "mult-ip-in-sdp.dat": (488, "a realm has one media address yet, none for IPv6 beside IPv4"),
-    "a38-replaces-hijack.sip": (PROCESS, "Replaces (RFC 3891) is not read yet: the INVITE is a new call"),
 }
 
 

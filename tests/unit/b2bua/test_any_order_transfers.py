@@ -1,0 +1,221 @@
+"""Whatever the parties of two calls and of their transfers do, in whatever order: everything ends, and once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import example, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from sbc.b2bua.call import Call
+from tests.conformance.test_attended import dialog_of
+from tests.conformance.test_transfers import PASS, TERMINATE
+from tests.support.ladder import E_HOST, OUR_A, TARGET_B, TARGET_C, Ladder, Phone, sdp
+
+Step = Callable[[Ladder], None]
+
+
+def dial(f: Ladder, call: Call) -> None:
+    to_c = call.joining is not None or call.a.flow.host == E_HOST
+    f.core.dial(call, [TARGET_C if to_c else TARGET_B], f.now)
+
+
+def answer(phone: Phone, method: str, status: int, *, body: bool = False) -> None:
+    """Answer the newest request of this method, again if need be."""
+    for msg in reversed(phone.inbox):
+        if msg.is_request and msg.method == method:
+            phone.reply(status, to=msg, body=sdp(phone.host, version=phone.cseq + 2) if body else b"")
+            return
+
+
+def say(phone: Phone, method: str, *, body: bool = False, extra: list[tuple[str, str]] | None = None) -> None:
+    """A request in the dialog, once the phone knows one."""
+    if phone.dialog is not None:
+        phone.request(method, body=sdp(phone.host, version=phone.cseq + 3) if body else b"", extra=extra or [])
+
+
+def up(f: Ladder, caller: Phone, called: Phone) -> None:
+    caller.request("INVITE", body=sdp(caller.host))
+    caller.expect(100)
+    called.expect("INVITE")
+    called.reply(200, body=sdp(called.host))
+    caller.expect(200)
+    caller.ack()
+    called.expect("ACK")
+
+
+def refer(phone: Phone, *, to: Phone | None = None, silent: bool = False) -> None:
+    where = f"?{dialog_of(to).in_uri()}" if to is not None and to.dialog is not None else ""
+    extra = [("Refer-To", f"<sip:+4930999@{OUR_A}{where}>")]
+    say(phone, "REFER", extra=[*extra, ("Refer-Sub", "false")] if silent else extra)
+
+
+def take_place(f: Ladder, of: Phone, *, body: bool = True) -> None:
+    """A third line of the phones, once."""
+    if of.dialog is not None and not f.d.all:
+        line = Phone(f, "line", E_HOST, 0)
+        f.d.all.append(b"used")
+        line.inbox = f.d.inbox
+        line.request("INVITE", body=sdp(E_HOST, 5555) if body else b"", extra=[("Replaces", str(dialog_of(of)))])
+
+
+def acks(phone: Phone, *, body: bool = False) -> None:
+    if phone.dialog is not None:
+        phone.request("ACK", body=sdp(phone.host) if body else b"", cseq=phone.cseq)
+
+
+def hold_media(f: Ladder) -> None:
+    if f.held_media is None:
+        f.held_media = []
+
+
+def lose(f: Ladder) -> None:
+    f.lose_next += 1
+
+
+def release(f: Ladder) -> None:
+    for call in list(f.core.calls.values()):
+        f.core.release(call, f.now, reason="test")
+    f.drain()
+
+
+STEPS: dict[str, Step] = {
+    "a refers": lambda f: refer(f.a),
+    "b refers": lambda f: refer(f.b),
+    "b refers silently": lambda f: refer(f.b, silent=True),
+    "c refers": lambda f: refer(f.c),
+    "a refers to e's": lambda f: refer(f.a, to=f.e),
+    "e refers to a's": lambda f: refer(f.e, to=f.a),
+    "a line takes a's place": lambda f: take_place(f, f.a),
+    "a line takes e's place": lambda f: take_place(f, f.e, body=False),
+    "media waits": hold_media,
+    "media goes on": lambda f: f.release_media(),
+    "a datagram is lost": lose,
+    "we release": release,
+    "0.3 s": lambda f: f.after(0.3),
+    "3 s": lambda f: f.after(3),
+    "40 s": lambda f: f.after(40),
+}
+
+
+def _of(name: str) -> dict[str, Step]:
+    def phone(f: Ladder) -> Phone:
+        found: Phone = getattr(f, name)
+        return found
+
+    return {
+        f"{name} rings": lambda f: answer(phone(f), "INVITE", 180),
+        f"{name} accepts": lambda f: answer(phone(f), "INVITE", 200, body=True),
+        f"{name} accepts without a word": lambda f: answer(phone(f), "INVITE", 200),
+        f"{name} is busy": lambda f: answer(phone(f), "INVITE", 486),
+        f"{name} has glare": lambda f: answer(phone(f), "INVITE", 491),
+        f"{name} knows of nothing": lambda f: answer(phone(f), "INVITE", 481),
+        f"{name} takes a NOTIFY": lambda f: answer(phone(f), "NOTIFY", 200),
+        f"{name} refuses a NOTIFY": lambda f: answer(phone(f), "NOTIFY", 481),
+        f"{name} takes a BYE": lambda f: answer(phone(f), "BYE", 200),
+        f"{name} takes a REFER": lambda f: answer(phone(f), "REFER", 202),
+        f"{name} offers": lambda f: say(phone(f), "INVITE", body=True),
+        f"{name} infos": lambda f: say(phone(f), "INFO"),
+        f"{name} byes": lambda f: say(phone(f), "BYE"),
+        f"{name} acks": lambda f: acks(phone(f)),
+        f"{name} acks with an answer": lambda f: acks(phone(f), body=True),
+    }
+
+
+for _name in "abce":
+    STEPS |= _of(_name)
+
+BEGINNINGS = [
+    ["b refers"],
+    ["b refers", "c accepts"],
+    ["b refers", "c accepts", "a accepts"],
+    ["a refers", "c rings", "c accepts"],
+    ["a refers to e's"],
+    ["a refers to e's", "c accepts"],
+    ["a refers to e's", "c accepts", "b accepts"],
+    ["e refers to a's", "b accepts", "c accepts"],
+    ["a line takes a's place"],
+    ["a line takes a's place", "b accepts"],
+    ["a line takes e's place", "c accepts"],
+    ["b refers", "c accepts", "a accepts", "c refers"],
+]
+
+
+@hypothesis_settings(max_examples=500, deadline=None)
+@given(
+    steps=st.builds(list.__add__, st.sampled_from(BEGINNINGS), st.lists(st.sampled_from(sorted(STEPS)), max_size=16)),
+    second=st.booleans(),
+)
+@example(steps=["b refers", "b byes", "c accepts", "a has glare", "40 s"], second=False)
+@example(steps=["a refers to e's", "c accepts", "e byes", "a byes", "b is busy"], second=True)
+@example(steps=["a refers to e's", "media waits", "c accepts", "c byes", "media goes on", "b accepts"], second=True)
+@example(steps=["b refers", "c accepts", "media waits", "a accepts", "a byes", "media goes on"], second=True)
+@example(steps=["b refers", "c accepts", "a accepts", "a byes"], second=True)
+def test_everything_ends_once(steps: list[str], second: bool) -> None:
+    f = Ladder(route=dial, transfers=TERMINATE)
+    up(f, f.a, f.b)
+    if second:
+        up(f, f.e, f.c)
+    for step in steps:
+        STEPS[step](f)
+    settle(f)
+
+
+def settle(f: Ladder) -> None:
+    """From here on all phones are silent, and every helper works again."""
+    f.lose_next = 0
+    f.release_media()
+    f.drain()
+    f.after(500)
+    for call in f.core.calls.values():
+        assert call.state.name == "UP", call.describe()  # only an answered call may live on
+        assert call.moving is None
+        assert call.joining is None
+        for leg in (call.a, call.b):
+            assert leg is not None
+            assert leg.call is call
+            assert f.core.legs.get(leg.dialog.local_tag) is leg
+    sitting = {leg for call in f.core.calls.values() for leg in (call.a, call.b)}
+    assert set(f.core.legs.values()) <= sitting  # no orphan
+    release(f)
+    f.over()
+    assert not f.media_legs, f.media_legs
+    assert len(f.cdrs) == f.counts.get("CALLS_STARTED", 0)
+    assert len({cdr["id"] for cdr in f.cdrs}) == len(f.cdrs)
+    assert f.counts.get("CORE_FAULTS", 0) == 0
+    went = {cdr["id"]: cdr["transferred_to"] for cdr in f.cdrs if cdr["transferred_to"]}
+    for cdr in f.cdrs:
+        assert went.get(cdr["transferred_from"], cdr["id"]) == cdr["id"] or not cdr["answered"] or cdr["note"]
+
+
+@hypothesis_settings(max_examples=150, deadline=None)
+@given(steps=st.lists(st.sampled_from(sorted(STEPS)), max_size=16))
+def test_everything_ends_once_where_refers_pass(steps: list[str]) -> None:
+    f = Ladder(route=dial, transfers=PASS)
+    up(f, f.a, f.b)
+    up(f, f.e, f.c)
+    for step in ["a refers", *steps]:
+        STEPS[step](f)
+    settle(f)
+
+
+@pytest.mark.parametrize("beginning", BEGINNINGS, ids=" ".join)
+def test_a_worker_dies_at_each_of_these(beginning: list[str]) -> None:
+    """Whatever was up is up again or ends, and every call has one record."""
+    f = Ladder(route=dial, transfers=TERMINATE)
+    up(f, f.a, f.b)
+    up(f, f.e, f.c)
+    for step in beginning:
+        STEPS[step](f)
+    f.dies()
+    f.after(60)
+    for call in f.core.calls.values():
+        assert call.state.name in ("UP", "ANSWERED")
+    release(f)
+    f.after(200)
+    assert not f.core.calls
+    assert not f.core.legs
+    ids = [cdr["id"] for cdr in f.cdrs]
+    assert len(ids) == len(set(ids))
