@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sbc.b2bua import shape
 from sbc.b2bua.relay import relayed_failure
 from sbc.b2bua.shape import Headers
+from sbc.policy import identity
 from sbc.sip.address import NameAddr
 from sbc.sip.flow import Flow
 from sbc.sip.message import Message
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 AUTHENTICATED = frozenset({"MESSAGE", "PUBLISH", "REGISTER", "SUBSCRIBE"})
 # Methods for the server of a domain: a domain name that the sender asks for is no topology but what it is about.
 OF_A_DOMAIN = frozenset({"PUBLISH", "REGISTER", "SUBSCRIBE"})
+# Methods about an address of record of the sender's own.
+OF_THE_SENDER = frozenset({"PUBLISH", "REGISTER"})
 
 _CREDENTIALS = ("Authorization", "Proxy-Authorization")
 _CHALLENGES = ("WWW-Authenticate", "Proxy-Authenticate")
@@ -59,10 +62,25 @@ def headers_of(core: Core, msg: Message, realm: str) -> Headers:
     allowed = core.passing[realm]
     also = (_REQUEST if msg.is_request else _SUCCESS).get(msg.cseq_method, _NONE)
     found = [item for item in msg.items() if item[0] in also or item[0].lower() in allowed]
+    if found and msg.is_request and is_hidden(core, msg, realm):
+        found = identity.without_user(found)
     agent = core.settings.realms[realm].user_agent
     if agent:
         found.append(("User-Agent" if msg.is_request else "Server", agent))
     return found
+
+
+def is_hidden(core: Core, msg: Message, realm: str) -> bool:
+    """Whether the sender does not want to be known there (RFC 3323 §4.2). Whose own record it is about must say so."""
+    return msg.method not in OF_THE_SENDER and identity.hides_user(identity.privacy_of(msg), core.trust[realm])
+
+
+def asserted_identity(core: Core, msg: Message, sender: str, flow: Flow) -> Headers:
+    """Who sends it, by the trust of his realm and of the one that ``flow`` leads to (RFC 3325 §5: any but REGISTER)."""
+    if msg.method == "REGISTER":
+        return []
+    listener = core.settings.listeners[flow.listener]
+    return identity.crossing(msg, core.trust[sender], core.trust[listener.realm], core.hosts[flow.listener])
 
 
 def failure(msg: Message) -> tuple[int, Headers]:
@@ -122,7 +140,9 @@ def addresses(core: Core, msg: Message, flow: Flow, to: Uri, uri: str = "") -> A
         return shape.rehomed(name, domain if domain and name.uri.host.lower() == domain.lower() else otherwise)
 
     # Who registers or publishes speaks of his own address of record, which is of the far side.
-    own = msg.method in ("REGISTER", "PUBLISH") and sender.uri.host.lower() == receiver.uri.host.lower()
+    own = msg.method in OF_THE_SENDER and sender.uri.host.lower() == receiver.uri.host.lower()
+    if is_hidden(core, msg, core.settings.listeners[flow.listener].realm):
+        return Addresses(uri, identity.ANONYMOUS, home(receiver, there))
     return Addresses(uri, home(sender, there if own else core.hosts[flow.listener]), home(receiver, there))
 
 

@@ -28,6 +28,7 @@ from sbc.b2bua.settings import CoreSettings
 from sbc.b2bua.subjects import OutOfDialogRequest
 from sbc.b2bua.subscription import Side, Subscription, open_
 from sbc.errors import SbcError, SipSyntaxError
+from sbc.policy import identity
 from sbc.sip.address import NameAddr, parse_name_addr
 from sbc.sip.build import build_request
 from sbc.sip.flow import Flow
@@ -183,6 +184,7 @@ class Requests:
     def _headers(self, subject: OutOfDialogRequest, realm: str, flow: Flow) -> Headers:
         msg = subject.message
         headers = crossing.headers_of(self.core, msg, realm)
+        headers += crossing.asserted_identity(self.core, msg, subject.source.realm, flow)
         if msg.method == "REGISTER":
             headers += self._contacts_out(subject, realm, flow)
         return headers
@@ -297,6 +299,9 @@ def receive(core: Core, msg: Message, tx: ServerTransaction, source: Source, now
     if tx.method == "SUBSCRIBE" and core.draining:
         core.count("DRAINING_REFUSED")
         core.refuse(tx, 503, now, [("Retry-After", str(core.settings.drain_retry_after_s))])
+        return
+    if identity.impossible(identity.privacy_of(msg)):  # RFC 3323 §5
+        core.refuse(tx, 500, now)
         return
     try:
         for parse in (lambda: parse_uri(msg.uri), msg.from_, msg.to):

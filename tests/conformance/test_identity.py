@@ -9,6 +9,7 @@ import pytest
 from sbc.b2bua.settings import RealmSettings
 from sbc.sip.flow import Flow
 from sbc.sip.message import Message
+from tests.conformance.test_subscriptions import relay_b
 from tests.support.ladder import A_HOST, B_HOST, MEDIA_B, OUR_A, OUR_B, Ladder, sdp
 
 PAI = ("P-Asserted-Identity", f'"Alice" <sip:+4930@{A_HOST};x=y>')
@@ -272,4 +273,52 @@ def test_parts_that_cannot_be_read(body: bytes, content_type: str) -> None:
     f = Ladder()
     f.a.request("INVITE", body=body, content_type=content_type)
     f.a.refused(415)
+    f.over()
+
+
+# Requests that make no call
+
+
+def relayed(f: Ladder, method: str, *extra: tuple[str, str]) -> Message:
+    """What B gets of such a request."""
+    f.requests = relay_b
+    f.a.request(method, extra=extra)
+    return f.b.expect(method)
+
+
+@pytest.mark.parametrize("method", ["MESSAGE", "SUBSCRIBE", "PUBLISH", "OPTIONS", "NOTIFY"])
+def test_identity_of_requests_outside_a_dialog(method: str) -> None:
+    """RFC 3325 §5: as in a call, by the trust of both realms; History-Info and Diversion go along."""
+    given = [PAI, ("Privacy", "id"), ("History-Info", f"<sip:+4931@{A_HOST}>;index=1")]
+    request = relayed(ladder(TRUSTED, TRUSTED), method, *given)
+    assert request.get_all("P-Asserted-Identity") == [f"Alice <sip:+4930@{OUR_B}>"]
+    assert (request.get("Privacy"), request.get("History-Info")) == ("id", f"<sip:+4931@{OUR_B}>;index=1")
+    for inside, outside in (({}, TRUSTED), (TRUSTED, {})):
+        request = relayed(ladder(inside, outside), method, *given)
+        assert (request.get("P-Asserted-Identity"), request.get("History-Info")) == (None, None)
+
+
+def test_register_asserts_nobody() -> None:
+    """RFC 3325 §5."""
+    request = relayed(ladder(TRUSTED, TRUSTED), "REGISTER", PAI, ("Privacy", "user"))
+    assert request.get("P-Asserted-Identity") is None
+    assert request.from_().uri.user == "alice"
+
+
+def test_privacy_of_the_user_outside_a_dialog() -> None:
+    """RFC 3323 §4.2: who wants to be unknown is, where the next one is not trusted."""
+    f = ladder(TRUSTED, {})
+    request = relayed(f, "MESSAGE", PAI, ("Privacy", "user"), ("Subject", "from Alice"))
+    assert str(request.from_().uri) == "sip:anonymous@anonymous.invalid"
+    assert request.get("Subject") is None
+    assert b"lice" not in b"".join(f.b.all)
+    request = relayed(ladder(TRUSTED, TRUSTED), "MESSAGE", PAI, ("Privacy", "user"), ("Subject", "from Alice"))
+    assert (request.from_().display, request.get("Privacy")) == ("Alice A", "user")
+
+
+def test_critical_privacy_outside_a_dialog() -> None:
+    f = ladder(TRUSTED, {})
+    f.a.request("MESSAGE", extra=[("Privacy", "critical;unheard-of")])
+    f.a.expect(500)
+    f.b.nothing()
     f.over()
