@@ -22,7 +22,7 @@ from sbc.b2bua import (
     subscription,
 )
 from sbc.b2bua.effects import RouteKind, RunRoute
-from sbc.b2bua.tables import CallState
+from sbc.b2bua.tables import CallState, LegState
 from sbc.dialog.dialog import Sequence
 from sbc.errors import SipSyntaxError
 from sbc.sip.flow import Flow
@@ -119,7 +119,7 @@ def _in_dialog(core: Core, msg: Message, tx: ServerTransaction, source: Source, 
 def _serve(core: Core, leg: Leg, msg: Message, tx: ServerTransaction, now: float) -> None:
     method = msg.method
     required = extensions.unsupported(core.settings, leg.realm, msg)
-    if leg.call.state >= CallState.ENDING:
+    if leg.call.state >= CallState.ENDING or leg.state >= LegState.CANCELLED:  # RFC 5407 §3.2: it crosses our BYE
         core.refuse(tx, 481, now, established=True)
     elif required:
         core.count("EXTENSION_REFUSED")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sbc.b2bua import accept, credentials, exchange, refresh, shape
 from sbc.b2bua.call import Outcome
 from sbc.b2bua.relay import DIALOG_GONE, relayed_failure
-from sbc.b2bua.tables import CallEvent, CallState
+from sbc.b2bua.tables import CallEvent, CallState, LegState
 from sbc.sip.build import build_request
 from sbc.sip.message import Message
 from sbc.transaction.server import ServerTransaction
@@ -199,8 +199,8 @@ class Modification:
             self._gone(408, now)
 
     def _gone(self, status: int, now: float) -> None:
-        if self.leg.call.state < CallState.ANSWERED:
-            return  # the answer to the INVITE will tell
+        if self.leg.call.state < CallState.ANSWERED or self.other.state >= LegState.CANCELLED:
+            return  # the answer to the INVITE will tell; or the call goes on without that leg
         note = f"{status} to {self.method} in dialog"
         self.core.step(self.leg.call, CallEvent.RELEASE, now, Outcome(status, "sbc", note=note))
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from sbc.b2bua import credentials, refresh
 from sbc.b2bua.call import Outcome
 from sbc.b2bua.relay import DIALOG_GONE
-from sbc.b2bua.tables import CallEvent, CallState
+from sbc.b2bua.tables import CallEvent
 from sbc.errors import SipSyntaxError
 from sbc.sip.build import build_request
 from sbc.sip.message import Message
@@ -38,7 +38,7 @@ def stop(leg: Leg) -> None:
 
 def _due(core: Core, leg: Leg, now: float) -> None:
     leg.ping_watch = None
-    if leg.call.state not in (CallState.ANSWERED, CallState.UP):
+    if not refresh.lives(leg):
         return
     if core.settings.ping_method == "options":
         Ping(core, leg).send(now)
@@ -89,7 +89,7 @@ class Ping:
 
     def _dead(self, note: str, now: float) -> None:
         core, leg = self.core, self.leg
-        if leg.call.state in (CallState.ANSWERED, CallState.UP):
+        if refresh.lives(leg):
             core.count("PING_UNANSWERED")
             outcome = Outcome(408, "sbc", 102, note=f"{note} on leg {leg.name}")
             core.step(leg.call, CallEvent.RELEASE, now, outcome)

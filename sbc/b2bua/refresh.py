@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sbc.b2bua import accept, credentials, exchange, shape
 from sbc.b2bua.call import Outcome
-from sbc.b2bua.tables import CallEvent, CallState
+from sbc.b2bua.tables import CallEvent, CallState, LegState
 from sbc.dialog.session_timer import SessionTimer, is_too_short
 from sbc.errors import SipSyntaxError
 from sbc.sip.build import build_request
@@ -74,9 +74,14 @@ def confirm(core: Core, leg: Leg, response: Message, now: float) -> None:
 def arm(core: Core, leg: Leg, now: float) -> None:
     """Watch the leg's session from now on; before the call is answered there is nothing to watch."""
     stop(leg)
-    if leg.session is not None and leg.call.state in _ESTABLISHED:
+    if leg.session is not None and lives(leg):
         delay_s = max(leg.session.acts_at - now, 0.0)
         leg.session_watch = core.timers.start(delay_s, partial(_due, core, leg), now)
+
+
+def lives(leg: Leg) -> bool:
+    """Whether this leg is one of an established call, and is to stay so."""
+    return leg.call.state in _ESTABLISHED and leg.state < LegState.CANCELLED
 
 
 def stop(leg: Leg) -> None:
@@ -89,7 +94,7 @@ def stop(leg: Leg) -> None:
 def _due(core: Core, leg: Leg, now: float) -> None:
     leg.session_watch = None
     session, call = leg.session, leg.call
-    if session is None or call.state not in _ESTABLISHED:
+    if session is None or not lives(leg):
         return
     if now >= session.gives_up_at:
         core.count("SESSION_EXPIRED")
@@ -174,7 +179,7 @@ class Refresh:
 
     @property
     def _alive(self) -> bool:
-        return self.leg.call.state in _ESTABLISHED
+        return lives(self.leg)
 
     def on_response(self, tx: ClientTransaction, msg: Message, now: float) -> None:
         """The final answer; a 2xx to INVITE gets its ACK at once, each time that it comes."""

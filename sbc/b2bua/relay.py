@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sbc.b2bua import credentials, referral, refresh, shape
 from sbc.b2bua.call import Headers, Outcome
-from sbc.b2bua.tables import CallEvent, CallState
+from sbc.b2bua.tables import CallEvent, CallState, LegState
 from sbc.sip.build import build_request
 from sbc.sip.message import Message
 from sbc.transaction.server import ServerTransaction
@@ -123,7 +123,7 @@ class Relayed:
         self._gone(408, now)
 
     def _gone(self, status: int, now: float) -> None:
-        if self.tx.method in SUBSCRIPTION:
+        if self.tx.method in SUBSCRIPTION or self.other.state >= LegState.CANCELLED:
             return
         self.core.step(
             self.leg.call,

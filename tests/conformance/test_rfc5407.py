@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 
 from sbc.dialog.session_timer import Policy
-from tests.support.ladder import A_HOST, B_HOST, Ladder, sdp
+from tests.support.ladder import A_HOST, B_HOST, C_HOST, Ladder, ring_all, sdp
 
 
 def ringing() -> Ladder:
@@ -175,6 +175,33 @@ def test_request_meets_our_bye(method: str) -> None:
         f.b.expect(481)
     f.b.reply(200, to=bye)
     f.a.nothing()
+    f.over()
+
+
+@pytest.mark.parametrize("method", ["UPDATE", "INFO"])
+def test_request_of_a_branch_that_has_lost(method: str) -> None:
+    """The same of a phone that answered a little late, while the call is up with another: it has been sent BYE."""
+    f = Ladder(route=ring_all, session_timers=Policy(90))
+    f.a.request("INVITE", body=sdp(A_HOST))
+    f.a.expect(100)
+    f.b.expect("INVITE")
+    f.c.expect("INVITE")
+    f.c.reply(200, body=sdp(C_HOST))
+    f.a.expect(200)
+    f.a.ack()
+    f.c.expect("ACK")
+    f.b.reply(200, body=sdp(B_HOST))
+    f.b.expect("ACK")
+    bye = f.b.expect("BYE")
+    f.b.request(method, extra=[("Session-Expires", "90"), ("Supported", "timer")])
+    f.b.expect(481)
+    f.b.reply(200, to=bye)
+    f.after(44)
+    f.b.nothing()  # nobody refreshes a session that is over
+    assert f.call.state.name == "UP"
+    f.a.request("BYE")
+    f.a.expect(200)
+    f.c.reply(200, to=f.c.expect("BYE"))
     f.over()
 
 
