@@ -44,12 +44,12 @@ class Description(NamedTuple):
 
     addresses: bytes  # RTP, then RTCP
     signalling: bytes
-    flags: int  # of RuleFlag: BEHIND_NAT, SECURE, MUX_WANTED
+    flags: int  # of RuleFlag: BEHIND_NAT, MUX_WANTED
     clock_rate_hz: int
 
 
-_DESCRIBED_FLAGS = int(RuleFlag.BEHIND_NAT | RuleFlag.SECURE | RuleFlag.MUX_WANTED)
-_BEHIND_NAT, _SECURE, _MUX_WANTED = int(RuleFlag.BEHIND_NAT), int(RuleFlag.SECURE), int(RuleFlag.MUX_WANTED)
+_DESCRIBED_FLAGS = int(RuleFlag.BEHIND_NAT | RuleFlag.MUX_WANTED)
+_BEHIND_NAT, _MUX_WANTED = int(RuleFlag.BEHIND_NAT), int(RuleFlag.MUX_WANTED)
 _RTCP_MUX = int(RuleFlag.RTCP_MUX)
 
 
@@ -101,7 +101,7 @@ def describe(stream: Stream, realm: RealmInterface, signalling: str, profile: st
     rate = stream.clock_rate_hz
     if not (0 < port <= 65535 and 0 < rtcp_port <= 65536 and 0 < rate <= 1_000_000):
         raise Unusable("malformed", f"port {port}, RTCP port {rtcp_port} or clock rate out of range")
-    host, source, flags = _judge(stream.address, stream.protocol, signalling, realm.address, realm.nat, profile)
+    host, source, flags = _judge(stream.address, signalling, realm.address, realm.nat, profile)
     if stream.rtcp_mux:
         flags |= _MUX_WANTED
     if host.unspecified:
@@ -113,9 +113,7 @@ def describe(stream: Stream, realm: RealmInterface, signalling: str, profile: st
 
 
 @lru_cache(maxsize=4096)  # hosts repeat, ports do not
-def _judge(
-    address: str, protocol: str, signalling: str, own_address: str, nat: str, profile: str
-) -> tuple[Host, bytes, int]:
+def _judge(address: str, signalling: str, own_address: str, nat: str, profile: str) -> tuple[Host, bytes, int]:
     """What does not depend on ports: the host of a stream, the packed source of its signalling, the flags."""
     try:
         host = read_host(address)
@@ -128,8 +126,6 @@ def _judge(
         raise Unusable("unsupported", f"{address} cannot be reached from {own_address}")
     hidden = profile == NAT_PROFILE or (source is not None and host.private and source != host)
     flags = _BEHIND_NAT if nat == "always" or (nat == "auto" and hidden) else 0
-    if "SAVP" in protocol.upper():
-        flags |= _SECURE
     return host, NO_ADDRESS if source is None or source.unspecified else source.at(1), flags
 
 

@@ -32,6 +32,7 @@ MAX_BATCH = 64  # requests or replies of one message
 MAX_BATCH_BYTES = 64 * 1024  # of their bodies; one alone may be longer
 
 Direction = Literal["sendrecv", "sendonly", "recvonly", "inactive"]
+Srtp = Literal["off", "optional", "required", "pass"]  # see media.keying
 Natural = Annotated[int, msgspec.Meta(ge=0)]
 
 
@@ -43,11 +44,20 @@ class Asking(Part, tag_field="do"):
     """A request; its tag is its name on the wire."""
 
 
-class Stream(Part):
+class Keyed(Part):
+    """With keys, which must not show where objects are printed."""
+
+    def __repr__(self) -> str:
+        fields = (f"{name}={getattr(self, name)!r}" for name in self.__struct_fields__ if name != "keys")
+        return f"{type(self).__name__}({', '.join(fields)})"
+
+
+class Stream(Keyed):
     """One m= line as one leg described it: where that leg wants to receive.
 
     ``port`` 0 is a rejected stream: it keeps its index and gets no endpoint. ``rtcp_port`` 0 means port + 1, or the
-    same port with ``rtcp_mux``. ``clock_rate_hz`` is that of the first payload type, for jitter.
+    same port with ``rtcp_mux``. ``clock_rate_hz`` is that of the first payload type, for jitter. ``keys`` are the
+    values of its a=crypto lines (RFC 4568), which nobody may write into a log.
     """
 
     address: str
@@ -58,14 +68,20 @@ class Stream(Part):
     rtcp_mux: bool = False
     direction: Direction = "sendrecv"
     clock_rate_hz: int = 8000
+    keys: list[str] = []
 
 
-class Endpoint(Part):
-    """Where a leg is to send one stream: our advertised address. ``port`` 0 mirrors a rejected stream."""
+class Endpoint(Keyed):
+    """Where a leg is to send one stream: our advertised address. ``port`` 0 mirrors a rejected stream.
+
+    ``protocol`` is that of its m= line, "" for the one of the other leg; ``keys`` as in Stream.
+    """
 
     address: str
     port: int
     rtcp_port: int
+    protocol: str = ""
+    keys: list[str] = []
 
 
 class Engage(Asking, tag="engage"):
@@ -87,6 +103,8 @@ class Offer(Asking, tag="offer"):
     profile: str = "default"
     # Where the signalling of from_leg came from: a latch for a leg behind NAT may prefer it.
     from_signalling: str = ""
+    from_srtp: Srtp = "off"
+    to_srtp: Srtp = "off"
 
 
 class Answer(Asking, tag="answer"):

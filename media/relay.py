@@ -12,7 +12,7 @@ from itertools import islice
 from random import Random
 from typing import Any
 
-from media import protocol
+from media import keying, protocol
 from media.config import RealmInterface
 from media.counters import MediaCounter
 from media.endpoint import Description, Unusable, apply, describe, negotiate_mux, read_host, relayable
@@ -155,6 +155,7 @@ class Relay:
         described = self._describe(request.streams, request.from_realm, request.from_signalling, request.profile)
         if request.streams and not any(described) and any(stream.port for stream in request.streams):
             raise Unusable("unsupported", "no stream of this offer is RTP")
+        choices = keying.read_offer(request)
         session = self.sessions.get(request.session)
         new = session is None
         if session is None:
@@ -185,6 +186,7 @@ class Relay:
         for stream, description in enumerate(described):
             if description:
                 apply(self.arena, giving.rules[stream], description, reopen=True)
+        shown = keying.offer(self.arena, request, choices, giving.rules, taking.rules) if choices else None
         for stream in range(len(giving.rules)):
             if stream >= len(described) or described[stream] is None:
                 self._drop_rule(session, giving, stream, now_ns)
@@ -193,7 +195,7 @@ class Relay:
         self._own(session, owner)
         session.touched_ns = now_ns
         self._commit(session, now_ns)
-        return protocol.Reply(endpoints=self._endpoints(taking, len(described)))
+        return protocol.Reply(endpoints=self._endpoints(taking, len(described), shown=shown))
 
     def _answer(self, request: protocol.Answer, owner: bytes, now_ns: int) -> protocol.Reply:
         session = self._session(request.session)
@@ -205,6 +207,11 @@ class Relay:
             raise Unusable("malformed", f"{len(described)} streams answer {len(giving.rules)}")  # RFC 3264 §6
         self.arena.begin(session.slot)
         u32 = self.arena.u32
+        try:
+            shown = keying.answer(self.arena, request.streams, giving.rules, taking.rules)
+        except Unusable:
+            self.arena.end(session.slot)
+            raise
         for stream, description in enumerate(described):
             own, facing = giving.rules[stream], taking.rules[stream]
             if description is None or own == NO_STREAM or facing == NO_STREAM:
@@ -225,7 +232,7 @@ class Relay:
         self._own(session, owner)
         session.touched_ns = now_ns
         self._commit(session, now_ns)
-        return protocol.Reply(endpoints=self._endpoints(taking, len(described), giving))
+        return protocol.Reply(endpoints=self._endpoints(taking, len(described), giving, shown))
 
     def _delete(self, request: protocol.Delete, owner: bytes, now_ns: int) -> protocol.Reply:
         session = self._session(request.session)
@@ -315,7 +322,9 @@ class Relay:
         self.arena.release_slot(session.slot)
         del self.sessions[session.id], self.by_slot[session.slot]
 
-    def _endpoints(self, leg: Leg, count: int, other: Leg | None = None) -> list[protocol.Endpoint]:
+    def _endpoints(
+        self, leg: Leg, count: int, other: Leg | None = None, shown: list[keying.Shown] | None = None
+    ) -> list[protocol.Endpoint]:
         realm = self.realms[leg.realm]
         address = realm.advertise or realm.address
         found = []
@@ -323,6 +332,9 @@ class Relay:
             dead = leg.rules[stream] == NO_STREAM or (other is not None and other.rules[stream] == NO_STREAM)
             port = 0 if dead else self.arena.u16[leg.rules[stream] * RULE_U16 + AT_LOCAL_PORT]
             found.append(protocol.Endpoint(address, port, port + 1 if port else 0))
+            if shown is not None:
+                found[-1].protocol = shown[stream].protocol
+                found[-1].keys = list(shown[stream].keys) if port else []
         return found
 
     def _statistics(self, session: Session, now_ns: int) -> protocol.Reply:
@@ -369,7 +381,7 @@ class Relay:
                     continue
                 rule = self.arena.rules[index]
                 rule.flags &= ~RuleFlag.IN_USE
-                if rule.flags & RuleFlag.SRTP:
+                if rule.flags & RuleFlag.KEYED:
                     distrust(self.arena.keys[index])
                 if rule.peer not in own:
                     rule.peer = NO_RULE

@@ -26,9 +26,10 @@ class RuleFlag(IntFlag):
     IN_USE = 1
     BEHIND_NAT = 2  # a foreign source may be learned
     RTCP_MUX = 4  # this leg takes RTCP on its RTP port (RFC 5761)
-    SECURE = 8  # SRTP passed through: RTCP beyond its first header is opaque
+    SECURE = 8  # SRTP whose keys only the ends have: RTCP beyond its first header is opaque
     MUX_WANTED = 16  # this leg described a=rtcp-mux; not yet agreed
-    SRTP = 32  # this leg speaks SRTP with us: its keys lie beside the rule (media.srtp)
+    SRTP = 32  # this leg speaks SRTP with us, and nothing else
+    KEYED = 64  # what lies beside the rule (media.srtp) is in use; not looked at by the datapath
 
 
 class Address(ctypes.Structure):

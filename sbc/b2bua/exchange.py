@@ -122,6 +122,9 @@ def _cross(
             call.media_profile,
             seen_at,
         )
+        if (srtp := core.settings.srtp) is not None:
+            request.from_srtp = srtp.of(sender.realm, sender.peer)
+            request.to_srtp = srtp.of(receiver.realm, receiver.peer)
     else:
         request = Answer(call.key, sender.name, receiver.name, streams, seen_at)
     core.ask(call, request, partial(_endpoints, core, call, sender, receiver, body, sdp, then), now)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from media.protocol import Stream
+from media.protocol import Srtp, Stream
 from sbc.b2bua.call import Redirects
 from sbc.b2bua.effects import RouteKind
 from sbc.dialog.session_timer import Policy as SessionTimers
@@ -99,6 +99,18 @@ class RealmSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class SrtpPolicies:
+    """SRTP with each side (``media.keying``): by realm, and by peer where a peer has one of its own."""
+
+    realms: Mapping[str, Srtp]
+    peers: Mapping[str, Srtp]
+
+    def of(self, realm: str, peer: str) -> Srtp:
+        """The policy for a leg."""
+        return self.peers.get(peer) or self.realms[realm]
+
+
+@dataclass(frozen=True, slots=True)
 class CoreSettings:
     """Everything that the core takes from the configuration. Times in seconds.
 
@@ -129,6 +141,7 @@ class CoreSettings:
     pass_headers: frozenset[str] = PASS_HEADERS
     transfers: Mapping[str, TransferPolicy] = field(default_factory=dict)  # by peer; refuse for one that is not there
     media_targets: Mapping[str, MediaTargetPolicy] = field(default_factory=dict)  # by realm
+    srtp: SrtpPolicies | None = None  # None: off everywhere
     source_address: Callable[[str], str] = no_source_address
     follow_redirects: Mapping[str, Redirects] = field(default_factory=dict)  # by peer; never where it is not here
     credentials: Mapping[str, Credentials] = field(default_factory=dict, repr=False)  # by peer: whom we are there

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
 
+from media.protocol import Srtp
+
 
 def _not_a_number(value: Any) -> Any:  # Any: whatever the YAML held
     """ipaddress takes 5 for 0.0.0.5; an operator never means that."""
@@ -92,11 +94,12 @@ PortRange = Annotated[tuple[int, int], BeforeValidator(_port_range)]
 
 
 class RealmMedia(Model):
-    """Where media faces this realm: the address we bind, the one we advertise, the ports we may use."""
+    """Where media faces this realm: the address we bind, the one we advertise, the ports we may use, and SRTP."""
 
     address: IpAddress
     advertise: IpAddress | None = None
     ports: PortRange = (30000, 39999)
+    srtp: Srtp = "off"  # optional: as they like, OSRTP (RFC 8643); required; pass: keys stay with the two ends
 
     @field_validator("ports")
     @classmethod
@@ -260,6 +263,7 @@ class Peer(Model):
     auth: Auth | None = None  # our credentials there
     registration: Annotated[Registration | None, BeforeValidator(_unless_false), Field(alias="register")] = None
     profile: str = "default"  # media profile
+    srtp: Srtp | None = None  # instead of its realm's
     # Whose Contacts are tried where this peer redirects a call: nobody's, its own, or those of any peer in its realm.
     follow_redirects: Literal["never", "peer", "realm"] = "never"
     # REFER and Replaces from it: done by us under its routes and limits, passed to the other side, or refused

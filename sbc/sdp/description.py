@@ -126,7 +126,7 @@ class MediaDescription:
         self.rtcp_port = 0
         self.rtcp_mux = False
         self.clock_rate_hz = _STATIC_CLOCKS_HZ.get(formats[0], 8000)
-        self.keys = 0
+        self.keys: list[str] | None = None  # values of a=crypto
         self.lines = [line]
         self.passing: list[str] = []
 
@@ -286,8 +286,9 @@ def _attribute(sdp: SessionDescription, media: MediaDescription | None, name: st
         return OWNED
     if name == "crypto":
         if media is not None:
-            media.keys += 1
-            if media.keys > MAX_KEYS:
+            media.keys = media.keys or []
+            media.keys.append(value)
+            if len(media.keys) > MAX_KEYS:
                 raise SdpError(f"more than {MAX_KEYS} a=crypto lines in one m= section")
         return TRANSPORT
     return DISCARD if holds_address(value) else KEEP

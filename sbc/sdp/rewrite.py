@@ -1,8 +1,8 @@
 """What leaves for the other side: our addresses, our origin, and nothing by which the first side could be found.
 
 The media plane anchors the streams, so every address, key and candidate of the description is void beyond us: c=, o=,
-ports and a=rtcp are written anew; ICE, key and user data lines are left out; so is a line that we do not know and that
-holds an address. Everything else passes octet for octet.
+ports, a=rtcp and a=crypto are written anew; ICE, other key and user data lines are left out; so is a line that we do
+not know and that holds an address. Everything else passes octet for octet.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ def _stream(sdp: SessionDescription, media: MediaDescription) -> Stream:
         media.rtcp_mux,
         media.direction or sdp.direction,
         media.clock_rate_hz,
+        media.keys or [],
     )
 
 
@@ -96,7 +97,7 @@ def anchored(sdp: SessionDescription, endpoints: Sequence[Endpoint], address: st
         out.insert(2, "t=0 0")  # RFC 8866 §5.9: mandatory; some phones forget it
     for media, endpoint in zip(streams, endpoints, strict=True):
         port = endpoint.port
-        out.append(f"m={media.kind} {port} {media.protocol} {' '.join(media.formats)}")
+        out.append(f"m={media.kind} {port} {endpoint.protocol or media.protocol} {' '.join(media.formats)}")
         if port:
             theirs = media.address or sdp.address
             if theirs in NULL_ADDRESSES:  # a hold must stay a hold for those who know no other
@@ -110,6 +111,8 @@ def anchored(sdp: SessionDescription, endpoints: Sequence[Endpoint], address: st
                 out.append("a=rtcp-mux")
             elif rtcp_port and (rtcp_port != port + 1 or media.rtcp_port):
                 out.append(f"a=rtcp:{rtcp_port}")
+            for key in endpoint.keys:
+                out.append("a=crypto:" + key)
     out.append("")
     return "\r\n".join(out)
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sbc.b2bua.effects import RouteKind
-from sbc.b2bua.settings import AdmissionPolicy, CoreSettings, ListenerSettings, RealmSettings, no_source_address
+from sbc.b2bua.settings import (
+    AdmissionPolicy,
+    CoreSettings,
+    ListenerSettings,
+    RealmSettings,
+    SrtpPolicies,
+    no_source_address,
+)
 from sbc.config.models import Config, Peer
 from sbc.dialog.session_timer import Policy as SessionTimers
 from sbc.policy.media_targets import targets_by_realm
@@ -82,6 +89,7 @@ def core_settings(
         unknown_sources=config.unknown_sources,
         routes=routes,
         media_targets=targets_by_realm(config.realms),
+        srtp=_srtp(config),
         t1_s=timers.t1_ms / 1000,
         t2_s=timers.t2_ms / 1000,
         t4_s=timers.t4_ms / 1000,
@@ -102,3 +110,12 @@ def core_settings(
         transfers={name: peer.transfers for name, peer in config.peers.items()},
         session_timers=SessionTimers(timers.session_expires_s, timers.min_se_s),
     )
+
+
+def _srtp(config: Config) -> SrtpPolicies | None:
+    """None where nobody has SRTP: calls then never ask."""
+    policies = SrtpPolicies(
+        {name: realm.media.srtp for name, realm in config.realms.items()},
+        {name: peer.srtp for name, peer in config.peers.items() if peer.srtp is not None},
+    )
+    return policies if {*policies.realms.values(), *policies.peers.values()} != {"off"} else None

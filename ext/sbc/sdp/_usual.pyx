@@ -225,7 +225,7 @@ def usual_description(type session_type, type media_type, dict owners, dict cloc
     media.rtcp_port = rtcp_port
     media.rtcp_mux = mux
     media.clock_rate_hz = clock
-    media.keys = 0
+    media.keys = None
     return sdp
 
 

@@ -213,7 +213,7 @@ peers:
         (
             "addresses: [10.0.0.1]",
             "addresses: [10.0.0.1]\n    , bogus: 1",
-            "12:7: peers.core-a.bogus: unknown key; the keys here are realm, addresses, direction, gateway, tls_name, calls_to, auth, register, profile, follow_redirects, transfers, max_calls, max_cps",
+            "12:7: peers.core-a.bogus: unknown key; the keys here are realm, addresses, direction, gateway, tls_name, calls_to, auth, register, profile, srtp, follow_redirects, transfers, max_calls, max_cps",
         ),
     ],
 )
@@ -267,6 +267,12 @@ def test_it_reads_yaml_1_2() -> None:
     assert not found
     assert config is not None
     assert config.peers["core-a"].direction == "no"  # YAML 1.1 would have read false
+
+
+def test_off_is_a_word_of_srtp() -> None:
+    config, found = loader.check_text(GOOD.replace("ports:", "srtp: off, ports:"), "sbc.yaml")
+    assert config is not None, found
+    assert {realm.media.srtp for realm in config.realms.values()} == {"off"}
 
 
 def test_an_anchor_keeps_the_place_of_its_keys() -> None:

@@ -124,7 +124,7 @@ def test_another_layout_starts_empty(fd: int) -> None:
 def test_a_successor_keeps_srtp_and_uses_no_index_again(fd: int) -> None:
     first = call(fd)
     facing = first.rule("b1")
-    first.arena.rules[facing].flags |= RuleFlag.SRTP
+    first.arena.rules[facing].flags |= RuleFlag.SRTP | RuleFlag.KEYED
     keys = first.arena.keys[facing]
     for stream in (keys.receiving, keys.sending):
         _datapath.install(stream, Suite.AEAD_AES_128_GCM, bytes(28))
