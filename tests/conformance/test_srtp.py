@@ -1,4 +1,4 @@
-"""SRTP by SDES (RFC 4568, RFC 8643) through the core and the session table of a media worker: what each phone is told."""
+"""SRTP by SDES (RFC 4568, RFC 8643) through the core and the session table of a media worker."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from media.state import Arena
 from sbc.b2bua.effects import MediaCommand
 from sbc.b2bua.settings import SrtpPolicies
 from sbc.sip.message import Message
-from tests.support.ladder import A_HOST, B_HOST, MEDIA_A, MEDIA_B, Ladder, sdp
 from tests.support.fake_sockets import FakeSockets
+from tests.support.ladder import A_HOST, B_HOST, MEDIA_A, MEDIA_B, Ladder, sdp
 
 KEY_A = "1 AES_CM_128_HMAC_SHA1_80 inline:WVNfX19zZW1jdGwgKCkgewkyMjA7fQp9CnVubGVz|2^20|1:4"
 KEY_A2 = "2 AES_CM_128_HMAC_SHA1_80 inline:MTIzNDU2Nzg5QUJDREUwMTIzNDU2Nzg5QUJjZGVm"
