@@ -43,10 +43,10 @@ class Call:
         return Stream(address, port, protocol=protocol or ("RTP/SAVP" if keys else "RTP/AVP"), keys=keys)
 
     def offer(self, keys: list[str], protocol: str = "", giving: str = "a", taking: str = "b1") -> Reply:
-        realms = [("outside" if leg == "a" else "core") for leg in (giving, taking)]
+        near, far = (("outside" if leg == "a" else "core") for leg in (giving, taking))
         policies = self.policies[giving], self.policies[taking]
         streams = [self.stream(giving, keys, protocol)]
-        return self.bench.ask(Offer("s", giving, taking, *realms, streams, "default", "", *policies))
+        return self.bench.ask(Offer("s", giving, taking, near, far, streams, "default", "", *policies))
 
     def answer(self, keys: list[str], protocol: str = "", giving: str = "b1", taking: str = "a") -> Reply:
         return self.bench.ask(Answer("s", giving, taking, [self.stream(giving, keys, protocol)]))
