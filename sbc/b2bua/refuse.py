@@ -13,6 +13,7 @@ from sbc.errors import SipSyntaxError
 from sbc.sip.build import reply_to
 from sbc.sip.flow import Flow
 from sbc.sip.message import Message
+from sbc.sip.stun import binding_response
 from sbc.transaction.server import ServerTransaction
 
 if TYPE_CHECKING:
@@ -65,6 +66,10 @@ def malformed(core: Core, data: bytes, flow: Flow, source: Source, error: SipSyn
     """Octets from a peer that do not parse: the error route decides, or the status of the error answers."""
     if not data.strip(b"\r\n\0"):  # RFC 5626 §4.4.1 and what phones send to keep a NAT binding open
         core.count("KEEPALIVE")
+        return
+    if data[0] < 2 and flow.transport == "udp" and (response := binding_response(data, flow.host, flow.port)):
+        core.count("KEEPALIVE")
+        core.transmit(flow, response)
         return
     answerable = not error.droppable and Message.parse_lenient(data) is not None
     bad = BadMessage(data, flow, source, error, answerable)
