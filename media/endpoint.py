@@ -39,6 +39,10 @@ class Unusable(Exception):
         self.reason = reason
 
 
+class OtherFamily(Unusable):
+    """A stream whose far end is of the IP version that its realm has no media address of."""
+
+
 class Description(NamedTuple):
     """One usable stream of one leg, resolved: packed addresses (all zero for none) and their policy."""
 
@@ -93,8 +97,7 @@ def relayable(stream: Stream) -> bool:
 def describe(stream: Stream, realm: RealmInterface, signalling: str, profile: str) -> Description:
     """Resolve a relayable stream of a leg in ``realm``; ``signalling`` is where its SIP came from, or empty.
 
-    Raises Unusable (``malformed``: no IP literal, a port out of range; ``unsupported``: multicast, another IP version
-    than the realm's).
+    Raises Unusable (``malformed``: no IP literal, a port out of range; ``unsupported``: multicast) or its OtherFamily.
     """
     port = stream.port
     rtcp_port = stream.rtcp_port or port + 1
@@ -123,7 +126,7 @@ def _judge(address: str, signalling: str, own_address: str, nat: str, profile: s
     if not host.unicast:
         raise Unusable("unsupported", f"{address} is no unicast address")
     if host.version != read_host(own_address).version and not host.unspecified:
-        raise Unusable("unsupported", f"{address} cannot be reached from {own_address}")
+        raise OtherFamily("unsupported", f"{address} cannot be reached from {own_address}")
     hidden = profile == NAT_PROFILE or (source is not None and host.private and source != host)
     flags = _BEHIND_NAT if nat == "always" or (nat == "auto" and hidden) else 0
     return host, NO_ADDRESS if source is None or source.unspecified else source.at(1), flags

@@ -15,7 +15,7 @@ from typing import Any
 from media import keying, protocol
 from media.config import RealmInterface
 from media.counters import MediaCounter
-from media.endpoint import Description, Unusable, apply, describe, negotiate_mux, read_host, relayable
+from media.endpoint import Description, OtherFamily, Unusable, apply, describe, negotiate_mux, read_host, relayable
 from media.ports import SPARE, NoPortError, PortPool, Sockets
 from media.rules import AT_LAST_ARRIVAL, AT_LOCAL_PORT, AT_PEER, NO_RULE, RULE_U16, RULE_U32, RULE_U64, RuleFlag
 from media.session import (
@@ -257,12 +257,21 @@ class Relay:
     def _describe(
         self, streams: list[protocol.Stream], realm: str, signalling: str, profile: str
     ) -> list[Description | None]:
+        """None for each stream that is declined: it is no RTP, or of another IP version than the realm while another
+        of the same description will do (RFC 5118 §4.8)."""
         if len(streams) > MAX_STREAMS:
             raise Unusable("malformed", f"{len(streams)} streams; {MAX_STREAMS} are allowed")
-        return [
-            describe(stream, self.realms[realm], signalling, profile) if relayable(stream) else None
-            for stream in streams
-        ]
+        found: list[Description | None] = []
+        unreachable: OtherFamily | None = None
+        for stream in streams:
+            try:
+                found.append(describe(stream, self.realms[realm], signalling, profile) if relayable(stream) else None)
+            except OtherFamily as error:
+                found.append(None)
+                unreachable = error
+        if unreachable is not None and not any(found):
+            raise unreachable
+        return found
 
     def _leg(self, session: Session, name: str, realm: str) -> Leg:
         leg = session.legs.get(name)

@@ -71,7 +71,7 @@ def test_outcome(row: Row, how: How, bench: Bench) -> None:
     seen = bench.play(data, 0.3 if DROP in allowed and not waits else PATIENCE_S, how)
     if waits and data.strip(b"\r\n"):
         assert seen.closed, "an unfinished message must not wait for ever"
-        assert time.monotonic() - start < MESSAGE_S + 0.5
+        assert time.monotonic() - start < MESSAGE_S + 1.5
     if row.kind == "valid" and framing(data) in ("sound", "long"):
         assert seen.what not in (400, 500), f"a valid message got {seen.what}:\n{seen.answer!r}"
     with Raw(CALLER) as caller:

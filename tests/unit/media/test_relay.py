@@ -188,6 +188,18 @@ def test_rejected_streams_keep_their_index_and_free_their_ports(bench: Bench) ->
     assert bench.answer(streams=[Stream(GATEWAY, 6002)]).code == "malformed"
 
 
+def test_a_stream_of_the_other_ip_version_is_declined_while_another_will_do(bench: Bench) -> None:
+    """RFC 5118 §4.8: audio on IPv4, video on IPv6, in an offer and in an answer."""
+    mixed = [Stream(PHONE, 5000), Stream("2001:db8::1", 6024, kind="video")]
+    offered = bench.offer(streams=mixed)
+    assert offered.endpoints is not None
+    assert [bool(endpoint.port) for endpoint in offered.endpoints] == [True, False]
+    answered = bench.answer(streams=[Stream(GATEWAY, 6000), Stream(GATEWAY, 0)])
+    assert answered.endpoints is not None
+    assert [bool(endpoint.port) for endpoint in answered.endpoints] == [True, False]
+    assert bench.answer(streams=[Stream("2001:db8::2", 6000), Stream(GATEWAY, 0)]).code == "unsupported"
+
+
 def test_forks_have_their_own_endpoints_and_the_last_answer_wins(bench: Bench) -> None:
     first, second = bench.offer("b1"), bench.offer("b2")
     assert first.endpoints[0].port != second.endpoints[0].port
