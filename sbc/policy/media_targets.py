@@ -84,13 +84,22 @@ class MediaTargets:
 
 
 def targets_by_realm(realms: Mapping[str, Realm]) -> dict[str, MediaTargets]:
-    """The deny list of every realm of a configuration: what this node binds and advertises is off limits in all."""
+    """The deny list of every realm of a configuration: what this node binds and advertises is off limits in all.
+
+    A trusted realm may name the media ports that it was itself told of: a proxy there that sends a call back to us, for
+    another phone outside, passes on our own description. Its other end was checked in the realm that it came from.
+    """
+    return {name: MediaTargets(str(realm.media.address), _own(realms, realm)) for name, realm in realms.items()}
+
+
+def _own(realms: Mapping[str, Realm], facing: Realm) -> dict[str, list[tuple[int, int]]]:
     own: dict[str, list[tuple[int, int]]] = {}
     for realm in realms.values():
         media = realm.media
-        for address in {str(media.address), str(media.advertise or media.address)}:
-            own.setdefault(address, []).append(media.ports)
+        if realm is not facing or not realm.trusted:
+            for address in {str(media.address), str(media.advertise or media.address)}:
+                own.setdefault(address, []).append(media.ports)
         for listen in realm.listen:
             for address, port in {(listen.host, listen.port), realm.advertised(listen)}:
                 own.setdefault(address, []).append((port, port))
-    return {name: MediaTargets(str(realm.media.address), own) for name, realm in realms.items()}
+    return own

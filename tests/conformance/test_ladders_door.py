@@ -7,7 +7,7 @@ import pytest
 from sbc.b2bua.call import Call, Target
 from sbc.b2bua.effects import RouteKind
 from sbc.sip.flow import Flow
-from tests.support.ladder import A_HOST, STRANGER, Ladder, sdp
+from tests.support.ladder import A_HOST, B_HOST, C_HOST, OUR_A, STRANGER, Ladder, sdp
 
 
 def test_unknown_source_gets_nothing() -> None:
@@ -123,6 +123,39 @@ def test_merged_request() -> None:
     f.a.request("INVITE", body=sdp(A_HOST), cseq=1)
     f.a.expect(482)
     f.b.nothing()
+    assert len(f.core.calls) == 1
+
+
+def test_a_proxy_forks_to_two_phones_behind_us() -> None:
+    """The same Call-ID, From tag and CSeq: the Request-URI tells them apart. One answers, the other is cancelled."""
+    targets = {"one": (f"sip:one@{B_HOST}:5070", "carrier-b"), "two": (f"sip:two@{C_HOST}:5070", "carrier-c")}
+
+    def route(ladder: Ladder, call: Call) -> None:
+        uri, peer = targets[call.ruri.partition(":")[2].partition("@")[0]]
+        ladder.core.dial(call, [Target(uri, "outside", peer=peer)], ladder.now)
+
+    f = Ladder(route=route)
+    for name in targets:
+        f.a.request("INVITE", body=sdp(A_HOST), cseq=1, uri=f"sip:{name}@{OUR_A}")
+        f.a.expect(100)
+    branch = f.a.branch
+    f.b.expect("INVITE")
+    f.c.expect("INVITE")
+    f.c.reply(180)
+    f.a.expect(180)
+    f.b.reply(200, body=sdp(B_HOST))
+    f.a.expect(200)
+    dialog, f.a.dialog = f.a.dialog, None
+    f.a.request("CANCEL", branch=branch, cseq=1, uri=f"sip:two@{OUR_A}")
+    f.a.expect(200)
+    f.c.reply(200, to=f.c.expect("CANCEL"))
+    f.c.reply(487)
+    f.c.expect("ACK")
+    f.a.expect(487)
+    f.a.dialog = dialog
+    f.a.ack(cseq=1)
+    f.b.expect("ACK")
+    assert [cdr["status"] for cdr in f.cdrs] == [487]
     assert len(f.core.calls) == 1
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import shutil
 import socket
 import subprocess
+from functools import partial
 from pathlib import Path
 from typing import Self
 
 from tests.conftest import SEARCH
+from tests.support.netns import Lab
 from tests.support.sbc import eventually
 
 CONFIG = """\
@@ -65,7 +67,7 @@ request_route {{
 
 class Kamailio:
     """One registrar for ``domain``, whose users all have ``password``. ``log`` has a line for each REGISTER accepted
-    and each request that was sent on."""
+    and each request that was sent on. ``inside`` is its host in a ``lab``; none: this one."""
 
     def __init__(
         self,
@@ -77,6 +79,8 @@ class Kamailio:
         password: str = "sesame",
         algorithm: str = "",
         nonce_s: int = 300,
+        lab: Lab | None = None,
+        inside: str = "",
     ) -> None:
         self.host, self.port = host, port
         self.directory = directory
@@ -84,6 +88,10 @@ class Kamailio:
         self._config = directory / "kamailio.cfg"
         self._config.write_text(
             CONFIG.format(host=host, port=port, domain=domain, password=password, algorithm=algorithm, nonce_s=nonce_s)
+        )
+        self._prefix = lab.inside(inside) if lab is not None else []
+        self._connect = (
+            partial(lab.connect, inside) if lab is not None else partial(socket.create_connection, timeout=1)
         )
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -101,6 +109,7 @@ class Kamailio:
         with (self.directory / "kamailio.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [
+                    *self._prefix,
                     *(program, "-DD", "-E", "-f", str(self._config), "-m", "64", "-M", "8"),
                     *("-Y", str(self.directory), "-P", str(self.directory / "pid"), "-w", str(self.directory)),
                 ],
@@ -114,7 +123,7 @@ class Kamailio:
         assert self._process is not None
         assert self._process.poll() is None, self.log
         try:
-            socket.create_connection((self.host, self.port), 1).close()
+            self._connect((self.host, self.port)).close()
         except OSError:
             return False
         return True

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import socket
 import subprocess
+import threading
 from dataclasses import dataclass, field
 from typing import Self
+
+CLONE_NEWNET = 0x40000000  # of setns(2)
 
 
 def _ip(*words: str) -> None:
@@ -71,6 +76,29 @@ class Lab:
     def inside(self, host: str) -> list[str]:
         """The words that put a command into this host."""
         return ["ip", "netns", "exec", self.hosts[host]]
+
+    def connect(self, host: str, address: tuple[str, int]) -> socket.socket:
+        """A TCP connection made within a host, for this process. OSError where nobody listens."""
+        made: list[socket.socket] = []
+
+        def make() -> None:
+            with open(f"/run/netns/{self.hosts[host]}", "rb") as namespace:
+                if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), CLONE_NEWNET):
+                    return
+            made.append(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+
+        # A socket stays in the namespace that it was made in; so does the thread, which ends.
+        thread = threading.Thread(target=make)
+        thread.start()
+        thread.join()
+        (sock,) = made
+        sock.settimeout(1)
+        try:
+            sock.connect(address)
+        except OSError:
+            sock.close()
+            raise
+        return sock
 
     def __enter__(self) -> Self:
         return self

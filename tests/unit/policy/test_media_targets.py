@@ -99,3 +99,25 @@ def test_a_configuration_keeps_media_off_every_port_of_its_own() -> None:
         assert targets[realm].refusal("127.0.0.1", 4000)
         assert not targets[realm].refusal("204.1.7.5", 30000)
     assert not targets["lab"].refusal("127.0.0.1", 4000)
+
+
+def test_a_proxy_in_a_trusted_realm_may_send_a_call_back() -> None:
+    """With the description that we gave it: of that realm, and of no other, and no port of SIP."""
+    config = Config.model_validate(
+        {
+            "realms": {
+                "core": {
+                    "listen": ["udp:10.0.0.5:5060"],
+                    "media": {"address": "10.0.0.5", "ports": "30000-30999"},
+                    "trusted": True,
+                },
+                "outside": {"listen": ["udp:10.0.0.6:5060"], "media": {"address": "10.0.0.6", "ports": "30000-30999"}},
+            }
+        }
+    )
+    targets = targets_by_realm(config.realms)
+    assert not targets["core"].refusal("10.0.0.5", 30000)
+    assert targets["core"].refusal("10.0.0.6", 30000)
+    assert targets["core"].refusal("10.0.0.5", 5060)
+    assert targets["outside"].refusal("10.0.0.5", 30000)
+    assert targets["outside"].refusal("10.0.0.6", 30000)

@@ -231,6 +231,7 @@ def test_merged_requests() -> None:
         request(branch="z9hG4bKx", from_tag="z"),
         request(branch="z9hG4bKx", to_tag="in-dialog"),
         request("CANCEL", branch="z9hG4bKx"),
+        request(branch="z9hG4bKx").replace(b"INVITE sip:", b"INVITE sip:another-", 1),
     ):
         assert not rig.layer.is_merged(Message.parse(other))
     tx.respond(200, response(200, INVITE), rig.now)
