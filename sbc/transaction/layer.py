@@ -208,6 +208,6 @@ def _server_key(msg: Message, method: str) -> Key:
 
 
 def _merge_key(msg: Message) -> Key:
-    # The Request-URI is not in §8.2.2.2, whose UA is one user. We stand for many: a proxy that forks to two phones behind
-    # us sends two requests that differ in nothing else.
+    # The Request-URI is not in §8.2.2.2, whose UA is one user. We stand for many: a proxy that forks to two phones
+    # behind us sends two requests that differ in nothing else.
     return (msg.call_id, msg.from_tag, msg.cseq_number, msg.method, msg.uri)
