@@ -15,6 +15,8 @@ A map for those who are new here, in the order of a call:
   :mod:`~sbc.b2bua.relay`: INFO and its kin.
 - :mod:`~sbc.b2bua.forward`, :mod:`~sbc.b2bua.subscription`: other requests outside a dialog, and what they open.
 - :mod:`~sbc.b2bua.end`: CANCEL, BYE, failure, release; media, CDR and journal at the end.
+- :mod:`~sbc.b2bua.refer`, :mod:`~sbc.b2bua.replaces`, :mod:`~sbc.b2bua.transfer`: transfers;
+  :mod:`~sbc.b2bua.lodging`: calls that another worker takes over for one.
 - :mod:`~sbc.b2bua.exchange`: every offer and answer passes the media plane here.
 - :mod:`~sbc.b2bua.shape`, :mod:`~sbc.b2bua.facing`: what the other side gets to see, and what we look like there.
 - :mod:`~sbc.b2bua.snapshot`, :mod:`~sbc.b2bua.cdr`: what is kept of a call while it lives, and after.
@@ -32,15 +34,27 @@ from typing import Any
 
 from media.protocol import Reply
 from media.protocol import Request as MediaRequest
-from sbc.b2bua import accept, cdr, connect, dispatch, end, exchange, forking, forward, modify, refuse, snapshot
-from sbc.b2bua import subscription_snapshot as watch
+from sbc.b2bua import (
+    accept,
+    cdr,
+    connect,
+    dispatch,
+    end,
+    exchange,
+    forking,
+    forward,
+    lodging,
+    modify,
+    records,
+    refuse,
+    snapshot,
+)
 from sbc.b2bua.call import Call, Outcome, Redirects, Target
 from sbc.b2bua.effects import Effect, MediaCommand, Note, RouteKind, RunRoute, SaveCall, Transmit
 from sbc.b2bua.facing import Facing
 from sbc.b2bua.leg import Leg
 from sbc.b2bua.settings import CoreSettings
 from sbc.b2bua.subjects import BadMessage, Branch, LocalRequest, OutOfDialogRequest, ReplyEvent
-from sbc.b2bua.subscription import Subscription
 from sbc.b2bua.tables import B_LEG, CALL, CallAction, CallEvent, CallState, LegAction, LegEvent
 from sbc.b2bua.trunk import Trunk
 from sbc.errors import SipSyntaxError
@@ -113,6 +127,7 @@ class Core(Facing):
         self._wall_offset = 0.0
         self.stateless_tag = ids.tag()  # RFC 3261 §8.2.7: the same for every stateless answer
         self.requests = forward.Requests(self)
+        self.lodging = lodging.Lodging(self)
         self.reconfigure(settings)
         timers = TimerSettings(settings.t1_s, settings.t2_s, settings.t4_s, settings.timer_c_s)
         self.layer = TransactionLayer(self.timers, timers, self.transmit, self.count, self.oversize)
@@ -140,7 +155,7 @@ class Core(Facing):
             if msg.is_request:
                 dispatch.request(self, msg, flow, source, now)
             elif not self.layer.receive_response(msg, flow, now):
-                dispatch.stray(self, msg, now)
+                dispatch.stray(self, msg, flow, now)
         except Exception as error:  # a fault of ours costs this message, never the worker
             self._fault(error, msg, now)
         self._flush(now)
@@ -250,6 +265,8 @@ class Core(Facing):
                 self.step(call, CallEvent.COMMITTED, now)
             except Exception as error:  # as in receive
                 self._fault(error, None, now, call)
+        elif call is None:
+            self.lodging.saved(key)
         self._flush(now)
 
     def transport_failed(self, flow: Flow, now: float) -> None:
@@ -330,31 +347,17 @@ class Core(Facing):
 
     # Life
 
-    def resume(self, record: bytes, now: float, wall: float) -> Call | Subscription | None:
-        """Take up a call or a subscription from its journal record. None: hostile, truncated, too new, or a call that
-        is here already."""
+    def resume(self, record: bytes, now: float, wall: float) -> records.Resumed | None:
+        """Take up a call, or what else is in the journal, from its record. None: hostile, truncated, too new, or a call
+        that is here already."""
         self._wall_offset = wall - now
-        try:
-            if watch.is_one(record):
-                return watch.decode(self, record, now, wall)
-            call = snapshot.decode(self, record, now, wall)
-        except snapshot.BadRecord as error:
-            self.count("RESUME_REFUSED")
-            self.note("error", "journal record refused", None, reason=str(error))
-            return None
-        self.count("CALLS_RESUMED")
-        self.count("CALLS_ACTIVE")
+        found = records.resume(self, record, now, wall)
         self._flush(now)
-        return call
+        return found
 
     def records(self, now: float) -> Iterator[SaveCall]:
         """The record of every established call anew, for a store that came back without what it held."""
-        for call in list(self.calls.values()):
-            if call.state in (CallState.ANSWERED, CallState.UP):
-                call.version += 1
-                call.saved = True
-                yield SaveCall(call.key, call.shard, call.version, snapshot.encode(self, call, now))
-        yield from self.requests.records(now)
+        return records.of_all(self, now)
 
     def set_draining(self, on: bool) -> None:
         """Refuse new calls (503 with Retry-After), serve the others to their end."""

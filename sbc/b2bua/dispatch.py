@@ -41,7 +41,9 @@ def request(core: Core, msg: Message, flow: Flow, source: Source, now: float) ->
     layer = core.layer
     if method == "ACK":
         if not layer.match_ack(msg, now):
-            _ack(core, msg, source, now)
+            _ack(core, msg, flow, source, now)
+        return
+    if core.lodging.away and not layer.knows(msg) and core.lodging.forwards(msg.to_tag, msg, flow):
         return
     overload = core.overload
     if overload.share and method == "INVITE" and not msg.to_tag and not layer.knows(msg) and overload.refuses():
@@ -68,9 +70,11 @@ def request(core: Core, msg: Message, flow: Flow, source: Source, now: float) ->
         forward.receive(core, msg, tx, source, now)
 
 
-def _ack(core: Core, msg: Message, source: Source, now: float) -> None:
+def _ack(core: Core, msg: Message, flow: Flow, source: Source, now: float) -> None:
     """The ACK to a 2xx; one that belongs nowhere is dropped (RFC 3261 §17: it has no answer)."""
     leg = core.legs.get(msg.to_tag)
+    if leg is None and core.lodging.forwards(msg.to_tag, msg, flow):
+        return
     if leg is None or not leg.dialog.matches(msg):
         core.count("STRAY_ACK")
     elif not _from_peer(leg, source):
@@ -148,8 +152,10 @@ def _from_peer(leg: Leg, source: Source) -> bool:
     return source.realm == leg.realm
 
 
-def stray(core: Core, msg: Message, now: float) -> None:
+def stray(core: Core, msg: Message, flow: Flow, now: float) -> None:
     """A response without a transaction. A 2xx to INVITE that comes again after a resume still wants its ACK."""
+    if core.lodging.forwards(msg.from_tag, msg, flow):
+        return
     if msg.cseq_method == "INVITE" and 200 <= msg.status < 300:
         leg = core.legs.get(msg.from_tag)
         if leg is not None and leg.dialog.call_id == msg.call_id and leg.dialog.remote_tag == msg.to_tag:

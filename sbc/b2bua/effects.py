@@ -99,6 +99,23 @@ class ServerFailed:
 
 
 @dataclass(slots=True)
+class Forward:
+    """Give these octets, which came along this flow, to the worker that owns ``shard``, as if it had received them."""
+
+    shard: int
+    flow: Flow
+    data: bytes
+
+
+@dataclass(slots=True)
+class AskWorker:
+    """Give this to the core of the worker that owns ``shard``: ``core.lodging.told(data, now, wall)``."""
+
+    shard: int
+    data: bytes
+
+
+@dataclass(slots=True)
 class Note:
     """A line for the log, bound to a call."""
 
@@ -134,6 +151,8 @@ Effect = (
     | DropRecord
     | ServerFailed
     | Note
+    | Forward
+    | AskWorker
     | LocateRegistrar
     | TrunkChanged
 )

@@ -30,8 +30,13 @@ def alias(leg: Leg) -> Replaces:
 
 
 def find(core: Core, wanted: Replaces, peer: str, shard: int, then: Found, now: float) -> None:
-    """``then(leg, now)``: our side of the dialog that ``peer`` means; None where it may mean none."""
-    then(here(core, wanted, peer), now)
+    """``then(leg, now)``: our side of the dialog that ``peer`` means; None where it may mean none. The call may come
+    from another worker for that, to be one of ``shard``."""
+    leg = here(core, wanted, peer)
+    if leg is not None or core.settings.slots == 1:
+        then(leg, now)
+    else:
+        core.lodging.fetch(wanted, peer, shard, then, now)
 
 
 def here(core: Core, wanted: Replaces, peer: str) -> Leg | None:

@@ -139,6 +139,8 @@ class CoreSettings:
     ping_method: Literal["options", "invite"] = "options"
     drain_retry_after_s: int = 10
     pass_headers: frozenset[str] = PASS_HEADERS
+    slot: int = 0  # of this worker; shard % slots of what it owns
+    slots: int = 1
     transfers: Mapping[str, TransferPolicy] = field(default_factory=dict)  # by peer; refuse for one that is not there
     media_targets: Mapping[str, MediaTargetPolicy] = field(default_factory=dict)  # by realm
     srtp: SrtpPolicies | None = None  # None: off everywhere
@@ -146,3 +148,7 @@ class CoreSettings:
     follow_redirects: Mapping[str, Redirects] = field(default_factory=dict)  # by peer; never where it is not here
     credentials: Mapping[str, Credentials] = field(default_factory=dict, repr=False)  # by peer: whom we are there
     registration_required: frozenset[str] = frozenset()  # peers that are called only while we are registered there
+
+    def owns(self, shard: int) -> bool:
+        """Whether this worker is the one for a shard."""
+        return shard % self.slots == self.slot

@@ -55,6 +55,8 @@ class Counter(IntEnum):
     CALLS_ENDED = "Answered calls that have ended."
     CALLS_ACTIVE = "Calls that this worker owns now."
     CALLS_RESUMED = "Calls taken up again from the journal."
+    CALLS_GIVEN = "Calls given to another worker, which joins one of its own to them."
+    CALLS_LODGED = "Calls taken over from another worker for that."
     RESUME_REFUSED = "Journal records that could not be resumed: truncated, hostile or of a newer version."
     CALLS_CANCELLED = "Calls given up by the caller before an answer."
     CALLS_RELEASED = "Calls that we ended ourselves."

@@ -21,6 +21,7 @@ RECEIVED = 0  # this came for you
 SEND = 1  # send this on a connection of yours, or in its stead
 FAILED = 2  # what you gave me to send cannot be sent
 TRUNK = 3  # what calls must know of a registration of mine
+LODGING = 5  # about a call that one of us is to have from the other
 TRUNKS_WANTED = 4  # I have just begun: tell me of yours
 
 

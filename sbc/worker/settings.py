@@ -60,6 +60,9 @@ def core_settings(
     admission: AdmissionPolicy,
     routes: frozenset[RouteKind],
     source_address: Callable[[str], str] = no_source_address,
+    *,
+    slot: int = 0,
+    slots: int = 1,
 ) -> CoreSettings:
     """The core's view of ``config``: listeners in their order, realms, timers, and who may speak."""
     listeners = []
@@ -107,6 +110,8 @@ def core_settings(
         registration_required=frozenset(
             name for name, peer in config.peers.items() if peer.registration is not None and peer.registration.required
         ),
+        slot=slot,
+        slots=slots,
         transfers={name: peer.transfers for name, peer in config.peers.items()},
         session_timers=SessionTimers(timers.session_expires_s, timers.min_se_s),
     )

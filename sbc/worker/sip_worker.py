@@ -15,19 +15,9 @@ from typing import Any
 import uvloop
 
 from media.protocol import Delete, Reply
+from sbc.b2bua import effects
 from sbc.b2bua.core import Core
-from sbc.b2bua.effects import (
-    DropRecord,
-    FinishCall,
-    LocateRegistrar,
-    MediaCommand,
-    Note,
-    RunRoute,
-    SaveCall,
-    ServerFailed,
-    Transmit,
-    TrunkChanged,
-)
+from sbc.b2bua.settings import CoreSettings
 from sbc.clock import SystemClock
 from sbc.config.loader import load
 from sbc.config.models import Config
@@ -37,6 +27,7 @@ from sbc.media_client.client import MediaPool, Notification
 from sbc.policy.admission import Admission
 from sbc.routing.loader import load_routes
 from sbc.routing.node import Node
+from sbc.routing.routes import Routes
 from sbc.routing.runner import Runner
 from sbc.sip.flow import Flow
 from sbc.sip.ids import SHARDS, Ids
@@ -50,8 +41,9 @@ from sbc.transport.resolver import NameServers, Resolver
 from sbc.transport.source_address import SourceAddresses
 from sbc.worker._datagrams import Reader, Writer
 from sbc.worker.load import BusyMeter
+from sbc.worker.lodging import LodgingSide
 from sbc.worker.orphans import Orphans
-from sbc.worker.peers import FAILED, RECEIVED, HandOver
+from sbc.worker.peers import FAILED, LODGING, RECEIVED, HandOver
 from sbc.worker.resume import Resumption
 from sbc.worker.settings import core_settings
 from sbc.worker.slot import SipSlot
@@ -89,7 +81,7 @@ class SipWorker:
         self._admission = self._admit(slot.config)
         self._reloading: asyncio.Task[None] | None = None
         self._sources = SourceAddresses(self._now)
-        settings = core_settings(slot.config, slot.shard_key, self._admission, self._routes.kinds, self._sources)
+        settings = self._settings(slot.config, self._admission, self._routes)
         self.core = Core(settings, Ids(os.urandom, buffer_bytes=4096))
         self._name_servers = NameServers(slot.config.name_servers)
         self.resolver = Resolver(self._name_servers.ask, now=self._now, draw=random.random, count=self._count)
@@ -124,6 +116,7 @@ class SipWorker:
             admits=self._may_connect,
             name_of=self._certified_name,
         )
+        self._lodging = LodgingSide(slot, self._hand_over, self._count)
         self._trunks = TrunkSide(slot, self.core, node, self._hand_over, loop, now=self._now, wake=self._wake)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
@@ -141,16 +134,18 @@ class SipWorker:
         self._parent = os.getppid()
         self._resuming: asyncio.Task[None] | None = None
         self._perform: dict[type, Callable[[Any], None]] = {  # Any: each takes the effect that it is listed under
-            Transmit: self._transmit,
-            RunRoute: self.runner.perform,
-            MediaCommand: partial(self.media.perform, done=self._media_done),
-            SaveCall: self._save,
-            FinishCall: self.journal.finish,
-            DropRecord: self.journal.drop,
-            ServerFailed: node.server_failed,
-            LocateRegistrar: self._trunks.locate,
-            TrunkChanged: self._trunks.changed,
-            Note: self._noted,
+            effects.Transmit: self._transmit,
+            effects.RunRoute: self.runner.perform,
+            effects.MediaCommand: partial(self.media.perform, done=self._media_done),
+            effects.SaveCall: self._save,
+            effects.FinishCall: self.journal.finish,
+            effects.DropRecord: self.journal.drop,
+            effects.Forward: self._lodging.forward,
+            effects.AskWorker: self._lodging.ask,
+            effects.ServerFailed: node.server_failed,
+            effects.LocateRegistrar: self._trunks.locate,
+            effects.TrunkChanged: self._trunks.changed,
+            effects.Note: self._noted,
         }
 
     # --- life -----------------------------------------------------------------------------------------------------
@@ -213,6 +208,8 @@ class SipWorker:
 
     def _owns(self, call_id: str) -> bool:
         """Whether this worker is the one for a Call-ID or call key."""
+        if call_id in self.core.lodging:  # given to another worker
+            return False
         return shard_of(call_id, self.slot.shard_key) % self.slot.count == self.slot.slot
 
     def _ended_orphans(self, node: str, keys: list[str]) -> None:
@@ -255,7 +252,7 @@ class SipWorker:
             routes = load_routes(config.routes)
             admission = self._admit(config)
             admission.inherit(self._admission)
-            settings = core_settings(config, self.slot.shard_key, admission, routes.kinds, self._sources)
+            settings = self._settings(config, admission, routes)
             await self.runner.prepare(routes)
             self._streams.configure(config)
         except ConfigError as error:
@@ -286,6 +283,12 @@ class SipWorker:
         self.core.overload.measure(elapsed_s if self.journal.is_full else busy_s - self._busy_s, elapsed_s)
         self._busy_s, self._measured_at = busy_s, now
         self.loop.call_later(LOAD_S, self._measure)
+
+    def _settings(self, config: Config, admission: Admission, routes: Routes) -> CoreSettings:
+        slot = self.slot
+        return core_settings(
+            config, slot.shard_key, admission, routes.kinds, self._sources, slot=slot.slot, slots=slot.count
+        )
 
     def _admit(self, config: Config) -> Admission:
         return Admission(config.peers, config.realms, workers=self.slot.count)
@@ -393,6 +396,8 @@ class SipWorker:
                 self._receive(data, Flow(listener, self._transports[listener], host, port, connection), now, wall)
             elif kind <= FAILED:
                 self._streams.take(frame, self._transports)
+            elif kind == LODGING:
+                self.core.lodging.told(data, now, wall)
             else:
                 self._trunks.take(frame)
         if taken:
@@ -408,7 +413,7 @@ class SipWorker:
             self.log.exception("a message met a fault of ours", error, source=f"{flow.host}:{flow.port}")
         self._drain_effects()
 
-    def _transmit(self, effect: Transmit) -> None:
+    def _transmit(self, effect: effects.Transmit) -> None:
         flow = effect.flow
         out = self._out[flow.listener]
         if out is not None:
@@ -523,7 +528,7 @@ class SipWorker:
             if not self._owns(session):  # the owner was away, so everyone was told; it will be told again
                 return
             # its call ended while that media worker was away
-            self.media.perform(MediaCommand(0, Delete(session), node), lambda _id, _reply: None)
+            self.media.perform(effects.MediaCommand(0, Delete(session), node), lambda _id, _reply: None)
             return
         self._count("MEDIA_SILENT")
         if "media.timeout" in self._routes.events:
@@ -532,17 +537,17 @@ class SipWorker:
             self.core.release(call, self._now(), reason="no media", cause=102)
         self._wake()
 
-    def _save(self, effect: SaveCall) -> None:
+    def _save(self, effect: effects.SaveCall) -> None:
         self.journal.save(effect, partial(self._saved, effect) if effect.wait else None)
 
-    def _saved(self, effect: SaveCall, stored: bool) -> None:
+    def _saved(self, effect: effects.SaveCall, stored: bool) -> None:
         self.core.saved(effect.key, effect.version, stored, self._now())
         self._wake()
 
     def _republish(self) -> None:
         self.journal.republish(self.core.records(self._now()))
 
-    def _noted(self, effect: Note) -> None:
+    def _noted(self, effect: effects.Note) -> None:
         if effect.call_key:
             self.log.write(effect.level, effect.event, call=effect.call_key, **effect.fields)
         else:

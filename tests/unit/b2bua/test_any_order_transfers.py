@@ -143,7 +143,7 @@ BEGINNINGS = [
 ]
 
 
-@hypothesis_settings(max_examples=500, deadline=None)
+@hypothesis_settings(max_examples=200, deadline=None)
 @given(
     steps=st.builds(list.__add__, st.sampled_from(BEGINNINGS), st.lists(st.sampled_from(sorted(STEPS)), max_size=16)),
     second=st.booleans(),
@@ -190,7 +190,7 @@ def settle(f: Ladder) -> None:
         assert went.get(cdr["transferred_from"], cdr["id"]) == cdr["id"] or not cdr["answered"] or cdr["note"]
 
 
-@hypothesis_settings(max_examples=150, deadline=None)
+@hypothesis_settings(max_examples=60, deadline=None)
 @given(steps=st.lists(st.sampled_from(sorted(STEPS)), max_size=16))
 def test_everything_ends_once_where_refers_pass(steps: list[str]) -> None:
     f = Ladder(route=dial, transfers=PASS)

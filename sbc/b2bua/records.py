@@ -1,0 +1,46 @@
+"""What the journal holds, taken up again: calls, subscriptions, and notes of calls that another worker has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from sbc.b2bua import lodging, snapshot
+from sbc.b2bua import subscription_snapshot as watch
+from sbc.b2bua.call import Call
+from sbc.b2bua.effects import SaveCall
+from sbc.b2bua.subscription import Subscription
+from sbc.b2bua.tables import CallState
+
+if TYPE_CHECKING:
+    from sbc.b2bua.core import Core
+
+Resumed = Call | Subscription | lodging.Away
+
+
+def resume(core: Core, record: bytes, now: float, wall: float) -> Resumed | None:
+    """See :meth:`sbc.b2bua.core.Core.resume`."""
+    try:
+        if watch.is_one(record):
+            return watch.decode(core, record, now, wall)
+        if lodging.is_note(record):
+            return core.lodging.resume(record, now, wall)
+        call = snapshot.decode(core, record, now, wall)
+    except snapshot.BadRecord as error:
+        core.count("RESUME_REFUSED")
+        core.note("error", "journal record refused", None, reason=str(error))
+        return None
+    core.count("CALLS_RESUMED")
+    core.count("CALLS_ACTIVE")
+    return call
+
+
+def of_all(core: Core, now: float) -> Iterator[SaveCall]:
+    """See :meth:`sbc.b2bua.core.Core.records`."""
+    for call in list(core.calls.values()):
+        if call.state in (CallState.ANSWERED, CallState.UP):
+            call.version += 1
+            call.saved = True
+            yield SaveCall(call.key, call.shard, call.version, snapshot.encode(core, call, now))
+    yield from core.requests.records(now)
+    yield from core.lodging.records()
