@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 def request(core: Core, msg: Message, flow: Flow, source: Source, now: float) -> None:
     """A request from a known source."""
+    flow = core.answer_path(msg, flow)
     method = msg.method
     layer = core.layer
     if method == "ACK":

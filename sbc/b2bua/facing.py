@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from sbc.b2bua import extensions
 from sbc.b2bua.settings import CoreSettings
+from sbc.dialog.dialog import DEFAULT_PORTS
 from sbc.policy.identity import Trust
+from sbc.sip.flow import Flow
+from sbc.sip.message import Message
 from sbc.transaction.oversize import Oversize, Wider
 
 
@@ -40,6 +43,11 @@ class Facing:
             f"@{host}:{listener.advertised_port}{_transport_param(listener.transport)}>"
             for listener, host in zip(settings.listeners, self.hosts, strict=True)
         ]
+        self._by_via = frozenset(
+            index
+            for index, listener in enumerate(settings.listeners)
+            if listener.transport == "udp" and settings.realms[listener.realm].answers_to_via
+        )
         self._choices = _choices(settings)
         self._source_address = settings.source_address
         self.oversize.reconfigure(self._wider())
@@ -56,6 +64,13 @@ class Facing:
         fitting = (index for index in choices if listeners[index].host == source)
         any_address = (index for index in choices if listeners[index].host in ("0.0.0.0", "::"))
         return next(fitting, next(any_address, choices[0]))
+
+    def answer_path(self, msg: Message, flow: Flow) -> Flow:
+        """Where the answers to a request go, and what is for its sender as long as no Contact says more."""
+        if flow.listener not in self._by_via:
+            return flow
+        via = msg.top_via
+        return flow if via.rport is not None else flow._replace(port=via.port or DEFAULT_PORTS[flow.transport])
 
     def via(self, listener: int, branch: str) -> str:
         """Our Via towards the network of a listener."""

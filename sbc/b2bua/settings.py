@@ -84,6 +84,9 @@ class RealmSettings:
     ``trusted``, ``preferred_identity`` and ``remote_party_id`` as in :class:`sbc.policy.identity.Trust`;
     ``pass_headers`` are headers that may cross into this realm as they are, besides those of the node.
 
+    ``answers_to_via``: an answer to a datagram whose Via does not ask for rport goes to the port of that Via (RFC 3261
+    §18.2.2), not to the one that it came from.
+
     ``datagram_max_bytes``: requests longer than that go by TCP where the realm listens for it; 0: none do.
     """
 
@@ -96,6 +99,7 @@ class RealmSettings:
     remote_party_id: bool = False
     pass_headers: tuple[str, ...] = ()
     datagram_max_bytes: int = DATAGRAM_MAX_BYTES
+    answers_to_via: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -187,6 +187,9 @@ class Realm(Model):
     pass_headers: list[PassHeader] = []  # further headers that may cross into this realm as they are
     reliable_provisionals: Literal["never", "follow", "always"] = "follow"  # 100rel (RFC 3262)
     user_agent: str = ""
+    # Answers to datagrams whose Via does not ask for rport (RFC 3581) go to where these came from, as NAT needs it, or
+    # to the port of the Via (RFC 3261 §18.2.2), for gateways that do not listen on the port that they send from.
+    answers_to: Literal["source", "via"] = "source"
     # Longer requests go by TCP where the realm listens for it (RFC 3261 §18.1.1); 0: all go as datagrams.
     udp_request_max_bytes: Annotated[int, Field(ge=0, le=65_507)] = 1300
 

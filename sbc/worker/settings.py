@@ -84,6 +84,7 @@ def core_settings(
                 remote_party_id=realm.remote_party_id,
                 pass_headers=tuple(realm.pass_headers),
                 datagram_max_bytes=realm.udp_request_max_bytes,
+                answers_to_via=realm.answers_to == "via",
             )
             for name, realm in config.realms.items()
         },
