@@ -154,9 +154,11 @@ def cancel_leg(core: Core, leg: Leg, now: float, _: object = None) -> None:
 
 
 def _why(call: Call) -> Sequence[tuple[str, str]]:
-    """The Reason of a CANCEL (RFC 3326): what A gave, that another phone has answered, or our own cause."""
+    """The Reason of a CANCEL (RFC 3326): what A gave, that another phone has answered or declined, or our own cause."""
     if call.state is CallState.ANSWERING:
         return (ANSWERED_ELSEWHERE,)
+    if call.state is CallState.RINGING and call.best_status >= 600:
+        return (("Reason", f"SIP;cause={call.best_status}"),)
     if call.cancel_reason or call.hung_up_by != "sbc" or not call.cause:
         return call.cancel_reason
     return (("Reason", f"Q.850;cause={call.cause}"),)

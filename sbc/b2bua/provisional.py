@@ -64,8 +64,11 @@ def received(core: Core, leg: Leg, msg: Message, rseq: int, now: float) -> bool:
     if not leg.received.take(msg, rseq):
         return False
     fork = early.fork_of(leg, msg)
-    holder = fork or leg
     described = shape.is_sdp(msg)
+    if fork is not None and described and not leg.prack and leg.call.heard is None:
+        early.turn_to(leg, fork)
+        fork = None
+    holder = fork or leg
     offered = described and not leg.call.body and not holder.described_early
     holder.described_early = holder.described_early or described
     if not offered:

@@ -188,7 +188,7 @@ def test_6xx_ends_all() -> None:
     f.b.reply(180)
     f.a.expect(180)
     refuse(f.c, 603)
-    assert cancelled(f.b) is None
+    assert cancelled(f.b) == "SIP;cause=603"
     f.a.refused(603)
     f.d.nothing()
     assert heard == [(603, False)]
@@ -681,6 +681,32 @@ def test_early_dialogs_of_a_fork_downstream() -> None:
     f.over()
 
 
+def test_an_offer_of_the_second_fork() -> None:
+    """A has made no offer; the first early dialog only rings, the second makes one reliably: A answers that in PRACK."""
+    f = dialling(TARGET_B)
+    ringing("b", f=f, offer=False, extra=[("Supported", "100rel")])
+    f.b.reply(180, tag="one")
+    f.a.expect(180)
+    reliably(f.b, "two", 500, sdp(B_HOST), f"{B_HOST}:5070")
+    offer = f.a.expect(183)
+    assert MEDIA_A.encode() in offer.body
+    f.b.nothing()
+    reliably(f.b, "three", 900, sdp(B_HOST, 4004), f"{B_HOST}:5070")  # A can answer no second one
+    f.b.nothing()
+    f.a.request("PRACK", body=sdp(A_HOST), extra=[("RAck", f"{offer.get('RSeq')} {offer.cseq_number} INVITE")])
+    prack = f.b.expect("PRACK")
+    assert (prack.to_tag, MEDIA_B.encode() in prack.body) == ("two", True)
+    f.b.reply(200, to=prack)
+    f.a.expect(200)
+    f.a.expect(183)
+    f.b.reply(200, tag="two")
+    assert f.a.expect(200).body == b""
+    f.a.ack(cseq=1)
+    assert f.b.expect("ACK").to_tag == "two"
+    hang_up(f, f.b)
+    f.over()
+
+
 def fork_request(f: Ladder, tag: str, method: str, cseq: int, body: bytes = b"") -> None:
     """A request of b in the early dialog that has this tag."""
     invite = f.b.invite
@@ -923,6 +949,64 @@ def test_a_redirect_within_the_name_that_was_dialled() -> None:
 
 
 # loops
+
+
+@pytest.mark.parametrize(
+    ("given", "at_once", "told"), [("", 3, "20"), ("60", 3, "20"), ("7", 3, "2"), ("2", 2, "1"), ("1", 1, "1")]
+)
+def test_how_wide_a_request_may_spread(given: str, at_once: int, told: str) -> None:
+    """RFC 5393 §5: the branches share what the request came with; what that is too little for is tried after."""
+    f = dialling((TARGET_B, TARGET_C, TARGET_D))
+    f.a.request("INVITE", body=sdp(A_HOST), extra=[("Max-Breadth", given)] if given else [])
+    f.a.expect(100)
+    phones = [f.b, f.c, f.d]
+    for phone in phones[:at_once]:
+        assert phone.expect("INVITE").get("Max-Breadth") == told
+    for phone in phones[at_once:]:
+        phone.nothing()
+    for phone in phones[:at_once]:
+        refuse(phone, 404)
+    for phone in phones[at_once:]:
+        phone.expect("INVITE")
+        refuse(phone, 404)
+    f.a.refused(404)
+    f.over()
+
+
+@pytest.mark.parametrize(("given", "told"), [("", None), ("7", "7"), ("x", None)])
+def test_a_single_target_gets_all_of_the_breadth(given: str, told: str | None) -> None:
+    f = Ladder()
+    f.a.request("INVITE", body=sdp(A_HOST), extra=[("Max-Breadth", given)] if given else [])
+    f.a.expect(100)
+    assert f.b.expect("INVITE").get("Max-Breadth") == told
+    f.a.cancel()
+    f.a.expect(200)
+    f.a.refused(487)
+    f.over()
+
+
+def test_no_breadth_at_all() -> None:
+    f = Ladder()
+    f.a.request("INVITE", body=sdp(A_HOST), extra=[("Max-Breadth", "0")])
+    f.a.expect(100)
+    f.a.refused(440)
+    f.b.nothing()
+    f.over()
+
+
+def test_the_contacts_of_a_redirect_share_what_the_branch_had() -> None:
+    f = dialling((TARGET_B, TARGET_C), follow_redirects="realm")
+    f.a.request("INVITE", body=sdp(A_HOST), extra=[("Max-Breadth", "5")])
+    f.a.expect(100)
+    for phone in (f.b, f.c):
+        assert phone.expect("INVITE").get("Max-Breadth") == "2"
+    redirect(f.b, ",".join(f"<sip:{number}@{D_HOST}:5070>" for number in range(3)))
+    assert [f.d.expect("INVITE").get("Max-Breadth") for _ in range(2)] == ["1", "1"]
+    f.d.nothing()
+    f.a.cancel()
+    f.a.expect(200)
+    f.a.refused(487)
+    f.over()
 
 
 def test_a_loop_through_a_proxy() -> None:
