@@ -113,12 +113,12 @@ class Call:
         "branches",
         "cancel_reason",
         "cause",
-        "contacts",
         "decided",
         "ended_at",
         "flags",
         "follow_redirects",
         "from_uri",
+        "further",
         "group",
         "has_media",
         "heard",
@@ -181,7 +181,8 @@ class Call:
         self.next_target = 0
         self.group = 0  # how many groups were tried
         self.follow_redirects: Redirects | None = None  # None: as the peer is configured
-        self.contacts: list[Group] = []  # of redirects, to be tried next
+        # Groups to be tried before the next target: Contacts of redirects, and what was too many at once.
+        self.further: list[Group] = []
         self.redirects = 0  # how many Contacts of redirects were taken
         # Any: opaque route functions, carried from dial() into RunRoute effects
         self.on_branch: Any = None

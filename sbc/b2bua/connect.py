@@ -105,17 +105,24 @@ def start(core: Core, call: Call, group: Group, now: float) -> None:
     if call.attempts:
         core.count("FAILOVERS")
     call.group += 1
+    breadth = forking.breadth_of(call)
+    if breadth < 0:
+        core.step(call, CallEvent.REFUSE, now, Outcome(440, "sbc"))
+        return
     if isinstance(group, Target):
-        legs = add(core, call, group, now)
+        legs = add(core, call, group, breadth, now)
     else:
-        legs = [leg for target in group for leg in add(core, call, target, now)]
+        at_once, share = forking.share(len(group), breadth)
+        if at_once < len(group):
+            call.further.insert(0, group[at_once:])
+        legs = [leg for target in group[:at_once] for leg in add(core, call, target, share, now)]
     if legs:
         offer(core, call, legs, now)
     else:
         core.branch_failed(call, now)
 
 
-def add(core: Core, call: Call, target: Target, now: float) -> list[Leg]:
+def add(core: Core, call: Call, target: Target, breadth: int, now: float) -> list[Leg]:
     """A branch to ``target``, to be sent by :func:`offer`; none when it cannot be dialled, which counts as 503."""
     name = f"b{len(call.attempts) + 1}"
     gateway = target.gateway or target.peer or target.uri
@@ -127,7 +134,7 @@ def add(core: Core, call: Call, target: Target, now: float) -> list[Leg]:
         core.note("error", "target cannot be dialled", call, uri=target.uri, reason=str(error))
         attempt.status = 503
         return []
-    leg.attempt = attempt
+    leg.attempt, leg.breadth = attempt, breadth
     call.branches.append(leg)
     call.b = leg
     core.legs[leg.dialog.local_tag] = leg
@@ -158,17 +165,17 @@ def another(core: Core, leg: Leg, msg: Message | None, now: float) -> bool:
     target = forking.next_server(core, leg)
     if target is not None:
         core.count("FAILOVERS")
-        groups = [[target]]
+        legs = add(core, call, target, leg.breadth, now)
     else:
         groups = forking.redirected(core, leg, msg) if msg is not None and msg.status < 400 else []
         if not groups:
             return False
         core.count("REDIRECTS_FOLLOWED")
         attempt.followed = True
-    first = groups.pop(0)
-    room = forking.room(call)
-    call.contacts[:0] = [tuple(group) for group in (first[room:], *groups) if group]
-    legs = [other for one in first[:room] for other in add(core, call, one, now)]
+        first = groups.pop(0)
+        at_once, share = forking.share(min(len(first), forking.room(call)), leg.breadth)
+        call.further[:0] = [tuple(group) for group in (first[at_once:], *groups) if group]
+        legs = [other for one in first[:at_once] for other in add(core, call, one, share, now)]
     offer(core, call, legs, now)
     return bool(legs)
 
@@ -284,6 +291,8 @@ def _transmit(core: Core, leg: Leg, branch: Branch, now: float) -> bool:
         "INVITE", cseq, core.via(leg.flow.listener, via_branch), 70 if forwards is None else forwards - 1
     )
     headers.append(("Contact", dialog.contact))
+    if leg.breadth:
+        headers.append(("Max-Breadth", str(leg.breadth)))
     headers += branch.headers
     headers += refresh.request_headers(core, leg, reliable=provisional.offers(core, leg))
     leg.invite_credentials = credentials.headers(leg, "INVITE", uri, branch.body)

@@ -314,7 +314,7 @@ class Core(Facing):
         if not self.step(call, CallEvent.DIAL, now):
             return
         call.targets, call.next_target, call.follow_redirects = groups, 0, follow_redirects
-        call.contacts.clear()
+        call.further.clear()
         call.on_branch, call.on_reply, call.on_failure = on_branch, on_reply, on_failure
         connect.next_branch(self, call, now)
         self._flush(now)

@@ -85,8 +85,8 @@ def branch_failed(core: Core, call: Call, now: float) -> None:
         return
     if any(leg.state in OPEN for leg in call.branches):
         return
-    if call.contacts:
-        connect.start(core, call, call.contacts.pop(0), now)
+    if call.further:
+        connect.start(core, call, call.further.pop(0), now)
     elif call.on_failure is not None or RouteKind.FAILURE in core.settings.routes:
         hook, call.on_failure = call.on_failure, None  # consumed: armed again by the next dial
         call.decided = False
@@ -135,7 +135,7 @@ def _declined(core: Core, leg: Leg, now: float) -> None:
     """6xx: the user wants the call nowhere (RFC 3261 §16.7 step 5); no further target is tried."""
     call = leg.call
     call.next_target = len(call.targets)
-    call.contacts.clear()
+    call.further.clear()
     for other in call.branches:
         core.step_leg(other, LegEvent.END, now)
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 MAX_AT_ONCE = 10  # branches of one call that ring at the same time
 MAX_CONTACTS = 10  # of redirects, in one call: further ones are not tried
+BREADTH = 60  # of a request that does not say, once it is forked (RFC 5393 §5.3)
 MAX_ROUNDS = 10  # of one request through this node, however different
 
 _REDIRECTS = frozenset({300, 301, 302})  # 305 and 380 ask for something else than another target
@@ -160,4 +161,22 @@ def is_loop(core: Core, msg: Message, peer: str) -> bool:
 
 def room(call: Call) -> int:
     """How many further branches may ring now."""
-    return MAX_AT_ONCE - sum(leg.state in OPEN for leg in call.branches)
+    return max(0, MAX_AT_ONCE - sum(leg.state in OPEN for leg in call.branches))
+
+
+def breadth_of(call: Call) -> int:
+    """The Max-Breadth of A's INVITE: how many branches may come of it at once, here and further on (RFC 5393 §5).
+    0: it does not say; -1: none."""
+    assert call.request is not None  # only a resumed call has none, and that one was answered
+    text = call.request.get("Max-Breadth")
+    if text is None or not (text.isascii() and text.isdigit() and len(text) <= 6):
+        return 0
+    return int(text) or -1
+
+
+def share(branches: int, breadth: int) -> tuple[int, int]:
+    """How many of so many branches may be tried at once, and the Max-Breadth of each; 0 leaves that open."""
+    if not branches or (branches == 1 and not breadth):
+        return branches, 0
+    at_once = min(branches, breadth or BREADTH)
+    return at_once, (breadth or BREADTH) // at_once

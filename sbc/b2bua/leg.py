@@ -43,6 +43,7 @@ class Leg:
         "ack",
         "anchored",
         "attempt",
+        "breadth",
         "busy",
         "bye_wanted",
         "call",
@@ -102,6 +103,7 @@ class Leg:
         self.target: Target | None = None
         self.sent: Branch | None = None  # the INVITE that opens this leg, until its final answer
         self.attempt: Attempt | None = None
+        self.breadth = 0  # how many branches may come of it (RFC 5393); 0: it does not say
         self.timer: Timer | None = None  # no final answer in time
         # offers and INVITEs inside the dialog
         self.uas: ServerTransaction | None = None  # its INVITE or UPDATE that we have not finally answered

@@ -682,7 +682,7 @@ def test_early_dialogs_of_a_fork_downstream() -> None:
 
 
 def test_an_offer_of_the_second_fork() -> None:
-    """A has made no offer; the first early dialog only rings, the second makes one reliably: A answers that in PRACK."""
+    """A made no offer; the first early dialog only rings, the second makes one reliably: A answers that in PRACK."""
     f = dialling(TARGET_B)
     ringing("b", f=f, offer=False, extra=[("Supported", "100rel")])
     f.b.reply(180, tag="one")
