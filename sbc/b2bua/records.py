@@ -32,6 +32,7 @@ def resume(core: Core, record: bytes, now: float, wall: float) -> Resumed | None
         return None
     core.count("CALLS_RESUMED")
     core.count("CALLS_ACTIVE")
+    core.touch(call)  # the next successor must begin above the CSeqs that this one may use (RESUME_CSEQ_MARGIN)
     return call
 
 

@@ -131,6 +131,26 @@ def test_two_answers_that_cross() -> None:
     f.over()
 
 
+def test_requests_of_the_one_that_lost_reach_nobody() -> None:
+    """What b asks in the dialog that its late 200 opened, before it has seen our BYE, is no part of the call."""
+    f = dialling(BOTH)
+    ringing("b", "c", f=f)
+    f.c.reply(200, body=sdp(C_HOST))
+    f.a.expect(200)
+    f.a.ack()
+    f.c.expect("ACK")
+    f.b.reply(200, body=sdp(B_HOST))
+    f.b.expect("ACK")
+    bye = f.b.expect("BYE")
+    for method in ("UPDATE", "INFO", "INVITE"):
+        f.b.request(method, body=sdp(B_HOST, version=2))
+        f.b.expect(481)
+    f.a.nothing()
+    f.b.reply(200, to=bye)
+    hang_up(f, f.c)
+    f.over()
+
+
 def test_two_answers_of_which_one_waits_for_its_route() -> None:
     """Both are with the reply route; the one that comes out first wins, the other is ended in its own dialog."""
     f = dialling(BOTH, on_reply=lambda f, event: None)

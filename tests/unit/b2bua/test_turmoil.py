@@ -91,6 +91,14 @@ def world(
     media=st.sampled_from([True, True, True, False]),
 )
 @example(
+    beginning=ANSWERED,
+    steps=["the worker dies", "60 s", "the worker dies"],
+    timers=False,
+    hooked=False,
+    pings=True,
+    media=True,
+)
+@example(
     beginning=["a invites without offer", "b answers 200"],
     steps=["the worker dies", "a's first datagram again"],
     timers=False,
