@@ -145,8 +145,12 @@ def _latch_rtp(rule: Rule, source: Address) -> int:
 def _rtp_source(rule: Rule, data: bytes, source: Address) -> tuple[Reason, int, bool]:
     """May this source speak for the leg? (reason, latched, tentative: it may for now, but was not learned)."""
     if rule.rtp_latched:
-        return (Reason.FORWARD if source == rule.rtp_remote else Reason.WRONG_SOURCE), 0, False
-    if source != rule.rtp_remote and not _proven(rule, source, rule.rtp_signalled):
+        if source == rule.rtp_remote:
+            return Reason.FORWARD, 0, False
+        if rule.flags & RuleFlag.BEHIND_NAT or source != rule.rtp_signalled:
+            return Reason.WRONG_SOURCE, 0, False
+        # The last packets of the former port of the same host came first: what is signalled wins, for good.
+    elif source != rule.rtp_remote and not _proven(rule, source, rule.rtp_signalled):
         if not rule.flags & RuleFlag.BEHIND_NAT:
             return Reason.WRONG_SOURCE, 0, False
         sequence, ssrc = int.from_bytes(data[2:4], "big"), int.from_bytes(data[8:12], "big")
@@ -189,7 +193,7 @@ def _srtp_source(rule: Rule, source: Address) -> Reason:
     """Whoever has the key proves it with the packet, so a leg behind NAT may move."""
     if rule.flags & RuleFlag.BEHIND_NAT or source == rule.rtp_remote:
         return Reason.FORWARD
-    known = not rule.rtp_latched and _proven(rule, source, rule.rtp_signalled)
+    known = source == rule.rtp_signalled or (not rule.rtp_latched and _proven(rule, source, rule.rtp_signalled))
     return Reason.FORWARD if known else Reason.WRONG_SOURCE
 
 

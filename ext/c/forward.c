@@ -132,8 +132,11 @@ static int latch_rtp(struct rule *r, const struct address *source) {
 /* May this source speak for the leg? *tentative: it may for now, but it was not learned. */
 static enum reason check_rtp_source(struct rule *r, const uint8_t *data, const struct address *source, int *latched,
                                     int *tentative) {
-    if (r->rtp_latched) return same_address(source, &r->rtp_remote) ? FORWARD : WRONG_SOURCE;
-    if (!same_address(source, &r->rtp_remote) && !proven(r, source, &r->rtp_signalled)) {
+    if (r->rtp_latched) {
+        if (same_address(source, &r->rtp_remote)) return FORWARD;
+        if (r->flags & FLAG_BEHIND_NAT || !same_address(source, &r->rtp_signalled)) return WRONG_SOURCE;
+        /* The last packets of the former port of the same host came first: what is signalled wins, for good. */
+    } else if (!same_address(source, &r->rtp_remote) && !proven(r, source, &r->rtp_signalled)) {
         uint16_t sequence = read16(data + 2);
         uint32_t ssrc = read32(data + 8);
         if (!(r->flags & FLAG_BEHIND_NAT)) return WRONG_SOURCE;
@@ -180,6 +183,7 @@ static int latch_rtcp(struct rule *r, int on_rtcp_port, const struct address *so
 /* May SRTP come from there at all? Whoever has the key proves it with the packet, so a leg behind NAT may move. */
 static enum reason check_srtp_source(const struct rule *r, const struct address *source) {
     if (r->flags & FLAG_BEHIND_NAT || same_address(source, &r->rtp_remote)) return FORWARD;
+    if (same_address(source, &r->rtp_signalled)) return FORWARD;
     return !r->rtp_latched && proven(r, source, &r->rtp_signalled) ? FORWARD : WRONG_SOURCE;
 }
 

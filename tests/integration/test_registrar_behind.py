@@ -105,6 +105,35 @@ def test_registered_phones_call_each_other(tmp_path: Path, lab: Lab, transport: 
         assert sbc.total("CORE_ERRORS") == sbc.total("CORE_FAULTS") == 0
 
 
+def test_a_blind_transfer(tmp_path: Path, lab: Lab) -> None:
+    """Bob calls Alice, who hands him on to Carol, by the registrar: then Bob and Carol hear each other."""
+    with (
+        Kamailio(tmp_path / "kamailio", REGISTRAR, 5060, lab=lab, inside="registrar"),
+        running(tmp_path / "sbc", CONFIG, prefix=lab.inside("sbc")) as sbc,
+    ):
+        with (
+            phone(tmp_path, lab, "alice", 5060, tone_hz=440) as alice,
+            phone(tmp_path, lab, "carol", 5070, tone_hz=650) as carol,
+            phone(tmp_path, lab, "bob", 5080, tone_hz=1000) as bob,
+        ):
+            for one in (alice, carol, bob):
+                one.registered()
+            bob.dial(f"sip:alice@{DOMAIN}")
+            bob.expect("CALL_ESTABLISHED")
+            alice.expect("CALL_ESTABLISHED")
+            alice.command("transfer", f"sip:carol@{DOMAIN}")
+            carol.expect("CALL_ESTABLISHED")
+            alice.expect("CALL_CLOSED")
+            time.sleep(TALK_S)
+            bob.command("hangup")
+            carol.expect("CALL_CLOSED")
+        assert bob.heard(650) > CLEAR
+        assert carol.heard(1000) > CLEAR
+        assert bob.heard(440) < CLEAR / 20
+        eventually(lambda: not sbc.calls(), 5, "no call left")
+        assert sbc.total("CORE_ERRORS") == sbc.total("CORE_FAULTS") == 0
+
+
 def test_a_wrong_password_is_the_phones_and_the_registrars_business(tmp_path: Path, lab: Lab) -> None:
     """The challenge and its answer cross; what the registrar says of it too."""
     with (

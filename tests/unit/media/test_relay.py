@@ -94,8 +94,30 @@ def test_another_port_of_the_signalled_host_is_learned_once(bench: Bench) -> Non
     bench.answer()
     assert bench.packet("a", PHONE, 5555)[0] is Reason.FORWARD
     assert bench.packet("b1", GATEWAY, 6000) == (Reason.FORWARD, f"{PHONE}:5555")
-    assert bench.packet("a", PHONE, 5000)[0] is Reason.WRONG_SOURCE
+    assert bench.packet("a", PHONE, 5556)[0] is Reason.WRONG_SOURCE
     assert bench.packet("a", STRANGER, 5555)[0] is Reason.WRONG_SOURCE
+
+
+def test_the_last_packets_of_a_former_port_do_not_keep_the_new_one_out(bench: Bench) -> None:
+    """A gateway moves a call to another port of the same host: what still comes from the old one comes first."""
+    bench.offer()
+    bench.answer()
+    bench.packet("b1", GATEWAY, 6000)
+    bench.offer()
+    bench.answer(streams=[Stream(GATEWAY, 6100)])
+    assert bench.packet("b1", GATEWAY, 6000, 2)[0] is Reason.FORWARD
+    assert bench.packet("b1", GATEWAY, 6100, 77)[0] is Reason.FORWARD
+    assert bench.packet("a", PHONE, 5000) == (Reason.FORWARD, f"{GATEWAY}:6100")
+    assert bench.packet("b1", GATEWAY, 6000, 3)[0] is Reason.WRONG_SOURCE, "for good"
+    assert bench.packet("b1", GATEWAY, 6100, 78)[0] is Reason.FORWARD
+
+
+def test_behind_nat_what_is_signalled_does_not_win(bench: Bench) -> None:
+    """A private address that was only ever described may be anybody's."""
+    bench.offer(streams=[Stream("192.168.1.20", 5000)], from_signalling="203.0.113.50")
+    bench.answer()
+    assert bench.packet("a", "203.0.113.50", 9000)[0] is Reason.FORWARD
+    assert bench.packet("a", "192.168.1.20", 5000)[0] is Reason.WRONG_SOURCE
 
 
 def test_a_stranger_is_never_learned_without_nat() -> None:
