@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -89,11 +89,13 @@ class UaCall:
     far: Address = ("", 0)
     audio_port: int = 0
     far_audio: Address = ("", 0)
+    descriptions: int = 0  # of ours
     cseq: int = 1
     asked: dict[str, Asked] = field(default_factory=dict)  # the latest of each method
     ringing: bool = False
     up: bool = False  # the caller has its 2xx, the callee its ACK
     ended_by_far: bool = False
+    notified: list[int] = field(default_factory=list)  # statuses that NOTIFYs of a REFER told
     got: list[str] = field(default_factory=list)  # methods of requests inside the dialog, without retransmissions
     answer: bytes = b""  # the callee's 2xx, sent until its ACK comes
     again_at: float = 0.0
@@ -157,6 +159,17 @@ class Agent:
             call.cseq += 1
             return self._ask(call, method)
 
+    def refer(self, call: UaCall, number: str, *, instead_of: UaCall | None = None) -> Asked:
+        """Have the far side of a call call ``number``, or take the place of this agent in another call."""
+        replaces = ""
+        if instead_of is not None:
+            tags = [party.partition("tag=")[2] for party in (instead_of.remote, instead_of.local)]
+            call_id = instead_of.call_id.replace("@", "%40")
+            replaces = f"?Replaces={call_id}%3Bto-tag%3D{tags[0]}%3Bfrom-tag%3D{tags[1]}"
+        with self._lock:
+            call.cseq += 1
+            return self._ask(call, "REFER", extra=[f"Refer-To: <sip:{number}@{call.far[0]}{replaces}>"])
+
     def hang_up(self, call: UaCall) -> Asked:
         return self.ask(call, "BYE")
 
@@ -180,9 +193,9 @@ class Agent:
 
     # -- sending
 
-    def _ask(self, call: UaCall, method: str, body: bytes = b"", branch: str = "") -> Asked:
+    def _ask(self, call: UaCall, method: str, body: bytes = b"", branch: str = "", extra: Sequence[str] = ()) -> Asked:
         branch = branch or f"z9hG4bK{uuid.uuid4().hex[:16]}"
-        data = self._request(call, method, branch, body)
+        data = self._request(call, method, branch, body, extra)
         now = time.monotonic()
         asked = Asked(method, data, call.far, branch, now, now + T1_S)
         call.asked[method] = asked
@@ -190,7 +203,7 @@ class Agent:
         self._send(data, call.far)
         return asked
 
-    def _request(self, call: UaCall, method: str, branch: str, body: bytes = b"") -> bytes:
+    def _request(self, call: UaCall, method: str, branch: str, body: bytes = b"", extra: Sequence[str] = ()) -> bytes:
         lines = [
             f"{method} {call.target} SIP/2.0",
             f"Via: SIP/2.0/UDP {self.host}:{self.port};rport;branch={branch}",
@@ -200,14 +213,16 @@ class Agent:
             f"Call-ID: {call.call_id}",
             f"CSeq: {1 if method in ('ACK', 'CANCEL') else call.cseq} {method}",
             f"Contact: <sip:ua@{self.host}:{self.port}>",
+            *extra,
             *(["Content-Type: application/sdp"] if body else []),
             f"Content-Length: {len(body)}",
         ]
         return "\r\n".join([*lines, "", ""]).encode() + body
 
     def _sdp(self, call: UaCall) -> bytes:
-        call.audio_port = self._audio_port()
-        lines = ["v=0", f"o=ua 1 1 IN IP4 {self.host}", "s=-", f"c=IN IP4 {self.host}", "t=0 0"]
+        call.audio_port = call.audio_port or self._audio_port()
+        call.descriptions += 1
+        lines = ["v=0", f"o=ua 1 {call.descriptions} IN IP4 {self.host}", "s=-", f"c=IN IP4 {self.host}", "t=0 0"]
         lines += [f"m=audio {call.audio_port} RTP/AVP 0", "a=rtpmap:0 PCMU/8000", ""]
         return "\r\n".join(lines).encode()
 
@@ -291,6 +306,8 @@ class Agent:
         call = self.calls.get(message.call_id)
         if method == "ACK":
             if call is not None:
+                if message.body:
+                    call.far_audio = message.audio()
                 call.up, call.answer = call.up or bool(call.answer), b""
             return
         if key in self._answered:
@@ -312,12 +329,18 @@ class Agent:
             return
         if method == "BYE":
             call.ended_by_far = True
+        if method == "INVITE":
+            self._invited_again(call, message, source)
+            return
+        if method == "NOTIFY" and message.body.startswith("SIP/2.0 "):
+            call.notified.append(int(message.body.split(" ")[1]))
         self._reply(message, source, 200)
 
     def _invited(self, message: Received, source: Address) -> None:
         call = UaCall(message.call_id, f"{message.one('to')};tag={uuid.uuid4().hex[:12]}", remote=message.one("from"))
         call.target, call.far = message.target()
-        call.far_audio = message.audio()
+        if message.body:
+            call.far_audio = message.audio()
         call.number = message.start.partition("sip:")[2].partition("@")[0]
         call.invite = message
         call.source = source
@@ -331,8 +354,17 @@ class Agent:
         elif not call.number.startswith("2"):
             self._final(call, message, 200, self._sdp(call))
 
+    def _invited_again(self, call: UaCall, message: Received, source: Address) -> None:
+        """A re-INVITE: what it asks for is done."""
+        call.target, call.far = message.target()
+        if message.body:
+            call.far_audio = message.audio()
+        call.source = source
+        call.up = False  # until the ACK
+        self._final(call, message, 200, self._sdp(call))
+
     def _final(self, call: UaCall, invite: Received, status: int, body: bytes = b"") -> None:
-        data = self._response(invite, status, call.local, body)
+        data = self._response(invite, status, "" if "tag=" in invite.one("to") else call.local, body)
         self._answered[(invite.branch, "INVITE")] = data
         call.invite = None
         if status < 300:
