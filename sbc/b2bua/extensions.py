@@ -14,7 +14,9 @@ _REQUIRING = frozenset({"require", "proxy-require"})
 
 def tags(settings: CoreSettings, realm: str, *, reliable: bool) -> tuple[str, ...]:
     """The option tags that we support towards a realm. ``reliable``: 100rel among them, where the realm allows it."""
-    found = ("timer",) if settings.session_timers.interval_s else ()
+    found: tuple[str, ...] = ("timer",) if settings.session_timers.interval_s else ()
+    if any(policy != "refuse" for policy in settings.transfers.values()):
+        found += ("replaces", "norefersub")  # RFC 3891 §6.2, RFC 4488 §7
     return (*found, "100rel") if reliable and settings.realms[realm].reliable != "never" else found
 
 

@@ -61,7 +61,7 @@ def test_a_call_with_all_of_them(tmp_path: Path) -> None:
         invite = a.request("INVITE", ours, body=description(CALLER), more=more)
         a.send(invite, ours)
         first = expect(b, "INVITE")
-        assert first.get_all("Supported") == ["timer", "100rel"]
+        assert first.get_all("Supported") == ["timer", "replaces", "norefersub", "100rel"]
         assert first.get("Session-Expires") == "600;refresher=uac"
         answer(b, first, 401, 'WWW-Authenticate: Digest realm="pbx", nonce="n", qop="auth", algorithm=SHA-256')
         expect(b, "ACK")
