@@ -27,6 +27,7 @@ union socket_address {
 struct pair {
     int rtcp_fd; /* -1: no such pair */
     uint32_t rule;
+    uint32_t round[2]; /* when the RTP and the RTCP port were last read */
     uint16_t port;
 };
 
@@ -271,17 +272,34 @@ static void note(struct relay *relay, uint32_t index) {
     relay->ring[relay->events++] = index;
 }
 
-/* Take what waits at one port of a pair and pass it on as its rule says; returns how many datagrams were taken. */
-static int serve(struct relay *relay, int pair, int on_rtcp_port, int depth) {
+/* Read into in[]; how many datagrams that were. A port seldom holds two, and the call for one is much the cheaper one:
+ * a port that is ready again in the very next round has more, and is read by the other. */
+static int take(struct relay *relay, int fd, uint32_t *round) {
     struct batch *b = relay->batch;
-    const struct pair *p = &relay->pairs[pair];
+    int again = *round + 1 == relay->round;
+    *round = relay->round;
+    if (again) {
+        for (int i = 0; i < DEPTH; i++) b->in[i].msg_hdr.msg_namelen = sizeof b->from[i];
+        return recvmmsg(fd, b->in, DEPTH, MSG_DONTWAIT, NULL);
+    }
+    socklen_t size = sizeof b->from[0];
+    ssize_t length = recvfrom(fd, b->packets[0], PACKET_BYTES, MSG_DONTWAIT | MSG_TRUNC, &b->from[0].any, &size);
+    if (length < 0) return -1;
+    b->in[0].msg_hdr.msg_flags = length > PACKET_BYTES ? MSG_TRUNC : 0;
+    b->in[0].msg_len = (unsigned)length;
+    return 1;
+}
+
+/* Take what waits at one port of a pair and pass it on as its rule says; returns how many datagrams were taken. */
+static int serve(struct relay *relay, int pair, int on_rtcp_port) {
+    struct batch *b = relay->batch;
+    struct pair *p = &relay->pairs[pair];
     uint32_t index = p->rule;
     struct rule *r = &relay->plane.rules[index];
     int out = 0, out_fd = -1, taken;
     uint64_t now_ns;
 
-    for (int i = 0; i < depth; i++) b->in[i].msg_hdr.msg_namelen = sizeof b->from[i];
-    taken = recvmmsg(on_rtcp_port ? p->rtcp_fd : pair, b->in, (unsigned)depth, MSG_DONTWAIT, NULL);
+    taken = take(relay, on_rtcp_port ? p->rtcp_fd : pair, &p->round[on_rtcp_port]);
     if (taken <= 0) return 0;
     if (index == NO_RULE) {
         relay->page[PAGE_DROP_BASE + UNUSED_PORT] += (uint64_t)taken;
@@ -329,25 +347,25 @@ static int serve(struct relay *relay, int pair, int on_rtcp_port, int depth) {
 
 int relay_run(struct relay *relay, int timeout_ms) {
     uint64_t now = monotonic_ns(), end = now + (uint64_t)timeout_ms * 1000000u;
-    int woken = 0, depth = 1;
+    int woken = 0;
     while (now < end && !woken) {
         struct epoll_event *ready = relay->batch->ready;
         int full = 0, n = epoll_wait(relay->epoll_fd, ready, READY, (int)((end - now + 999999u) / 1000000u));
         if (n < 0) return errno == EINTR ? WOKEN_SIGNAL : WOKEN_TICK;
         relay->page[PAGE_WAKEUPS]++;
+        relay->round++;
         for (int i = 0; i < n; i++) {
             uint64_t key = ready[i].data.u64;
             if (key & WATCHED)
                 woken |= (int)(key & 0xff);
             else
-                full += serve(relay, (int)(key >> 1), (int)(key & 1), depth) == depth && depth == DEPTH;
+                full += serve(relay, (int)(key >> 1), (int)(key & 1)) == DEPTH;
         }
         now = monotonic_ns();
-        /* A batch that fills the event table, or a socket that fills its own, means that we are behind. */
-        depth = n == READY || full ? DEPTH : 4;
         if (relay->events) woken |= WOKEN_EVENTS;
-        /* Dense traffic: one packet per wake-up costs several times a packet in a batch, so let a batch gather. */
-        if (!woken && n && n < READY && relay->collect_ns && now - relay->last_wake_ns < 2 * relay->collect_ns) {
+        /* Dense traffic: one packet per wake-up costs several times a packet in a batch, so let a batch gather; but not
+         * when we are behind: the event table was full, or a port's batch. */
+        if (!woken && n && n < READY && !full && relay->collect_ns && now - relay->last_wake_ns < 2 * relay->collect_ns) {
             struct timespec wait = {0, (long)relay->collect_ns};
             nanosleep(&wait, NULL);
             now = monotonic_ns();

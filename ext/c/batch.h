@@ -18,6 +18,7 @@ struct relay {
     uint64_t *page; /* media.counters */
     uint64_t collect_ns;
     uint64_t last_wake_ns;
+    uint32_t round; /* of epoll */
     uint32_t events;
     uint32_t ring[RING]; /* rules that latched elsewhere than signalled; full: further ones are counted as lost */
     struct pair *pairs; /* by RTP descriptor */
