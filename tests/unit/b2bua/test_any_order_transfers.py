@@ -13,6 +13,7 @@ from sbc.b2bua.call import Call
 from tests.conformance.test_attended import dialog_of
 from tests.conformance.test_transfers import PASS, TERMINATE
 from tests.support.ladder import E_HOST, OUR_A, TARGET_B, TARGET_C, Ladder, Phone, sdp
+from tests.support.turmoil import Turmoil
 
 Step = Callable[[Ladder], None]
 
@@ -154,7 +155,7 @@ BEGINNINGS = [
 @example(steps=["b refers", "c accepts", "media waits", "a accepts", "a byes", "media goes on"], second=True)
 @example(steps=["b refers", "c accepts", "a accepts", "a byes"], second=True)
 def test_everything_ends_once(steps: list[str], second: bool) -> None:
-    f = Ladder(route=dial, transfers=TERMINATE)
+    f = Turmoil(route=dial, transfers=TERMINATE)
     up(f, f.a, f.b)
     if second:
         up(f, f.e, f.c)
@@ -163,7 +164,7 @@ def test_everything_ends_once(steps: list[str], second: bool) -> None:
     settle(f)
 
 
-def settle(f: Ladder) -> None:
+def settle(f: Turmoil) -> None:
     """From here on all phones are silent, and every helper works again."""
     f.lose_next = 0
     f.release_media()
@@ -180,11 +181,8 @@ def settle(f: Ladder) -> None:
     sitting = {leg for call in f.core.calls.values() for leg in (call.a, call.b)}
     assert set(f.core.legs.values()) <= sitting  # no orphan
     release(f)
-    f.over()
+    f.check()
     assert not f.media_legs, f.media_legs
-    assert len(f.cdrs) == f.counts.get("CALLS_STARTED", 0)
-    assert len({cdr["id"] for cdr in f.cdrs}) == len(f.cdrs)
-    assert f.counts.get("CORE_FAULTS", 0) == 0
     went = {cdr["id"]: cdr["transferred_to"] for cdr in f.cdrs if cdr["transferred_to"]}
     for cdr in f.cdrs:
         assert went.get(cdr["transferred_from"], cdr["id"]) == cdr["id"] or not cdr["answered"] or cdr["note"]
@@ -193,7 +191,7 @@ def settle(f: Ladder) -> None:
 @hypothesis_settings(max_examples=60, deadline=None)
 @given(steps=st.lists(st.sampled_from(sorted(STEPS)), max_size=16))
 def test_everything_ends_once_where_refers_pass(steps: list[str]) -> None:
-    f = Ladder(route=dial, transfers=PASS)
+    f = Turmoil(route=dial, transfers=PASS)
     up(f, f.a, f.b)
     up(f, f.e, f.c)
     for step in ["a refers", *steps]:
@@ -204,7 +202,7 @@ def test_everything_ends_once_where_refers_pass(steps: list[str]) -> None:
 @pytest.mark.parametrize("beginning", BEGINNINGS, ids=" ".join)
 def test_a_worker_dies_at_each_of_these(beginning: list[str]) -> None:
     """Whatever was up is up again or ends, and every call has one record."""
-    f = Ladder(route=dial, transfers=TERMINATE)
+    f = Turmoil(route=dial, transfers=TERMINATE)
     up(f, f.a, f.b)
     up(f, f.e, f.c)
     for step in beginning:
