@@ -191,6 +191,7 @@ class Subscription:
         self.stop()
         for side in (self.a, self.b):
             self.core.requests.sides.pop(side.dialog.local_tag, None)
+            del side.subscription  # no cycle for the collector, which comes rarely
         self.core.count("SUBSCRIPTIONS_ACTIVE", -1)
         if self.version:
             self.core.emit(DropRecord(self.key, self.shard))

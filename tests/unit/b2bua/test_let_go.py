@@ -9,6 +9,8 @@ import pytest
 
 from sbc.b2bua.call import Call
 from sbc.b2bua.leg import Leg
+from sbc.b2bua.subscription import Side, Subscription
+from tests.conformance.test_subscriptions import TERMINATED, notified, relay_b, started, subscribe
 from tests.support.ladder import A_HOST, Ladder, sdp
 
 
@@ -67,3 +69,34 @@ def test_no_cycle_is_left(scene: Callable[[Ladder], None]) -> None:
         gc.garbage.clear()
         gc.enable()
     assert not f.core.calls
+
+
+def refused_subscription() -> Ladder:
+    f = Ladder(requests=relay_b)
+    subscribe(f.a)
+    f.b.reply(489, to=f.b.expect("SUBSCRIBE"))
+    f.a.expect(489)
+    return f
+
+
+def ended_subscription() -> Ladder:
+    f = started()
+    notified(f, TERMINATED)
+    return f
+
+
+@pytest.mark.parametrize("scene", [refused_subscription, ended_subscription])
+def test_a_subscription_leaves_none_either(scene: Callable[[], Ladder]) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        f = scene()
+        f.after(100)
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        assert [thing for thing in gc.garbage if isinstance(thing, Subscription | Side)] == []
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+    assert not f.core.requests.sides
