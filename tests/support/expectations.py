@@ -227,11 +227,13 @@ def refusal(request: bytes) -> bytes:
 
 
 @contextmanager
-def benched(folder: Path, *, more: str = "") -> Iterator[Bench]:
+def benched(folder: Path, *, more: str = "", store: str = "embedded") -> Iterator[Bench]:
     """A bench with UDP and TCP at the same ports, and timers so short that few messages meet a former one's
     transaction."""
     t1_ms = round(T1_S * 1000)
-    net = loopback(sip=2, more=f"timers: {{ t1_ms: {t1_ms}, t2_ms: {8 * t1_ms}, t4_ms: {10 * t1_ms} }}\n" + more)
+    net = loopback(
+        sip=2, store=store, more=f"timers: {{ t1_ms: {t1_ms}, t2_ms: {8 * t1_ms}, t4_ms: {10 * t1_ms} }}\n" + more
+    )
     text = net.text
     for host, port in ((OUTSIDE, net.port), (CORE, net.core_port)):
         text = text.replace(f"[udp:{host}:{port}]", f"[udp:{host}:{port}, tcp:{host}:{port}]")
