@@ -56,6 +56,29 @@ async def main(request: Request) -> None:
 """
 
 
+def write_config(directory: Path, *, full: bool) -> Path:
+    """The configuration of one job, in a file of ``directory``."""
+    routes = ""
+    if not full:
+        (directory / "plain.py").write_text(PLAIN_ROUTES)
+        routes = f"routes: {directory}/plain.py"
+    path = directory / "sbc.yaml"
+    path.write_text(
+        CONFIG.format(
+            directory=directory,
+            store="embedded" if full else "none",
+            routes=routes,
+            caller_side=CALLER_SIDE,
+            callee_side=CALLEE_SIDE,
+            port=PORT,
+            caller=sipp.CALLER,
+            callee=sipp.CALLEE,
+            callee_port=sipp.CALLEE_PORT,
+        )
+    )
+    return path
+
+
 class Sbc:
     """One running SBC; a context manager. ``full``: media engaged, journal, CDR; else none of the three."""
 
@@ -71,24 +94,7 @@ class Sbc:
     def __enter__(self) -> Sbc:
         for name in ("run", "state"):
             (self._directory / name).mkdir(mode=0o700, exist_ok=True)
-        config = self._directory / "sbc.yaml"
-        routes = ""
-        if not self.full:
-            (self._directory / "plain.py").write_text(PLAIN_ROUTES)
-            routes = f"routes: {self._directory}/plain.py"
-        config.write_text(
-            CONFIG.format(
-                directory=self._directory,
-                store="embedded" if self.full else "none",
-                routes=routes,
-                caller_side=CALLER_SIDE,
-                callee_side=CALLEE_SIDE,
-                port=PORT,
-                caller=sipp.CALLER,
-                callee=sipp.CALLEE,
-                callee_port=sipp.CALLEE_PORT,
-            )
-        )
+        config = write_config(self._directory, full=self.full)
         environment = {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
         command: list[str | Path] = [sys.executable, "-m", "sbc", "run", "-c", config]
         process = Process("sbc", command, self._cores.system, self._directory, environment)

@@ -18,7 +18,7 @@ from media.protocol import Delete, Reply
 from sbc.b2bua import effects
 from sbc.b2bua.core import Core
 from sbc.b2bua.settings import CoreSettings
-from sbc.clock import SystemClock
+from sbc.clock import Clock, SystemClock
 from sbc.config.loader import load
 from sbc.config.models import Config
 from sbc.errors import ConfigError
@@ -67,12 +67,12 @@ STORE_START_S = 5.0  # how long a starting worker waits for the store before it 
 class SipWorker:
     """One worker process: sockets on one side; store, media and routes on the other; the core in the middle."""
 
-    def __init__(self, slot: SipSlot, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, slot: SipSlot, loop: asyncio.AbstractEventLoop, clock: Clock | None = None) -> None:
         self.slot = slot
         self.loop = loop
         self.config = slot.config
         self.log = log.get()
-        clock = SystemClock()
+        clock = clock or SystemClock()
         self._now = clock.monotonic
         self._wall = clock.wall
         self._count = slot.page.count
