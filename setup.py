@@ -1,16 +1,23 @@
 """Builds the compiled half of Portcullis; everything declarative is in pyproject.toml.
 
-Each ``ext/<package path>/_name.pyx`` becomes the module ``<package path>._name``, placed beside the Python files
-that use it. Modules listed in PURE are ordinary ``.py`` files that Cython compiles with the types of the ``.pxd``
-beside them: one source, and the interpreter (``SBC_PURE=1``) remains the reference. Such a ``.py`` needs a build after
-each change, as a ``.pyx`` does; without the types, compiling gains nothing over the interpreter.
+Each ``ext/<package path>/_name.pyx`` becomes the module ``<package path>._name`` (Cython), placed beside the Python
+files that use it. The modules of ``ext/compiled.txt`` are ordinary typed Python that mypyc compiles as it stands: one
+source, and the interpreter remains the reference. What was compiled from which source is kept in ``sbc/compiled.json``,
+and a module that has changed since is run by the interpreter (:mod:`sbc.compiled`): no build is needed to try a change,
+only to have it fast.
 """
 
+import hashlib
+import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from Cython.Build import cythonize
+from mypyc.build import mypycify
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent
 EXT = ROOT / "ext"
@@ -23,14 +30,11 @@ LINKS: dict[str, dict[str, list[str]]] = {
     },
 }
 
-# Plain Python modules that the profile names as hot.
-PURE: list[str] = [f"sbc.transaction.{name}" for name in ("timers", "machine", "client", "server", "layer")]
-
 CFLAGS = ["-O3", "-g", "-Wall", "-Wno-unused-function", "-fno-strict-aliasing"]
 
 
 def extensions() -> list[Extension]:
-    """One Extension per .pyx below ext/, then one per module of PURE."""
+    """One Extension per .pyx below ext/."""
     found = []
     for pyx in sorted(EXT.rglob("*.pyx")):
         name = ".".join(pyx.relative_to(EXT).with_suffix("").parts)
@@ -44,17 +48,58 @@ def extensions() -> list[Extension]:
                 extra_compile_args=CFLAGS,
             )
         )
-    if not os.environ.get("SBC_PURE"):
-        found += [Extension(name, [name.replace(".", "/") + ".py"], extra_compile_args=CFLAGS) for name in PURE]
     return found
 
 
-setup(
-    ext_modules=cythonize(
-        extensions(),
-        nthreads=2,
-        build_dir="build/cython",
-        # the types of a .py are those of its .pxd: an annotation "float" would let no int pass
-        compiler_directives={"language_level": 3, "embedsignature": True, "annotation_typing": False},
+def compiled() -> list[Extension]:
+    """The modules of compiled.txt in one library, and the record of it."""
+    lines = (EXT / "compiled.txt").read_text().splitlines()
+    paths = {name: name.replace(".", "/") + ".py" for name in lines if name and not name.startswith("#")}
+    record = {
+        name: hashlib.blake2b((ROOT / path).read_bytes(), digest_size=16).hexdigest() for name, path in paths.items()
+    }
+    for left in (ROOT / "sbc").rglob("*.so"):  # of an earlier list: it would hide the source beside it
+        source = left.with_name(left.name.partition(".")[0] + ".py").relative_to(ROOT)
+        if (ROOT / source).exists() and str(source) not in paths.values():
+            left.unlink()
+    # of no configuration: types of what is not installed at build time are not needed
+    options = ["--config-file=", "--ignore-missing-imports"]
+    made: list[Extension] = mypycify(
+        [*options, *paths.values()],
+        opt_level="2",
+        debug_level="0",
+        multi_file=True,
+        group_name="sbc",
+        target_dir="build/mypyc",
     )
+    (ROOT / "sbc" / "compiled.json").write_text(json.dumps(record, indent=1) + "\n")
+    return made
+
+
+class BuildExt(build_ext):
+    """Compiles the files of one extension side by side."""
+
+    def build_extensions(self) -> None:
+        one_by_one = self.compiler.compile
+
+        def compile_all(sources: list[str], *args: Any, **options: Any) -> list[str]:  # Any: distutils' own
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                objects = pool.map(lambda source: one_by_one([source], *args, **options), sources)
+                return [name for names in objects for name in names]
+
+        self.compiler.compile = compile_all
+        super().build_extensions()
+
+
+setup(
+    cmdclass={"build_ext": BuildExt},
+    ext_modules=[
+        *cythonize(
+            extensions(),
+            nthreads=2,
+            build_dir="build/cython",
+            compiler_directives={"language_level": 3, "embedsignature": True},
+        ),
+        *compiled(),
+    ],
 )

@@ -51,6 +51,14 @@ class SdpError(SbcError):
     status = 488
 
 
+class EndpointMismatch(SdpError):
+    """The media plane answered with another number of endpoints than the description has streams."""
+
+    fault = Fault.MEDIA
+    status = 500
+    try_elsewhere = True
+
+
 class ResolveError(SbcError):
     """A name leads to no server that can be reached: it does not exist, nobody can tell, or no listener speaks its
     transport."""

@@ -30,7 +30,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 from media.protocol import Reply
 from media.protocol import Request as MediaRequest
@@ -63,7 +63,7 @@ from sbc.sip.build import reply_to
 from sbc.sip.flow import Flow
 from sbc.sip.ids import Ids
 from sbc.sip.message import Message
-from sbc.transaction.client import NOBODY
+from sbc.transaction.client import NOBODY, ClientUser
 from sbc.transaction.layer import TransactionLayer
 from sbc.transaction.server import ServerTransaction
 from sbc.transaction.timers import Settings as TimerSettings
@@ -105,8 +105,8 @@ class Core(Facing):
     """All calls of one SIP worker. After every method that takes ``now``, drain :meth:`poll` and look at
     :meth:`next_timer`."""
 
-    modification = modify.Modification
-    nobody = NOBODY
+    modification: ClassVar[type[modify.Modification]] = modify.Modification
+    nobody: ClassVar[ClientUser] = NOBODY
 
     def __init__(self, settings: CoreSettings, ids: Ids) -> None:
         super().__init__()

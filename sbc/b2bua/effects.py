@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from media import protocol
+from sbc.b2bua.call import Target
+from sbc.b2bua.trunk import Trunk
 from sbc.sip.flow import Flow
-
-if TYPE_CHECKING:
-    from sbc.b2bua.call import Target
-    from sbc.b2bua.trunk import Trunk
 
 
 class RouteKind(Enum):

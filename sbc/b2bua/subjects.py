@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sbc.b2bua.call import Attempt, Call, Redirects, Target
+from sbc.b2bua.leg import Leg
+from sbc.b2bua.settings import Source
 from sbc.errors import SipSyntaxError
 from sbc.sip.flow import Flow
 from sbc.sip.message import Message
 
 if TYPE_CHECKING:
-    from sbc.b2bua.leg import Leg
-    from sbc.b2bua.settings import Source
     from sbc.transaction.client import ClientTransaction
     from sbc.transaction.server import ServerTransaction
     from sbc.transaction.timers import Timer

@@ -43,6 +43,20 @@ class RouteError(SbcError):
     fault = Fault.CONFIG
 
 
+class RouteFailed(SbcError):
+    """A route raised something that is no error of ours; its cause is what was raised."""
+
+    fault = Fault.US
+    status = 500
+
+
+class RouteTimedOut(SbcError):
+    """A route waited longer than its budget."""
+
+    fault = Fault.US
+    status = 500
+
+
 @dataclass(frozen=True, slots=True)
 class Timer:
     """A timer route: first run after one interval, never two at a time."""

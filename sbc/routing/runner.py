@@ -12,7 +12,7 @@ from typing import Any, Final
 from sbc.b2bua import subjects
 from sbc.b2bua.effects import RouteKind, RunRoute
 from sbc.config.models import Config
-from sbc.errors import Fault, SbcError
+from sbc.errors import SbcError
 from sbc.routing.eager import Run
 from sbc.routing.facade import (
     Armed,
@@ -27,23 +27,9 @@ from sbc.routing.facade import (
 from sbc.routing.headers import apply
 from sbc.routing.node import Node
 from sbc.routing.request import NoCall, Request
-from sbc.routing.routes import Routes, Timer
+from sbc.routing.routes import RouteFailed, Routes, RouteTimedOut, Timer
 
 BUDGET_S: Final = 5.0
-
-
-class RouteFailed(SbcError):
-    """A route raised something that is no error of ours; its cause is what was raised."""
-
-    fault = Fault.US
-    status = 500
-
-
-class RouteTimedOut(SbcError):
-    """A route waited longer than its budget."""
-
-    fault = Fault.US
-    status = 500
 
 
 def _nothing() -> None:

@@ -11,17 +11,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from media.protocol import Endpoint, Stream
-from sbc.errors import Fault, SdpError
+from sbc.errors import EndpointMismatch, SdpError
 from sbc.sdp.address import NULL_ADDRESSES, connection_data, ip_literal
 from sbc.sdp.description import MediaDescription, SessionDescription, concerns_user
-
-
-class EndpointMismatch(SdpError):
-    """The media plane answered with another number of endpoints than the description has streams."""
-
-    fault = Fault.MEDIA
-    status = 500
-    try_elsewhere = True
 
 
 class Origin(NamedTuple):

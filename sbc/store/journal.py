@@ -13,13 +13,13 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from functools import partial
 from itertools import count as counting
-from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 
 from sbc.b2bua.effects import DropRecord, FinishCall, SaveCall
 from sbc.store.breaker import State
 from sbc.store.jsontext import to_json
-from sbc.store.keys import CDR_FIELD, QUARANTINE_TTL_S, RECORD_TTL_MARGIN_S, Keys, is_member, member_of
+from sbc.store.keys import CDR_FIELD, QUARANTINE_TTL_S, RECORD_TTL_MARGIN_S, Keys, member_of
+from sbc.store.loading import StoredCall, load
 from sbc.store.outbox import Outbox, StreamId, stream_id
 from sbc.store.pipe import Pipe, Refusal, Reply, StoreAway
 from sbc.store.script import Script, unknown
@@ -31,16 +31,6 @@ Note = Callable[[str, str, dict[str, Any]], None]  # level, event, fields; Any: 
 CDR_CAPACITY = 100_000
 _TICK_S = 1.0
 _REPLAY_WINDOW = 128  # commands of a replay that may be under way: a turn of the loop stays short
-_SHARDS_AT_ONCE = 64
-_RECORDS_AT_ONCE = 64
-
-
-class StoredCall(NamedTuple):
-    """A record as :meth:`Journal.load` found it; ``key`` may be the digest of the call's own key."""
-
-    key: str
-    shard: int
-    record: bytes
 
 
 class _Finished:
@@ -435,45 +425,9 @@ class Journal:
 
     # -- at start
 
-    async def load(self, shards: Iterable[int]) -> AsyncIterator[StoredCall]:
-        """Every record of these shards, whatever it holds: the core judges. Raises StoreError when the store is away.
-
-        Foreign content in an index, and members whose record is gone, are removed on the way.
-        """
-        remaining = iter(shards)
-        while batch := list(islice(remaining, _SHARDS_AT_ONCE)):
-            replies = await asyncio.gather(
-                *(self._pipe.call("SMEMBERS", self._keys.shard(shard)) for shard in batch), return_exceptions=True
-            )
-            members: list[tuple[int, str]] = []
-            for shard, reply in zip(batch, replies, strict=True):
-                if isinstance(reply, Refusal):
-                    self._note("error", "a foreign value in place of an index", {"shard": shard})
-                    self._pipe.send(_ignore, "DEL", self._keys.shard(shard))
-                elif isinstance(reply, BaseException):
-                    raise reply
-                else:
-                    members += self._proper(shard, reply)
-            for start in range(0, len(members), _RECORDS_AT_ONCE):
-                async for stored in self._records(members[start : start + _RECORDS_AT_ONCE]):
-                    yield stored
-
-    def _proper(self, shard: int, found: list[bytes]) -> Iterator[tuple[int, str]]:
-        for raw in found:
-            member = raw.decode("utf-8", "replace")
-            if is_member(member):
-                yield shard, member
-            else:
-                self._pipe.send(_ignore, "SREM", self._keys.shard(shard), raw)
-
-    async def _records(self, members: list[tuple[int, str]]) -> AsyncIterator[StoredCall]:
-        values = await self._pipe.call("MGET", *(self._keys.call(member) for _, member in members))
-        for (shard, member), value in zip(members, values, strict=True):
-            if value is None:  # expired, or not even a string
-                self._pipe.send(_ignore, "SREM", self._keys.shard(shard), member)
-            else:
-                header, newline, record = value.partition(b"\n")
-                yield StoredCall(member, shard, record if newline and header[:2] == b"1 " else value)
+    def load(self, shards: Iterable[int]) -> AsyncIterator[StoredCall]:
+        """See :func:`sbc.store.loading.load`."""
+        return load(self._pipe, self._keys, shards, self._note)
 
     def quarantine(self, key: str, shard: int) -> None:
         """Set aside a record that the core could not read: kept for a day under another name, never loaded again."""

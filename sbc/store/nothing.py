@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
 from sbc.b2bua.effects import DropRecord, FinishCall, SaveCall
-from sbc.store.journal import Done, StoredCall
+from sbc.store.journal import Done
+from sbc.store.loading import StoredCall
 
 
 class NoJournal:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from sbc.sip.build import build_request
 from sbc.sip.flow import Flow
 from sbc.sip.message import Message
 from sbc.transaction import tables as t
-from sbc.transaction.machine import Action, Rows, Transaction, compile_rows, compile_timers
+from sbc.transaction.machine import Action, Rows, Timers, Transaction, compile_rows, compile_timers
 
 if TYPE_CHECKING:
     from sbc.transaction.layer import TransactionLayer
@@ -53,7 +53,7 @@ class ClientTransaction(Transaction):
 
     __slots__ = ("_ack", "_cancel_data", "_data", "_narrow", "branch", "last_status", "reason", "user")
 
-    _rows = cast("Rows[ClientTransaction]", ())  # no annotation: to Cython that would be a field of the instance
+    _rows: ClassVar[Rows[ClientTransaction]] = ()
 
     def __init__(
         self,
@@ -196,16 +196,16 @@ class InviteClient(ClientTransaction):
     """RFC 3261 §17.1.1."""
 
     __slots__ = ()
-    _rows = compile_rows(t.INVITE_CLIENT, _ACTIONS)
-    _timers = compile_timers(t.INVITE_CLIENT)
+    _rows: ClassVar[Rows[ClientTransaction]] = compile_rows(t.INVITE_CLIENT, _ACTIONS)
+    _timers: ClassVar[Timers] = compile_timers(t.INVITE_CLIENT)
 
 
 class NonInviteClient(ClientTransaction):
     """RFC 3261 §17.1.2."""
 
     __slots__ = ()
-    _rows = compile_rows(t.NON_INVITE_CLIENT, _ACTIONS)
-    _timers = compile_timers(t.NON_INVITE_CLIENT)
+    _rows: ClassVar[Rows[ClientTransaction]] = compile_rows(t.NON_INVITE_CLIENT, _ACTIONS)
+    _timers: ClassVar[Timers] = compile_timers(t.NON_INVITE_CLIENT)
 
 
 def _of_invite(invite: bytes, method: str, to: str | None) -> bytes:

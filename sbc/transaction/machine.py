@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from sbc.sip.flow import Flow
 from sbc.transaction.tables import EVENTS, NEVER, STATE_NAMES, STATES, TERMINATED, Machine
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 T = TypeVar("T", bound="Transaction")
 Action = Callable[[T, "Message | None", float], None]
 Rows = tuple[tuple[int, tuple[Action[T], ...]] | None, ...]
+Timers = tuple[tuple[int, int], ...]
 
 
 def compile_rows(machine: Machine, actions: dict[int, Action[T]]) -> Rows[T]:
@@ -26,7 +27,7 @@ def compile_rows(machine: Machine, actions: dict[int, Action[T]]) -> Rows[T]:
     return tuple(rows)
 
 
-def compile_timers(machine: Machine) -> tuple[tuple[int, int], ...]:
+def compile_timers(machine: Machine) -> Timers:
     """The machine's timers as a tuple by state."""
     none = machine.timers[TERMINATED]
     return tuple(machine.timers.get(state, none) for state in range(STATES))
@@ -37,7 +38,7 @@ class Transaction:
 
     __slots__ = ("_delays", "_end", "_interval_s", "_layer", "_queue", "_repeat", "flow", "method", "state")
 
-    _timers = cast("tuple[tuple[int, int], ...]", ())  # no annotation: to Cython that would be a field
+    _timers: ClassVar[Timers] = ()
 
     def __init__(self, layer: TransactionLayer, method: str, flow: Flow) -> None:
         self.method = method

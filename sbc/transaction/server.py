@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, ClassVar
 
 from sbc.sip.flow import Flow
 from sbc.sip.ids import MAGIC_COOKIE
 from sbc.sip.message import Message
 from sbc.transaction import tables as t
-from sbc.transaction.machine import Action, Rows, Transaction, compile_rows, compile_timers
+from sbc.transaction.machine import Action, Rows, Timers, Transaction, compile_rows, compile_timers
 
 if TYPE_CHECKING:
     from sbc.transaction.layer import TransactionLayer
@@ -32,7 +32,7 @@ class ServerTransaction(Transaction):
 
     __slots__ = ("_data", "_merge_key", "key", "last_status", "on_failure", "request", "user")
 
-    _rows = cast("Rows[ServerTransaction]", ())  # no annotation: to Cython that would be a field of the instance
+    _rows: ClassVar[Rows[ServerTransaction]] = ()
 
     def __init__(self, layer: TransactionLayer, request: Message, flow: Flow, key: Key, merge_key: Key | None) -> None:
         super().__init__(layer, request.method, flow)
@@ -122,8 +122,8 @@ class InviteServer(ServerTransaction):
     """RFC 3261 §17.2.1."""
 
     __slots__ = ()
-    _rows = compile_rows(t.INVITE_SERVER, _ACTIONS)
-    _timers = compile_timers(t.INVITE_SERVER)
+    _rows: ClassVar[Rows[ServerTransaction]] = compile_rows(t.INVITE_SERVER, _ACTIONS)
+    _timers: ClassVar[Timers] = compile_timers(t.INVITE_SERVER)
 
     def answered_before(self, now: float) -> None:
         """`request` is not the request but the 2xx that a former process sent: absorb what comes again of its INVITE
@@ -138,5 +138,5 @@ class NonInviteServer(ServerTransaction):
     """RFC 3261 §17.2.2."""
 
     __slots__ = ()
-    _rows = compile_rows(t.NON_INVITE_SERVER, _ACTIONS)
-    _timers = compile_timers(t.NON_INVITE_SERVER)
+    _rows: ClassVar[Rows[ServerTransaction]] = compile_rows(t.NON_INVITE_SERVER, _ACTIONS)
+    _timers: ClassVar[Timers] = compile_timers(t.NON_INVITE_SERVER)

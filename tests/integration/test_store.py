@@ -14,8 +14,9 @@ import redis
 
 from sbc.b2bua.effects import DropRecord, FinishCall, SaveCall
 from sbc.store.breaker import State
-from sbc.store.journal import Journal, StoredCall
+from sbc.store.journal import Journal
 from sbc.store.keys import Keys
+from sbc.store.loading import StoredCall
 from tests.support.store import StoreServer
 
 NODE = "test-node"

@@ -33,6 +33,7 @@ LAYERS: dict[str, int] = {
     "sbc.config": 1,
     "sbc.clock": 0,
     "sbc.errors": 0,
+    "sbc.compiled": 0,
 }
 # Modules of the core: nothing here may touch a clock, a socket, a log, an event loop or a random number.
 CORE = ("sbc.sip", "sbc.sdp", "sbc.transaction", "sbc.dialog", "sbc.policy", "sbc.b2bua", "sbc.services")

@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import cast
-
 import pytest
 
 from sbc.b2bua.core import Core
 from sbc.b2bua.leg import Leg, transport_of
-from sbc.b2bua.settings import RealmSettings
+from sbc.b2bua.settings import ListenerSettings, RealmSettings
 from sbc.dialog.dialog import Dialog
 from sbc.sip.flow import Flow
 from sbc.sip.uri import parse_uri
+from tests.support.ladder import Peers, counting_ids, settings
 
-LISTENERS = {("out", "udp"): 0, ("out", "tcp"): 1, ("out", "tls"): 2, ("out", "ws"): 3}
+LISTENERS = tuple(
+    ListenerSettings("out", transport, "192.0.2.7", 5060, "192.0.2.7", 5060)
+    for transport in ("udp", "tcp", "tls", "ws")
+)
 UDP = Flow(0, "udp", "192.0.2.1", 40_000)
 TCP = Flow(1, "tcp", "192.0.2.1", 40_000, 7)
 WS = Flow(3, "ws", "192.0.2.1", 40_000, 8)
 
 
 def out(flow: Flow, contact: str, nat: str = "never") -> Flow:
-    def listener_of(realm: str, transport: str, host: str) -> int:
-        return LISTENERS[realm, transport]
-
     realm = RealmSettings("out", nat=nat)  # type: ignore[arg-type]  # one of its literals
-    core = SimpleNamespace(settings=SimpleNamespace(realms={"out": realm}), listener_of=listener_of)
+    core = Core(settings(Peers(), listeners=LISTENERS, realms={"out": realm}), counting_ids())
     dialog = Dialog("c", "<sip:a@b>", "t", "<sip:c@d>", "")
     dialog.remote_target = contact
-    return Leg("a", dialog, flow, "out", "").out(cast(Core, core))
+    return Leg("a", dialog, flow, "out", "").out(core)
 
 
 @pytest.mark.parametrize(

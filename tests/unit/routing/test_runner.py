@@ -12,9 +12,11 @@ import pytest
 
 from sbc.b2bua.call import Call as CallSubject
 from sbc.b2bua.effects import RouteKind, RunRoute
+from sbc.b2bua.leg import GONE, Leg
 from sbc.clock import VirtualClock
 from sbc.routing import MediaTimeout, Node, Request, Routes
-from sbc.routing.runner import RouteFailed, RouteTimedOut, Runner
+from sbc.routing.routes import RouteFailed, RouteTimedOut
+from sbc.routing.runner import Runner
 from tests.support.virtual_loop import run_virtually
 from tests.unit.routing.stage import CONFIG
 
@@ -65,10 +67,8 @@ class Rig:
         self.counts[name] = self.counts.get(name, 0) + 1
 
     def request(self) -> None:
-        class A:
-            peer, realm, direction = "phones", "inside", "from_phones"
-
-        call = CallSubject("key", 1, A(), 0.0, 0.0)  # type: ignore[arg-type]  # a leg as far as these routes look
+        leg = Leg("a", GONE.dialog, GONE.flow, "inside", "phones", "from_phones")
+        call = CallSubject("key", 1, leg, 0.0, 0.0)
         self.runner.perform(RunRoute(RouteKind.REQUEST, call))
 
 
@@ -309,7 +309,7 @@ def test_without_a_loop_a_route_may_not_wait() -> None:
 
 def test_a_plain_function_that_was_armed_is_an_error_of_that_route() -> None:
     rig = Rig(Routes(), loop=False)
-    rig.runner.perform(RunRoute(RouteKind.FAILURE, CallSubject("k", 1, None, 0.0, 0.0), lambda failure: None))  # type: ignore[arg-type]  # no leg is looked at
+    rig.runner.perform(RunRoute(RouteKind.FAILURE, CallSubject("k", 1, GONE, 0.0, 0.0), lambda failure: None))
     assert [type(error) for error in rig.desk.done] == [AttributeError]
 
 
@@ -411,7 +411,7 @@ async def test_event_routes_of_one_name_run_side_by_side() -> None:
         await event.call.release("no media", cause=102)
 
     rig = Rig(routes)
-    call = CallSubject("key", 1, None, 0.0, 0.0)  # type: ignore[arg-type]  # no leg is looked at
+    call = CallSubject("key", 1, GONE, 0.0, 0.0)
     rig.runner.media_timeout(call, "b1", 30.0)
     rig.runner.raise_event("nobody.listens", object())
     await asyncio.sleep(2)

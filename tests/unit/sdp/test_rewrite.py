@@ -7,9 +7,9 @@ import re
 import pytest
 
 from media.protocol import Endpoint
-from sbc.errors import Fault, SdpError
+from sbc.errors import EndpointMismatch, Fault, SdpError
 from sbc.sdp.description import SessionDescription
-from sbc.sdp.rewrite import EndpointMismatch, Origin, relabel, rewrite, streams_of
+from sbc.sdp.rewrite import Origin, relabel, rewrite, streams_of
 from tests.support.shared import shared_data
 
 OURS = "203.0.113.9"

@@ -1,0 +1,74 @@
+"""What a starting worker finds in the journal."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any, NamedTuple
+
+from sbc.store.keys import Keys, is_member
+from sbc.store.pipe import Pipe, Refusal, Reply
+
+_SHARDS_AT_ONCE = 64
+_RECORDS_AT_ONCE = 64
+
+
+class StoredCall(NamedTuple):
+    """A record as :func:`load` found it; ``key`` may be the digest of the call's own key."""
+
+    key: str
+    shard: int
+    record: bytes
+
+
+async def load(
+    pipe: Pipe,
+    keys: Keys,
+    shards: Iterable[int],
+    note: Callable[[str, str, dict[str, Any]], None],  # Any: log fields
+) -> AsyncIterator[StoredCall]:
+    """Every record of these shards, whatever it holds: the core judges. Raises StoreError when the store is away.
+
+    Foreign content in an index, and members whose record is gone, are removed on the way.
+    """
+    remaining = iter(shards)
+    while batch := list(islice(remaining, _SHARDS_AT_ONCE)):
+        replies = await asyncio.gather(
+            *(pipe.call("SMEMBERS", keys.shard(shard)) for shard in batch), return_exceptions=True
+        )
+        members: list[tuple[int, str]] = []
+        for shard, reply in zip(batch, replies, strict=True):
+            if isinstance(reply, Refusal):
+                note("error", "a foreign value in place of an index", {"shard": shard})
+                pipe.send(_ignore, "DEL", keys.shard(shard))
+            elif isinstance(reply, BaseException):
+                raise reply
+            else:
+                members += _proper(pipe, keys, shard, reply)
+        for start in range(0, len(members), _RECORDS_AT_ONCE):
+            async for stored in _records(pipe, keys, members[start : start + _RECORDS_AT_ONCE]):
+                yield stored
+
+
+def _proper(pipe: Pipe, keys: Keys, shard: int, found: list[bytes]) -> Iterator[tuple[int, str]]:
+    for raw in found:
+        member = raw.decode("utf-8", "replace")
+        if is_member(member):
+            yield shard, member
+        else:
+            pipe.send(_ignore, "SREM", keys.shard(shard), raw)
+
+
+async def _records(pipe: Pipe, keys: Keys, members: list[tuple[int, str]]) -> AsyncIterator[StoredCall]:
+    values = await pipe.call("MGET", *(keys.call(member) for _, member in members))
+    for (shard, member), value in zip(members, values, strict=True):
+        if value is None:  # expired, or not even a string
+            pipe.send(_ignore, "SREM", keys.shard(shard), member)
+        else:
+            header, newline, record = value.partition(b"\n")
+            yield StoredCall(member, shard, record if newline and header[:2] == b"1 " else value)
+
+
+def _ignore(_: Reply) -> None:
+    """For commands whose failure is met again by whatever comes next."""
