@@ -15,7 +15,7 @@ A map for those who are new here, in the order of a call:
   :mod:`~sbc.b2bua.relay`: INFO and its kin.
 - :mod:`~sbc.b2bua.forward`, :mod:`~sbc.b2bua.subscription`: other requests outside a dialog, and what they open.
 - :mod:`~sbc.b2bua.end`: CANCEL, BYE, failure, release; media, CDR and journal at the end.
-- :mod:`~sbc.b2bua.refer`, :mod:`~sbc.b2bua.replaces`, :mod:`~sbc.b2bua.transfer`: transfers;
+- :mod:`~sbc.b2bua.refer`, :mod:`~sbc.b2bua.replaces`, :mod:`~sbc.b2bua.transfer`, :mod:`~sbc.b2bua.pickup`: transfers;
   :mod:`~sbc.b2bua.lodging`: calls that another worker takes over for one.
 - :mod:`~sbc.b2bua.exchange`: every offer and answer passes the media plane here.
 - :mod:`~sbc.b2bua.shape`, :mod:`~sbc.b2bua.facing`: what the other side gets to see, and what we look like there.

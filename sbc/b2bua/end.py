@@ -268,6 +268,9 @@ def send_bye(core: Core, leg: Leg, now: float, _: object = None) -> None:
     """LegAction.BYE, after an ACK that is still owed."""
     call = leg.call
     leg.state = LegState.ENDED
+    if leg.accepted is not None:  # §15: a callee waits for the ACK
+        leg.bye_wanted = True
+        return
     leg.bye_wanted = False
     if leg.unacked:
         core.send_ack(leg, now)

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from sbc.b2bua import transfer
+from sbc.b2bua import pickup, transfer
 from sbc.b2bua.call import Outcome
-from sbc.b2bua.tables import CallEvent, CallState
+from sbc.b2bua.tables import CallEvent, CallState, LegState
 from sbc.dialog.replaces import Replaces, parse_replaces
 from sbc.errors import SipSyntaxError
 
@@ -66,6 +66,8 @@ def receive(core: Core, call: Call, msg: Message, now: float) -> None:
             status = _refusal(leg, wanted)
             if status or leg is None:
                 _refuse(core, call, status or 481, now)
+            elif leg.call.state is CallState.RINGING:
+                pickup.begin(core, call, leg, now)
             else:
                 transfer.take_over(core, call, leg, now)
 
@@ -79,8 +81,10 @@ def _refusal(leg: Leg | None, wanted: Replaces) -> int:
     call = leg.call
     if call.state >= CallState.ENDING:
         return 603
+    if call.state is CallState.RINGING:  # an early dialog that we have not begun ourselves is not to be replaced
+        return 0 if leg.state is LegState.EARLY and leg is not call.a and call.joining is None else 481
     if call.state is not CallState.UP:
-        return 481 if call.state is CallState.RINGING else 491
+        return 491
     if wanted.early_only:
         return 486
     return 491 if call.moving is not None or call.joining is not None else 0

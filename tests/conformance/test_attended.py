@@ -528,3 +528,135 @@ def test_two_at_once() -> None:
     f.e.dialog = ("other", f"<sip:x@{E_HOST}>;tag=other", f"<sip:y@{OUR_A}>", f"sip:y@{OUR_A}")
     take_place(f, f.e, dialog_of(f.a))
     f.e.expect(491)
+
+
+# pickup of a call that rings
+
+
+def ringing() -> Ladder:
+    """a calls b, which rings. Both b and whoever picks up are of one peer."""
+    f = ladder()
+    f.a.request("INVITE", body=sdp(A_HOST))
+    f.a.expect(100)
+    f.b.expect("INVITE")
+    f.b.reply(180)
+    f.a.expect(180)
+    return f
+
+
+def picks_up(f: Ladder, *, codec: str = "0", offer: bool = True, extra: str = "") -> Phone:
+    """Another phone behind b's address."""
+    there = dialog_of(f.b)
+    line = Phone(f, "line", B_HOST, 1)
+    line.inbox = f.b.inbox
+    body = sdp(B_HOST, 5555, codec=codec) if offer else b""
+    line.request("INVITE", body=body, extra=[("Replaces", str(there) + extra)])
+    line.expect(100)
+    return line
+
+
+@pytest.mark.parametrize("extra", ["", ";early-only"])
+@pytest.mark.parametrize("engage", [True, False])
+def test_pickup(extra: str, engage: bool) -> None:
+    """RFC 5359 §2.16, RFC 3891 §3: the phone that rings gets CANCEL, the caller and who picks up their answers."""
+    f = ladder(engage=engage)
+    f.a.request("INVITE", body=sdp(A_HOST))
+    f.a.expect(100)
+    f.b.expect("INVITE")
+    f.b.reply(180)
+    f.a.expect(180)
+    line = picks_up(f, extra=extra)
+    cancel = f.b.expect("CANCEL")
+    assert cancel.get("Reason") == 'SIP;cause=200;text="Call completed elsewhere"'
+    f.b.reply(200, to=cancel)
+    answer = line.expect(200)
+    assert media_of(answer) == (MEDIA_B if engage else A_HOST)
+    line.ack()
+    f.b.reply(487)
+    f.b.expect("ACK")
+    assert media_of(f.a.expect(200)) == (MEDIA_A if engage else B_HOST)
+    f.a.ack()
+    f.a.request("INFO", body=b"Signal=5\r\n", content_type="application/dtmf-relay")
+    line.reply(200, to=line.expect("INFO"))
+    f.a.expect(200)
+    (picked,) = f.cdrs
+    assert (picked["note"], picked["transferred_to"]) == ("picked up another call", f.call.key)
+    f.dies()
+    line.request("BYE", cseq=50)
+    line.expect(200)
+    ends(f.a)
+    f.after(100)
+    assert f.cdrs[-1]["transferred_from"] == picked["id"]
+    assert [try_["status"] for try_ in f.cdrs[-1]["attempts"]] == [487, 200]
+    assert not f.core.legs
+
+
+def test_pickup_without_a_codec_in_common() -> None:
+    f = ringing()
+    there = dialog_of(f.b)
+    line = Phone(f, "line", B_HOST, 1)
+    line.inbox = f.b.inbox
+    body = sdp(B_HOST).replace(b"PCMU/8000", b"opus/48000/2").replace(b"AVP 0", b"AVP 96").replace(b":0 ", b":96 ")
+    line.request("INVITE", body=body, extra=[("Replaces", str(there))])
+    line.expect(100)
+    line.expect(488)
+
+
+def test_pickup_without_an_offer() -> None:
+    f = ringing()
+    picks_up(f, offer=False).expect(488)
+    f.b.reply(200, body=sdp(B_HOST))
+    f.a.expect(200)
+
+
+def test_a_ringing_call_of_our_callers_is_not_replaced() -> None:
+    """RFC 3891 §3: an early dialog that we have not begun: 481."""
+    f = ringing()
+    assert f.a.dialog is not None
+    take_place(f, f.e, dialog_of(f.a))
+    f.e.refused(481)
+    f.b.reply(200, body=sdp(B_HOST))
+    f.a.expect(200)
+
+
+@pytest.mark.parametrize("who", ["b answers", "a cancels", "the line cancels"])
+def test_pickup_meets_another_event(who: str) -> None:
+    """While the media plane works: whoever was first wins, and every call ends once."""
+    f = ringing()
+    f.held_media = []
+    there = dialog_of(f.b)
+    line = Phone(f, "line", B_HOST, 1)
+    line.inbox = f.b.inbox
+    line.request("INVITE", body=sdp(B_HOST, 5555), extra=[("Replaces", str(there))])
+    line.expect(100)
+    if who == "b answers":
+        f.b.reply(200, body=sdp(B_HOST))
+    elif who == "a cancels":
+        f.a.cancel()
+        f.a.expect(200)
+        f.a.refused(487)
+        f.b.reply(200, to=f.b.expect("CANCEL"))
+        f.b.reply(487)
+        f.b.expect("ACK")
+    else:
+        line.cancel()
+        line.expect(200)
+    f.release_media()
+    f.release_media()
+    if who == "the line cancels":
+        line.refused(487)
+        f.b.reply(200, body=sdp(B_HOST))
+        f.a.expect(200)
+        f.a.ack()
+        f.b.expect("ACK")
+        hang_up(f, f.a, f.b)
+    elif who == "b answers":
+        line.refused(481)
+        f.a.expect(200)
+        f.a.ack()
+        f.b.expect("ACK")
+        hang_up(f, f.a, f.b)
+    else:
+        line.refused(481)
+        f.over()
+    assert len(f.cdrs) == 2

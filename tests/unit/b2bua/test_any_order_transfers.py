@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sbc.b2bua.call import Call
 from tests.conformance.test_attended import dialog_of
 from tests.conformance.test_transfers import PASS, TERMINATE
-from tests.support.ladder import E_HOST, OUR_A, TARGET_B, TARGET_C, Ladder, Phone, sdp
+from tests.support.ladder import B_HOST, E_HOST, OUR_A, TARGET_B, TARGET_C, Ladder, Phone, sdp
 from tests.support.turmoil import Turmoil
 
 Step = Callable[[Ladder], None]
@@ -217,3 +217,48 @@ def test_a_worker_dies_at_each_of_these(beginning: list[str]) -> None:
     assert not f.core.legs
     ids = [cdr["id"] for cdr in f.cdrs]
     assert len(ids) == len(set(ids))
+
+
+def pick_up(f: Ladder) -> None:
+    """Another phone of b's peer, once b has rung."""
+    if f.b.dialog is not None and not f.d.all:
+        f.d.all.append(b"used")
+        line = Phone(f, "line", B_HOST, 1)
+        line.inbox = f.b.inbox
+        line.request("INVITE", body=sdp(B_HOST, 5555), extra=[("Replaces", str(dialog_of(f.b)))])
+        f.d.sent = line.sent
+
+
+def line_acks(f: Ladder) -> None:
+    """Who has picked up acknowledges, as soon as there is something."""
+    for msg in f.b.inbox:
+        if not msg.is_request and msg.status == 200 and msg.call_id.startswith("call-of-line"):
+            line = Phone(f, "line", B_HOST, 1)
+            line.dialog = (msg.call_id, msg.get("From") or "", msg.get("To") or "", "sip:x@192.0.2.1")
+            line.request("ACK", cseq=1)
+            return
+
+
+PICKUP: dict[str, Step] = {
+    **STEPS,
+    "a line picks up": pick_up,
+    "the line acks": line_acks,
+    "a cancels": lambda f: f.a.cancel() if f.a.branch else None,
+}
+
+
+@hypothesis_settings(max_examples=150, deadline=None)
+@given(steps=st.lists(st.sampled_from(sorted(PICKUP)), max_size=14), at=st.integers(0, 3))
+@example(steps=["media waits", "a line picks up", "b accepts", "media goes on"], at=0)
+@example(steps=["a line picks up", "a acks", "a byes"], at=0)
+@example(steps=["a line picks up", "a acks", "the line acks", "a refers"], at=0)
+def test_everything_ends_once_where_a_call_is_picked_up(steps: list[str], at: int) -> None:
+    f = Turmoil(route=dial, transfers=TERMINATE)
+    f.a.request("INVITE", body=sdp(f.a.host))
+    f.a.expect(100)
+    f.b.expect("INVITE")
+    f.b.reply(180)
+    f.a.expect(180)
+    for step in [*steps[:at], "a line picks up", *steps[at:]]:
+        PICKUP[step](f)
+    settle(f)
