@@ -100,7 +100,13 @@ ALSO: dict[str, tuple[str, Callable[[Outcome], bool]]] = {
         "a realm of IPv4 takes the audio and declines the video of IPv6",
         lambda seen: re.findall(rb"^m=(\w+) (0?)", seen.invite, re.M) == [(b"audio", b""), (b"video", b"0")],
     ),
-    "bext01.dat": ("each Require tag", unsupported("nothingSupportsThis", "nothingSupportsThisEither")),
+    "bext01.dat": (
+        "each tag of Require and of Proxy-Require",
+        unsupported(
+            *("nothingSupportsThis", "nothingSupportsThisEither"),
+            *("noProxiesSupportThis", "norDoAnyProxiesSupportThis"),
+        ),
+    ),
     "sdp01.dat": ("Accept is kept", lambda seen: header(seen.invite, "Accept") == ["text/nobodyKnowsThis"]),
     "a07-smuggle-space-before-colon.sip": (
         "nothing smuggled",
