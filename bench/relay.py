@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
 from functools import partial
 
 from bench import rtp_load
 from bench.figures import NotMeasuredError, Samples, SpoiledError
 from bench.plan import RATE_RUNS, Plan, attempt, working_directory
+from bench.processes import Process, tree
 from bench.relays import RELAYS, SECURE_RELAYS, Anchored, in_flight
 
 CALLS = (500, 2000)
@@ -22,12 +29,17 @@ WARM_S = 4.0
 
 SRTP_CALLS = 500
 
+# Overload: the relay may run for so long of each period, which makes the load several times what it can carry.
+OVERLOAD_S, OVERLOAD_PPS, RUNS_S, RESTS_S = 10.0, 100.0, 0.001, 0.012
+GRACE_S = 1.0  # after that, every stream has to be whole again
+
 
 def measure(plan: Plan) -> list[Samples]:
     """All wanted figures of this family; the relays take turns within each run."""
     cpu = {(who, calls): Samples(f"{who}.rtp.cpu_us.{calls}", "us/packet") for calls in CALLS for who in RELAYS}
     highest = {who: Samples(f"{who}.rtp.max_pps", "packets/s") for who in RELAYS}
     srtp = {who: Samples(f"{who}.srtp.cpu_us.{SRTP_CALLS}", "us/packet") for who in RELAYS}
+    lossy = {who: Samples(f"{who}.rtp.lossy_streams", "streams") for who in RELAYS}
     for run in range(plan.runs):
         for (who, calls), samples in cpu.items():
             if plan.wants(samples.name):
@@ -35,14 +47,31 @@ def measure(plan: Plan) -> list[Samples]:
         for who, samples in srtp.items():
             if plan.wants(samples.name):
                 attempt(plan, [samples], partial(_cpu, plan, who, samples, SRTP_CALLS, secure=True))
+        for who, samples in lossy.items():
+            if run < RATE_RUNS and plan.wants(samples.name):
+                attempt(plan, [samples], partial(_recovery, plan, who, samples))
         for who, samples in highest.items():
             if run < RATE_RUNS and plan.wants(samples.name):
                 attempt(plan, [samples], partial(_highest, plan, who, samples))
-    return [samples for samples in (*cpu.values(), *srtp.values(), *highest.values()) if plan.wants(samples.name)]
+    return [
+        samples
+        for samples in (*cpu.values(), *srtp.values(), *lossy.values(), *highest.values())
+        if plan.wants(samples.name)
+    ]
 
 
-def _relay(plan: Plan, who: str, calls: int, pps: float, steady_s: float, *, secure: bool = False) -> rtp_load.Relayed:
-    """One load on a relay that was just started: an overload before must not show."""
+def _relay(
+    plan: Plan,
+    who: str,
+    calls: int,
+    pps: float,
+    steady_s: float,
+    *,
+    secure: bool = False,
+    warm_s: float = WARM_S,
+    meanwhile: Callable[[Process], None] | None = None,
+) -> rtp_load.Relayed:
+    """One load on a relay that was just started: an overload before must not show. ``meanwhile`` runs beside it."""
 
     async def open_all(number: int) -> None:
         sides = (rtp_load.CALLER, rtp_load.side_port(number)), (rtp_load.CALLEE, rtp_load.side_port(number))
@@ -64,7 +93,12 @@ def _relay(plan: Plan, who: str, calls: int, pps: float, steady_s: float, *, sec
         with relay.process:
             asyncio.run(set_up())
             paths = [opened[number] for number in range(calls)]
-            outcome = rtp_load.relay(paths, pps, steady_s, relay.process.cpu_s, plan.cores, warm_s=WARM_S)
+            beside = threading.Thread(target=meanwhile or (lambda _: None), args=(relay.process,))
+            beside.start()
+            try:
+                outcome = rtp_load.relay(paths, pps, steady_s, relay.process.cpu_s, plan.cores, warm_s=warm_s)
+            finally:
+                beside.join()
             relay.process.require()
             return outcome
 
@@ -83,6 +117,35 @@ def _cpu(plan: Plan, who: str, samples: Samples, calls: int, *, secure: bool = F
         f"{samples.name}: {outcome.cpu_us_per_packet:.2f} us (relay {outcome.relay_share:.0%}, generator"
         f" {outcome.generator_share:.0%}, delay p50 {outcome.delay_p50_us:.0f} us, p99 {outcome.delay_p99_us:.0f} us)"
     )
+
+
+def _recovery(plan: Plan, who: str, samples: Samples) -> None:
+    """How many streams lose packets after an overload that is over for GRACE_S."""
+
+    def hinder(process: Process) -> None:
+        time.sleep(WARM_S)  # until every source is known
+        members = list(tree(process.pid))
+        end = time.monotonic() + OVERLOAD_S
+        while time.monotonic() < end:
+            for number, pause_s in ((signal.SIGSTOP, RESTS_S), (signal.SIGCONT, RUNS_S)):
+                for pid in members:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, number)
+                time.sleep(pause_s)
+
+    warm_s = WARM_S + OVERLOAD_S + GRACE_S
+    outcome = _relay(plan, who, RATE_CALLS, OVERLOAD_PPS, 3, warm_s=warm_s, meanwhile=hinder)
+    note = plan.disturbance(outcome.foreign_share)
+    if fault := outcome.generator_fault():
+        raise SpoiledError(f"{fault}; {note}")
+    lost = outcome.warm_loss * warm_s / OVERLOAD_S
+    if lost < 0.5:
+        raise NotMeasuredError(f"the relay carried {1 - lost:.0%} of what should have been too much")
+    plan.say(
+        f"{samples.name}: {lost:.0%} lost in the overload, {outcome.loss:.3%} after, in {outcome.lossy_streams} of"
+        f" {2 * RATE_CALLS} streams (delay p50 {outcome.delay_p50_us:.0f} us, p99 {outcome.delay_p99_us:.0f} us)"
+    )
+    samples.add(outcome.lossy_streams, note)
 
 
 def _highest(plan: Plan, who: str, samples: Samples) -> None:

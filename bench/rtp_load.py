@@ -23,11 +23,16 @@ _HERE = Path(__file__).parent
 
 @dataclass(frozen=True, slots=True)
 class Relayed:
-    """What came of a load: packets per second wanted and sent, loss as a share, the relay's CPU in the steady part."""
+    """What came of a load: packets per second wanted and sent, loss as a share, the relay's CPU in the steady part.
+
+    ``warm_loss`` is the share of what was sent before the steady part that had not come back when it began.
+    """
 
     wanted_pps: float
     sent_pps: float
     loss: float
+    warm_loss: float
+    lossy_streams: int
     misrouted: int
     cpu_us_per_packet: float
     relay_share: float
@@ -128,6 +133,8 @@ def relay(
         wanted_pps=2 * len(calls) * pps,
         sent_pps=(end["sent"] - begin["sent"]) / (end["seconds"] - begin["seconds"]),
         loss=1 - totals["steady_received"] / totals["steady_sent"],
+        warm_loss=1 - begin["received"] / (begin["sent"] or 1),
+        lossy_streams=int(totals["lossy_streams"]),
         misrouted=int(totals["misrouted"]),
         cpu_us_per_packet=relay_s / received * 1e6,
         relay_share=relay_s / seconds,

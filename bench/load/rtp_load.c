@@ -56,6 +56,7 @@ struct stream {
     uint32_t next;       /* number of the next packet */
     uint32_t steady;     /* the first number of the steady part */
     uint32_t heard;      /* the greatest number received from this stream + 1 */
+    uint32_t whole;      /* how many of the steady part were received */
     struct srtp *keys;   /* of the callee's leg: to protect what the callee sends, to read what the caller sent */
 };
 
@@ -223,6 +224,7 @@ static void take(uint8_t *p, unsigned size, const struct sockaddr_in *from, int6
     if (s->steady && proof.number >= s->steady - 1) {
         int64_t step = (now - proof.sent_ns) / 1000 / DELAY_STEP_US;
         totals.steady_received++;
+        s->whole++;
         delays[step < 0 ? 0 : step > DELAY_STEPS ? DELAY_STEPS : step]++;
     }
 }
@@ -257,6 +259,16 @@ static uint64_t own_drops(void) {
             if (!getsockopt(sockets[side][k], SOL_SOCKET, SO_MEMINFO, info, &size)) drops += info[SK_MEMINFO_DROPS];
         }
     return drops;
+}
+
+/* Streams of which a packet of the steady part is missing. */
+static uint32_t lossy_streams(void) {
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < stream_count; i++) {
+        const struct stream *s = &streams[i];
+        count += s->whole < s->next - (s->steady - 1);
+    }
+    return count;
 }
 
 static double cpu_s(void) {
@@ -335,10 +347,10 @@ int main(int argc, char **argv) {
     for (int64_t stop = now_ns() + STRAGGLERS_NS; now_ns() < stop; usleep(1000)) receive_all();
     printf("{\"at\": \"totals\", \"steady_sent\": %llu, \"steady_received\": %llu, \"misrouted\": %llu, "
            "\"reordered\": %llu, \"skipped\": %llu, \"own_drops\": %llu, \"refused\": %llu, \"latest_us\": %lld, "
-           "\"delay_p50_us\": %.0f, \"delay_p99_us\": %.0f}\n",
+           "\"lossy_streams\": %u, \"delay_p50_us\": %.0f, \"delay_p99_us\": %.0f}\n",
            (unsigned long long)totals.steady_sent, (unsigned long long)totals.steady_received,
            (unsigned long long)totals.misrouted, (unsigned long long)totals.reordered,
            (unsigned long long)totals.skipped, (unsigned long long)own_drops(),
-           (unsigned long long)totals.refused, (long long)latest_ns / 1000, delay_us(0.5), delay_us(0.99));
+           (unsigned long long)totals.refused, (long long)latest_ns / 1000, lossy_streams(), delay_us(0.5), delay_us(0.99));
     return 0;
 }
