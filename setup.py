@@ -58,7 +58,8 @@ def compiled() -> list[Extension]:
     record = {
         name: hashlib.blake2b((ROOT / path).read_bytes(), digest_size=16).hexdigest() for name, path in paths.items()
     }
-    for left in (ROOT / "sbc").rglob("*.so"):  # of an earlier list: it would hide the source beside it
+    # what is left of an earlier list would hide the source beside it
+    for left in (so for package in ("sbc", "media") for so in (ROOT / package).rglob("*.so")):
         source = left.with_name(left.name.partition(".")[0] + ".py").relative_to(ROOT)
         if (ROOT / source).exists() and str(source) not in paths.values():
             left.unlink()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+import sbc  # noqa: F401  # decides between compiled and interpreted modules
 from media.config import MediaConfig, RealmInterface
 from media.worker import run
 

@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 _CHILD = """
 import json, mmap, sys
+import sbc  # decides between compiled and interpreted modules
 from media.config import MediaConfig, RealmInterface
 from media.worker import run
 given = json.loads(sys.argv[1])
