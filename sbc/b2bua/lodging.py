@@ -208,7 +208,7 @@ class Lodging:
             self.away.pop(leg.dialog.local_tag, None)
 
     def resume(self, data: bytes, now: float, wall: float) -> Away:
-        """Take up a note from the journal. Raises BadRecord."""
+        """Take up a note from the journal, unless a change of their number made both one worker. Raises BadRecord."""
         fields = snapshot.load(data)
         note = Away(
             fields.text("away", 64),
@@ -218,6 +218,9 @@ class Lodging:
             fields.texts("tags", 2),
             fields.seconds("until"),
         )
+        if self._core.settings.owns(note.to):
+            self._core.emit(DropRecord(note.id, note.shard))
+            return note
         self._note(note, min(max(note.until - wall, 1.0), 20 * 86_400.0), now)
         return note
 

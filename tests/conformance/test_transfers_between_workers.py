@@ -174,6 +174,36 @@ def test_either_worker_may_die_after_that(slot: int) -> None:
     assert len(f.cdrs) == 2
 
 
+def test_one_worker_takes_up_what_two_have_left() -> None:
+    """The number of workers may change between two starts: there is nobody else to forward to any more."""
+    f = two_calls()
+    refer(f.a, refer_to(f.e))
+    accepted(f.a)
+    joined(f)
+    kept = [save for save in f.saves if f.records.get(save.key) is save.record]
+    assert len(kept) == 2  # the call, and the note of it
+    f.changes["slots"] = 1
+    f.core = f.made(0, 80)
+    f.cores = [f.core, f.core]
+    for save in kept:
+        assert f.core.resume(save.record, f.now, f.wall) is not None
+    f.drain()
+    assert len(f.records) == 1
+    forwarded = f.forwarded
+    f.c.request("BYE", cseq=61)
+    f.c.expect(200)
+    ends(f.b)
+    assert f.forwarded == forwarded
+
+
+def test_a_note_that_nobody_can_have_written() -> None:
+    """Refused, and nothing is forwarded by it."""
+    f = two_calls()
+    for text in (b'{"away":1}', b'{"away":"x","key":"k","shard":0,"to":9999,"tags":[],"until":1}', b'{"away":'):
+        assert f.core.resume(text, f.now, f.wall) is None
+    assert f.core.take_counts()["RESUME_REFUSED"] == 3
+
+
 def test_an_invite_with_replaces_reaches_the_wrong_worker() -> None:
     f = Workers()
     up_on(f, 0, f.a, f.b)
