@@ -15,7 +15,7 @@ from bench.figures import Figure, NotMeasuredError, Samples, table
 from bench.plan import Plan
 
 # Each has measure(plan) -> list[Samples]; the order of the report.
-FAMILIES = ("calls", "relay", "control", "memory")
+FAMILIES = ("calls", "relay", "control", "memory", "limits")
 OUT = Path(__file__).parent / "out"
 
 
@@ -36,6 +36,9 @@ def _arguments() -> argparse.Namespace:
         action="store_true",
         help="take figures while other processes use the cores too; the notes then say how much",
     )
+    parser.add_argument(
+        "--minutes", type=float, default=30.0, metavar="N", help="how long 'soak' lasts, which must be asked for (30)"
+    )
     arguments = parser.parse_args()
     if arguments.runs < 0:
         parser.error("--runs must be positive")
@@ -51,7 +54,7 @@ def main() -> int:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     runs = arguments.runs or (1 if arguments.quick else 5)
-    plan = Plan(cores, runs, arguments.quick, arguments.although_busy, arguments.only)
+    plan = Plan(cores, runs, arguments.quick, arguments.although_busy, arguments.only, arguments.minutes)
     samples: list[Samples] = []
     try:
         for family in FAMILIES:

@@ -60,7 +60,7 @@ def measure(plan: Plan) -> list[Samples]:
         for job in wanted_cpu:
             attempt(plan, [cpu[job]], partial(_cpu, plan, job, cpu[job], verified))
         for job in wanted_rate if run < RATE_RUNS else ():
-            attempt(plan, [rate[job]], partial(_highest, plan, job, rate[job], verified))
+            attempt(plan, [rate[job]], partial(highest, plan, job, rate[job], verified))
     return [
         sample for job in JOBS for sample, jobs in ((cpu[job], wanted_cpu), (rate[job], wanted_rate)) if job in jobs
     ]
@@ -93,7 +93,7 @@ def _cpu(plan: Plan, job: Job, samples: Samples, verified: set[Job]) -> None:
     raise SpoiledError(f"no clean run: {'; '.join(faults)}")
 
 
-def _highest(plan: Plan, job: Job, samples: Samples, verified: set[Job]) -> None:
+def highest(plan: Plan, job: Job, samples: Samples, verified: set[Job]) -> None:
     """Bracket the highest clean rate, then halve the bracket down to RESOLUTION of it."""
     resolution = 2 * RESOLUTION if plan.quick else RESOLUTION
     seconds = 4 if plan.quick else 6

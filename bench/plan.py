@@ -30,6 +30,7 @@ class Plan:
     quick: bool
     although_busy: bool
     patterns: Sequence[str]
+    minutes: float = 30.0  # of a soak
 
     def wants(self, name: str) -> bool:
         return selected(name, self.patterns)
