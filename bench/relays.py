@@ -60,7 +60,8 @@ class Relay(Protocol):
 class OwnRelay:
     """The SBC's media worker: offer (which engages), answer, delete, through the client that its SIP workers use."""
 
-    def __init__(self, core: int, directory: Path) -> None:
+    def __init__(self, core: int, directory: Path, *, secure: bool = False) -> None:
+        self._secure = secure
         path = directory / "media.sock"
         self._endpoint = f"ipc://{path}"
         self._ids = itertools.count(1)
@@ -100,11 +101,22 @@ class OwnRelay:
 
     async def open_call(self, number: int, caller: Address, callee: Address) -> Anchored:
         session = f"bench-{number}"
-        offered = [protocol.Stream(*caller)]
-        to_callee = await self._ask(protocol.Offer(session, "a", "b1", "near", "far", offered))
-        to_caller = await self._ask(protocol.Answer(session, "b1", "a", [protocol.Stream(*callee)]))
-        near, far = to_caller.endpoints[0], to_callee.endpoints[0]
-        return Anchored((near.address, near.port), (far.address, far.port))
+        offer = protocol.Offer(session, "a", "b1", "near", "far", [protocol.Stream(*caller)])
+        answered = protocol.Stream(*callee)
+        keys: tuple[str, ...] = ()
+        if self._secure:
+            offer.to_srtp = "required"
+        to_callee = await self._ask(offer)
+        far = to_callee.endpoints[0]
+        if self._secure:
+            tag, relays_key = sdes_key("".join(f"a=crypto:{value}\n" for value in far.keys))
+            callees_key = os.urandom(30)
+            answered.protocol = "RTP/SAVP"
+            answered.keys = [f"{tag} {SUITE} inline:{base64.b64encode(callees_key).decode()}"]
+            keys = callees_key.hex(), relays_key.hex()
+        to_caller = await self._ask(protocol.Answer(session, "b1", "a", [answered]))
+        near = to_caller.endpoints[0]
+        return Anchored((near.address, near.port), (far.address, far.port), keys)
 
     async def close_call(self, number: int) -> None:
         await self._ask(protocol.Delete(f"bench-{number}"))
@@ -186,8 +198,11 @@ def media_address(sdp: str) -> Address:
 
 
 RELAYS: dict[str, Callable[[int, Path], Relay]] = {"relay": OwnRelay, "rtpengine": RtpengineRelay}
-# Those that can do SDES-SRTP on one side; the media worker of the SBC cannot yet.
-SECURE_RELAYS: dict[str, Callable[[int, Path], Relay]] = {"rtpengine": partial(RtpengineRelay, secure=True)}
+# The same with SDES-SRTP on one side.
+SECURE_RELAYS: dict[str, Callable[[int, Path], Relay]] = {
+    "relay": partial(OwnRelay, secure=True),
+    "rtpengine": partial(RtpengineRelay, secure=True),
+}
 
 
 async def in_flight(work: Callable[[int], Awaitable[None]], count: int, limit: int) -> None:

@@ -6,6 +6,8 @@ and looks at the calls.
 
 from __future__ import annotations
 
+import base64
+import os
 import re
 import selectors
 import socket
@@ -24,6 +26,8 @@ TICK_S = 0.02
 _URI = re.compile(r"<?(sip:(?:[^@>]*@)?([^:;>]+)(?::(\d+))?[^>]*)>?")
 _CONNECTION = re.compile(r"^c=IN IP4 (\S+)", re.M)
 _AUDIO = re.compile(r"^m=audio (\d+)", re.M)
+SUITE = "AES_CM_128_HMAC_SHA1_80"
+_CRYPTO = re.compile(rf"^a=crypto:(\d+) {SUITE} inline:(\S+?)(?:\||\s)", re.M)
 _COMPACT = {"v": "via", "f": "from", "t": "to", "i": "call-id", "m": "contact", "l": "content-length"}
 
 
@@ -59,6 +63,11 @@ class Received:
         assert port is not None, f"no audio in {self.start}"
         return host[1], int(port[1])
 
+    def crypto(self) -> tuple[str, str]:
+        """Tag and master key (base64) of the far side's a=crypto line, both empty without one."""
+        found = _CRYPTO.search(self.body)
+        return (found[1], found[2]) if found else ("", "")
+
 
 @dataclass(slots=True)
 class Asked:
@@ -90,6 +99,8 @@ class UaCall:
     audio_port: int = 0
     far_audio: Address = ("", 0)
     descriptions: int = 0  # of ours
+    key: str = ""  # its SRTP master key in base64, when it speaks SRTP, and that of the far side
+    far_key: str = ""
     cseq: int = 1
     asked: dict[str, Asked] = field(default_factory=dict)  # the latest of each method
     ringing: bool = False
@@ -108,14 +119,17 @@ class Agent:
     """A user agent at ``host:port`` (0: any). As callee it rings, and answers unless the number begins with 2;
     a number that begins with a status of 4xx to 6xx is refused with it.
 
-    ``audio_port`` gives each new call the port that its SDP names.
+    ``audio_port`` gives each new call the port that its SDP names. ``secure``: it speaks SRTP alone (RFC 4568).
     """
 
-    def __init__(self, host: str, port: int = 0, *, audio_port: Callable[[], int] | None = None) -> None:
+    def __init__(
+        self, host: str, port: int = 0, *, audio_port: Callable[[], int] | None = None, secure: bool = False
+    ) -> None:
         self.host = host
         self.calls: dict[str, UaCall] = {}
         self.stray: list[Received] = []  # what belongs to no call
         self._audio_port = audio_port or (lambda: 40_000)
+        self._secure = secure
         self._lock = threading.Lock()
         self._waiting: dict[str, tuple[Asked, UaCall]] = {}  # by branch
         self._answered: dict[tuple[str, str], bytes] = {}  # by branch and method
@@ -223,7 +237,12 @@ class Agent:
         call.audio_port = call.audio_port or self._audio_port()
         call.descriptions += 1
         lines = ["v=0", f"o=ua 1 {call.descriptions} IN IP4 {self.host}", "s=-", f"c=IN IP4 {self.host}", "t=0 0"]
-        lines += [f"m=audio {call.audio_port} RTP/AVP 0", "a=rtpmap:0 PCMU/8000", ""]
+        lines += [f"m=audio {call.audio_port} RTP/{'SAVP' if self._secure else 'AVP'} 0", "a=rtpmap:0 PCMU/8000"]
+        if self._secure:
+            call.key = call.key or base64.b64encode(os.urandom(30)).decode()
+            tag = call.invite.crypto()[0] if call.invite is not None else "1"
+            lines.append(f"a=crypto:{tag} {SUITE} inline:{call.key}")
+        lines.append("")
         return "\r\n".join(lines).encode()
 
     def _send(self, data: bytes, to: Address) -> None:
@@ -292,7 +311,7 @@ class Agent:
         call.remote = message.one("to")
         if message.status < 300:
             call.target, call.far = message.target()
-            call.far_audio = message.audio()
+            call.far_audio, call.far_key = message.audio(), message.crypto()[1]
             call.up = True
             self._acknowledge(call)
         else:
@@ -340,7 +359,7 @@ class Agent:
         call = UaCall(message.call_id, f"{message.one('to')};tag={uuid.uuid4().hex[:12]}", remote=message.one("from"))
         call.target, call.far = message.target()
         if message.body:
-            call.far_audio = message.audio()
+            call.far_audio, call.far_key = message.audio(), message.crypto()[1]
         call.number = message.start.partition("sip:")[2].partition("@")[0]
         call.invite = message
         call.source = source

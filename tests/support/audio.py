@@ -1,7 +1,11 @@
-"""Both ends of many audio streams: sequence-numbered RTP every 20 ms, and when and whence each packet arrived."""
+"""Both ends of many audio streams: sequence-numbered RTP every 20 ms, and when and whence each packet arrived.
+
+Streams may speak SRTP (by libsrtp) and be of any age.
+"""
 
 from __future__ import annotations
 
+import base64
 import selectors
 import socket
 import struct
@@ -10,11 +14,14 @@ import time
 from dataclasses import dataclass, field
 from itertools import pairwise
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
+
+import pylibsrtp
 
 Address = tuple[str, int]
 
 INTERVAL_S = 0.020
+_LEAP = 20_000  # in sequence numbers: a receiver must still see which way it went (RFC 3711 §3.3.1)
 _HEAD = struct.Struct("!BBHII")
 _PAYLOAD = bytes(160)
 
@@ -28,10 +35,54 @@ class Stream:
     far: Address | None = None
     sent: int = 0
     heard: list[tuple[float, int, Address]] = field(default_factory=list)
+    forged: int = 0  # what came under another key, or a second time
+    _protect: Any = None  # Any: pylibsrtp has no types
+    _unprotect: Any = None
+    _last: bytes = b""
 
     @property
     def port(self) -> int:
         return int(self.socket.getsockname()[1])
+
+    def secure(self, key: str, far_key: str) -> None:
+        """Speak SRTP, AES_CM_128_HMAC_SHA1_80, from now on; master keys in base64."""
+        kinds = pylibsrtp.Policy.SSRC_ANY_OUTBOUND, pylibsrtp.Policy.SSRC_ANY_INBOUND
+        sessions = [
+            pylibsrtp.Session(pylibsrtp.Policy(key=base64.b64decode(text), ssrc_type=kind))
+            for text, kind in zip((key, far_key), kinds, strict=True)
+        ]
+        self._protect, self._unprotect = sessions[0].protect, sessions[1].unprotect
+
+    def send(self) -> None:
+        """One packet, to where ``far`` is."""
+        assert self.far is not None
+        packet = _HEAD.pack(0x80, 0, self.sent & 0xFFFF, self.sent * 160 & 0xFFFFFFFF, self.ssrc) + _PAYLOAD
+        self._last = packet if self._protect is None else self._protect(packet)
+        self.socket.sendto(self._last, self.far)
+        self.sent += 1
+
+    def send_again(self) -> None:
+        """The last packet, a second time."""
+        assert self.far is not None
+        self.socket.sendto(self._last, self.far)
+
+    def age(self, rollovers: int) -> None:
+        """As after so many rollovers of the sequence number: send as if nearly everything had been lost until then."""
+        while self.sent >> 16 < rollovers:
+            self.send()
+            self.sent += _LEAP
+            time.sleep(0.001)
+
+    def hear(self, data: bytes, source: Address, now: float) -> None:
+        """A packet has come."""
+        if self._unprotect is not None:
+            try:
+                data = self._unprotect(data)
+            except pylibsrtp.Error:
+                self.forged += 1
+                return
+        assert data[12:] == _PAYLOAD
+        self.heard.append((now, _HEAD.unpack_from(data)[2], source))
 
     def longest_silence(self, start: float, end: float) -> float:
         """Seconds, between two arrivals or the edges of the time looked at."""
@@ -46,6 +97,7 @@ class Audio:
         self.host = host
         self.streams: dict[int, Stream] = {}  # by port
         self.talking = True
+        self.repeats = False  # every packet is sent twice
         self._running = True
         self._selector = selectors.DefaultSelector()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -92,9 +144,9 @@ class Audio:
     def _send(self) -> None:
         for stream in self.streams.values():
             if stream.far is not None:
-                head = _HEAD.pack(0x80, 0, stream.sent & 0xFFFF, stream.sent * 160 & 0xFFFFFFFF, stream.ssrc)
-                stream.socket.sendto(head + _PAYLOAD, stream.far)
-                stream.sent += 1
+                stream.send()
+                if self.repeats:
+                    stream.send_again()
 
     def _listen(self, stream: Stream) -> None:
         now = time.monotonic()
@@ -105,4 +157,4 @@ class Audio:
                 return
             except ConnectionRefusedError:  # the relay was away for a moment
                 continue
-            stream.heard.append((now, _HEAD.unpack_from(data)[2], source))
+            stream.hear(data, source, now)

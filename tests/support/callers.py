@@ -103,19 +103,32 @@ class Site:
 
 @contextmanager
 def agents(
-    net: Loopback, a_port: Callable[[], int] | None = None, b_port: Callable[[], int] | None = None
+    net: Loopback,
+    a_port: Callable[[], int] | None = None,
+    b_port: Callable[[], int] | None = None,
+    secure: str = "",
 ) -> Iterator[tuple[Agent, Agent]]:
-    """Caller and callee where the SBC expects them; ``a_port`` and ``b_port`` give each call its audio port."""
-    with Agent(CALLER, audio_port=a_port) as caller, Agent(CALLEE, net.callee_port, audio_port=b_port) as callee:
+    """Caller and callee where the SBC expects them; ``a_port`` and ``b_port`` give each call its audio port.
+
+    ``secure`` names the sides, of ``ab``, that speak SRTP.
+    """
+    with (
+        Agent(CALLER, audio_port=a_port, secure="a" in secure) as caller,
+        Agent(CALLEE, net.callee_port, audio_port=b_port, secure="b" in secure) as callee,
+    ):
         yield caller, callee
 
 
 @contextmanager
 def site(
-    directory: Path, net: Loopback, a_port: Callable[[], int] | None = None, b_port: Callable[[], int] | None = None
+    directory: Path,
+    net: Loopback,
+    a_port: Callable[[], int] | None = None,
+    b_port: Callable[[], int] | None = None,
+    secure: str = "",
 ) -> Iterator[Site]:
-    """Agents and an SBC until the end of the block."""
-    with agents(net, a_port, b_port) as (caller, callee), running(directory / "sbc", net.text) as sbc:
+    """Agents (see :func:`agents`) and an SBC until the end of the block."""
+    with agents(net, a_port, b_port, secure) as (caller, callee), running(directory / "sbc", net.text) as sbc:
         yield Site(sbc, net, caller, callee)
 
 
