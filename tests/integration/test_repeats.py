@@ -1,6 +1,7 @@
 """Every file of the SIP test data again and again, over UDP and TCP: memory stays flat, and no worker dies.
 
-Thirty times of each by default; ``SBC_REPEATS=1000 ./dev test tests/integration/test_repeats.py`` for the long run.
+Thirty times of each by default; ``SBC_REPEATS=1000 ./dev test tests/integration/test_repeats.py`` for the long run,
+which over UDP does not hold yet: some 0.6 kB for each message are left with the workers.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ REPEATS = int(os.environ.get("SBC_REPEATS", "30"))
 WARM_UP = max(10, REPEATS // 3)  # the allocator settles after some 25,000 messages
 GROWTH = 1.05  # of resident memory
 SLACK_BYTES = 2 << 20  # the allocator's own: 5 % of a small process is less than what one arena takes
+ROUND_S = 0.2  # at least, for all files once: memory follows the most that lives at a time, so that must not vary
 _BRANCH = re.compile(rb"(branch=z9hG4bK)", re.I)
+Send = Callable[[Bench, list[bytes], int], None]
 _CALL_ID = re.compile(rb"^((?:Call-ID|i)[ \t]*:[ \t]*)(?=[!-~])", re.M | re.I)
 
 
@@ -92,19 +95,25 @@ def by_stream(bench: Bench, files: list[bytes], number: int) -> None:
         assert caller.best_ping((OUTSIDE, bench.net.port)) < 1
 
 
+def paced(send: Send, bench: Bench, files: list[bytes], number: int) -> None:
+    end = time.monotonic() + ROUND_S
+    send(bench, files, number)
+    time.sleep(max(0.0, end - time.monotonic()))
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(120 + 12 * REPEATS)
 @pytest.mark.parametrize("send", [by_datagram, by_stream])
-def test_memory_is_flat(tmp_path: Path, send: Callable[[Bench, list[bytes], int], None]) -> None:
+def test_memory_is_flat(tmp_path: Path, send: Send) -> None:
     files = [(DATA / row.file).read_bytes() for row in rows()]
     limits = "connections: { message_timeout_s: 0.5, per_source: 1000 }\n"
     # without a store: what one that is slow leaves with a worker for a while is no growth
     with benched(tmp_path / "sbc", more=limits, store="none") as bench, refusing(bench):
         for number in range(WARM_UP):
-            send(bench, files, number)
+            paced(send, bench, files, number)
         before = settled(bench)
         for number in range(WARM_UP, WARM_UP + REPEATS):
-            send(bench, files, number)
+            paced(send, bench, files, number)
         after = settled(bench)
         print(f"{before >> 10} kB, after {REPEATS} times {len(files)} messages {after >> 10} kB")
         assert after < GROWTH * before + SLACK_BYTES, (before, after)
