@@ -22,7 +22,6 @@ given up, and when the target does, the moved party has its old call.
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import IntEnum, auto
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +33,7 @@ from sbc.b2bua.leg import Leg
 from sbc.b2bua.notifier import Notifier
 from sbc.b2bua.subjects import ReplyEvent
 from sbc.b2bua.tables import CallEvent, CallState, LegState
+from sbc.b2bua.transfer_table import TRANSFER, Action, Event, State
 from sbc.dialog.dialog import Dialog
 from sbc.sip.build import build_request
 from sbc.sip.message import Message
@@ -47,63 +47,6 @@ if TYPE_CHECKING:
 MAX_GLARE = 6  # how often a party may answer 491, or be busy with a change of its own
 # What passes from the caller's INVITE to that which we send in his name, to be judged by the trust of both realms
 _IDENTITY = frozenset({"p-asserted-identity", "p-preferred-identity", "remote-party-id", "privacy"})
-
-
-class State(IntEnum):
-    """Where a transfer is."""
-
-    ASKED = auto()  # nobody has decided yet
-    CALLING = auto()  # the target rings, or is asked for an offer
-    JOINING = auto()  # the target has offered: the moved leg is to answer
-    OVER = auto()
-
-
-class Event(IntEnum):
-    """What happens to it."""
-
-    ACCEPT = auto()  # a route has dialled, or the other dialog was found
-    PROGRESS = auto()  # a provisional answer of the target
-    OFFER = auto()  # the target's
-    GLARE = auto()  # 491, or a change under way: again later
-    RETRY = auto()
-    ANSWER = auto()  # the moved leg has accepted, and the media plane too
-    FAIL = auto()  # with a status
-    LEAVE = auto()  # the transferor hangs up
-
-
-class Action(IntEnum):
-    """What is done about it."""
-
-    ADMIT = auto()  # 202 to the REFER, and the first NOTIFY
-    ASK = auto()  # the target of an established call for an offer
-    TELL = auto()  # the transferor how it goes
-    INVITE = auto()  # the moved leg, with the target's offer
-    BACK_OFF = auto()
-    MOVE = auto()  # the leg into its new call
-    SUCCEED = auto()  # tell, and end what is left behind
-    REPORT = auto()  # the failure: to the REFER, or by NOTIFY
-    UNDO = auto()  # give the target up; whoever has lost his partner meanwhile is released
-    PART = auto()  # the transferor's leg is over, its call is not
-
-
-S, E, A = State, Event, Action
-
-TRANSFER: dict[tuple[State, Event], tuple[State, tuple[Action, ...]]] = {
-    (S.ASKED, E.ACCEPT): (S.CALLING, (A.ADMIT, A.ASK)),
-    (S.ASKED, E.FAIL): (S.OVER, (A.REPORT, A.UNDO)),
-    (S.ASKED, E.LEAVE): (S.ASKED, (A.PART,)),
-    (S.CALLING, E.PROGRESS): (S.CALLING, (A.TELL,)),
-    (S.CALLING, E.GLARE): (S.CALLING, (A.BACK_OFF,)),
-    (S.CALLING, E.RETRY): (S.CALLING, (A.ASK,)),
-    (S.CALLING, E.OFFER): (S.JOINING, (A.INVITE,)),
-    (S.CALLING, E.FAIL): (S.OVER, (A.REPORT, A.UNDO)),
-    (S.CALLING, E.LEAVE): (S.CALLING, (A.PART,)),
-    (S.JOINING, E.GLARE): (S.JOINING, (A.BACK_OFF,)),
-    (S.JOINING, E.RETRY): (S.JOINING, (A.INVITE,)),
-    (S.JOINING, E.ANSWER): (S.OVER, (A.MOVE, A.SUCCEED)),
-    (S.JOINING, E.FAIL): (S.OVER, (A.REPORT, A.UNDO)),
-    (S.JOINING, E.LEAVE): (S.JOINING, (A.PART,)),
-}
 
 
 def begin(core: Core, by: Leg, wish: Wish, tx: ServerTransaction, place: Leg | None, now: float) -> None:
