@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,13 +33,19 @@ class RealmInterface:
         return RealmInterface(self.address, self.advertise, (low + 2 * first, low + 2 * end - 1), self.nat)
 
 
+def say(level: str, text: str) -> None:
+    """A line for whoever runs a media worker by itself."""
+    print(f"{level}: {text}", file=sys.stderr, flush=True)
+
+
 @dataclass(frozen=True, slots=True)
 class MediaConfig:
     """One media worker.
 
     ``state_fd`` is shared memory of ``media.state.state_size(capacity)`` octets that outlives the worker, -1 for none;
     ``page`` a memoryview of ``PAGE_WORDS`` u64 for counters, None for none. ``capacity`` is in sessions.
-    ``collect_us`` is the longest wait that collects a batch of packets while traffic is dense, 0 for none.
+    ``collect_us`` is the longest wait that collects a batch of packets while traffic is dense, 0 for none. ``say``
+    takes what is worth a line in the log: a level (``info``, ``warning``) and a sentence.
     """
 
     slot: int
@@ -49,3 +57,4 @@ class MediaConfig:
     media_timeout_s: float = 60.0
     quarantine_s: float = 2.0
     collect_us: int = 500
+    say: Callable[[str, str], None] = say

@@ -8,7 +8,6 @@ import os
 import resource
 import signal
 import socket
-import sys
 import time
 from types import FrameType
 
@@ -37,11 +36,10 @@ def _raise_descriptor_limit(name: str, config: MediaConfig) -> None:
             break
     allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if allowed < wanted:
-        print(
+        config.say(
+            "warning",
             f"{name}: the limit of {allowed} open files ends media at about {allowed // 4} calls of one stream;"
             f" {config.capacity} take {wanted} (LimitNOFILE of the service, ulimit -n)",
-            file=sys.stderr,
-            flush=True,
         )
 
 
@@ -67,7 +65,7 @@ class Worker:
         if self.arena.resumed:
             resumed, lost = self.relay.resume(time.monotonic_ns())
             if resumed or lost:
-                print(f"{name}: resumed {resumed} sessions, gave up {lost}", file=sys.stderr, flush=True)
+                config.say("info", f"{name}: resumed {resumed} sessions, gave up {lost}")
         self._show_levels()
         self.control = Control(config.endpoint, self.relay.handle, self.count)
         self.datapath.watch(self.control.fd, CONTROL)

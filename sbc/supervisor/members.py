@@ -14,6 +14,7 @@ from sbc.management.slot import ControlSlot
 from sbc.supervisor import embedded_store, sockets
 from sbc.supervisor.child import Child, Group
 from sbc.telemetry.counters import Kind, Page
+from sbc.telemetry.log import get
 from sbc.worker.slot import SipSlot
 
 KINDS = {Group.SIP: Kind.SIP, Group.MEDIA: Kind.MEDIA, Group.CONTROL: Kind.CONTROL}
@@ -180,6 +181,7 @@ class Estate:
             capacity=MEDIA_SESSIONS,
             media_timeout_s=self.config.timers.media_silence_s,
             quarantine_s=MEDIA_QUARANTINE_S,
+            say=get().write,
         )
 
     def _control_slot(self, member: Member) -> ControlSlot:
