@@ -7,23 +7,25 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from tests.support.baresip import LOUD, RATE_HZ, Baresip
+from tests.support.baresip import LOUD, Baresip, amplitude, spoken
 from tests.support.certificates import Authority, Pair
 from tests.support.netns import Lab
 from tests.support.sbc import Sbc, eventually, running
+from tests.support.sniff import Datagram, read, recording
 
 pytestmark = pytest.mark.peer("baresip", "ip", "root")
 A, OUTSIDE, CORE, B = "10.1.0.2", "10.1.0.1", "10.2.0.1", "10.2.0.2"
 A_HZ, B_HZ = 440, 1000
 CLEAR = LOUD * 0.8  # a tone that came through whole; the codec costs a little
 PORTS = {"udp": 5060, "tcp": 5060, "tls": 5061}
-TALK_S = 2.0
+TALK_S, HOLD_S = 2.0, 1.5
 
 
 @pytest.fixture(scope="module")
@@ -119,27 +121,70 @@ def test_two_phones_hear_each_other(
         a_record(sbc)
 
 
-def test_hold_and_resume(tmp_path: Path, lab: Lab, authority: Authority) -> None:
-    """While a holds, b is told so and hears nothing of it; then both hear each other again."""
-    with running(tmp_path / "sbc", config(authority, "udp"), prefix=lab.inside("sbc")) as sbc:
+@pytest.mark.parametrize("holder", ["a", "b"])
+def test_hold_and_resume(tmp_path: Path, lab: Lab, authority: Authority, holder: str) -> None:
+    """Each is told of the other's hold and both fall silent; after the resume each gets the other's tone again.
+
+    Judged by what crosses the SBC's wires, in order.
+    """
+    with (
+        recording(tmp_path / "wires", lab.inside("sbc")),
+        running(tmp_path / "sbc", config(authority, "udp"), prefix=lab.inside("sbc")) as sbc,
+    ):
         with phone(tmp_path, lab, "a", "udp", authority) as a, phone(tmp_path, lab, "b", "udp", authority) as b:
             a.dial(f"sip:b@{OUTSIDE}")
             a.expect("CALL_ESTABLISHED")
             b.expect("CALL_ESTABLISHED")
-            eventually(lambda: len(b.recording()) > RATE_HZ // 2, 5, "sound")
-            a.command("hold")
-            time.sleep(0.5)
-            before = len(b.recording())
-            time.sleep(1)
-            held = len(b.recording()) - before
-            a.command("resume")
+            time.sleep(TALK_S)
+            holding = a if holder == "a" else b
+            holding.command("hold")
+            time.sleep(HOLD_S)
+            holding.command("resume")
             time.sleep(TALK_S)
             a.command("hangup")
             b.expect("CALL_CLOSED")
-        assert held < RATE_HZ // 10
-        assert a.heard(B_HZ) > CLEAR
-        assert b.heard(A_HZ) > CLEAR
         a_record(sbc)
+    wires = read(tmp_path / "wires")
+    for address, own_hz, other_hz in ((A, A_HZ, B_HZ), (B, B_HZ, A_HZ)):
+        leg = [it for it in wires if address in (it.source[0], it.destination[0])]
+        assert directions(leg) == ["sendrecv", "sendrecv", "sendonly", "recvonly", "sendrecv", "sendrecv"]
+        before, held, after = phases(leg, address)
+        assert len(before) > 40 * TALK_S
+        assert len(held) < 5  # what was on its way
+        assert len(after) > 40 * TALK_S
+        samples = spoken(after[-50:])
+        assert amplitude(samples, other_hz) > CLEAR
+        assert amplitude(samples, own_hz) < CLEAR / 20
+
+
+def directions(leg: Sequence[Datagram]) -> list[str]:
+    """Of each description, offer and answer by turns, without retransmissions."""
+    found: dict[tuple[bytes, bytes], str] = {}
+    for it in leg:
+        if it.is_sip and (said := re.search(rb"\r\na=(send\w+|recvonly|inactive)\r\n", it.payload)):
+            start, number = it.payload.partition(b" ")[0], re.search(rb"(?m)^CSeq: *(\d+)", it.payload)
+            assert number is not None
+            found.setdefault((start, number[1]), said[1].decode())
+    return list(found.values())
+
+
+def phases(leg: Sequence[Datagram], address: str) -> tuple[list[bytes], list[bytes], list[bytes]]:
+    """The audio that a phone got up to its first re-INVITE, from the ACK of that to the second, and from the ACK of
+    the second on."""
+    begins: dict[tuple[bytes, bytes], int] = {}
+    for at, it in enumerate(leg):
+        method = it.payload.partition(b" ")[0]
+        if method in (b"INVITE", b"ACK"):
+            number = re.search(rb"(?m)^CSeq: *(\d+)", it.payload)
+            assert number is not None
+            begins.setdefault((method, number[1]), at)
+    invites = [at for (method, _), at in begins.items() if method == b"INVITE"][-2:]
+    acks = [at for (method, _), at in begins.items() if method == b"ACK"][-2:]
+    edges = [(0, invites[0]), (acks[0], invites[1]), (acks[1], len(leg))]
+    audio = [
+        [it.payload for it in leg[start:end] if it.is_rtp and it.destination[0] == address] for start, end in edges
+    ]
+    return audio[0], audio[1], audio[2]
 
 
 @pytest.mark.parametrize(

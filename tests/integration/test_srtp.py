@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 import time
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
-from tests.support.audio import Audio
+from tests.support.audio import Audio, Stream
 from tests.support.baresip import LOUD, Baresip
-from tests.support.callers import site
+from tests.support.callers import Pair, site
 from tests.support.loopback import CALLEE, CALLER, loopback
 from tests.support.netns import Lab
 from tests.support.sbc import eventually, running
@@ -44,6 +45,79 @@ def test_from_one_key_to_another(tmp_path: Path) -> None:
         assert not [key for pair in pairs for key in (pair.a.key, pair.a.far_key, pair.b.key) if key in log]
         at.end(pairs)
         at.settled(3)
+
+
+@pytest.mark.parametrize("secure", ["ab", "a", "b"])
+def test_hold_and_resume(tmp_path: Path, secure: str) -> None:
+    """In one call the caller holds, in one the callee, in one nobody: what the far side hears in each phase, and that
+    contexts and keys outlive the offers inside the dialog (a packet that the other end cannot read is ``forged``)."""
+    net = loopback(sip=1, media=1)
+    text = net.text
+    for leg, ports in (("a", "10000-19999"), ("b", "20000-29999")):
+        if leg in secure:
+            text = text.replace(f"ports: {ports} }}", f"ports: {ports}, srtp: required }}")
+    with (
+        Audio(CALLER) as near,
+        Audio(CALLEE) as far,
+        site(tmp_path, replace(net, text=text), near.open, far.open, secure=secure) as at,
+    ):
+        pairs = at.establish(3)
+        ends = [Ends(pair, near.streams[pair.a.audio_port], far.streams[pair.b.audio_port]) for pair in pairs]
+        for call in ends:
+            call.a.far, call.b.far = call.pair.a.far_audio, call.pair.b.far_audio
+            for stream, side in ((call.a, call.pair.a), (call.b, call.pair.b)):
+                assert bool(side.key) == bool(side.far_key)
+                if side.key:
+                    stream.secure(side.key, side.far_key)
+            call.a.age(1)
+            call.b.age(1)
+        keys = [(pair.a.far_key, pair.b.far_key) for pair in pairs]
+        near.talk()
+        far.talk()
+        assert heard_next(ends) == [(True, True)] * 3
+
+        held, answering = [(at.caller, pairs[0].a), (at.callee, pairs[1].b)], [pairs[0].b, pairs[1].a]
+        for agent, side in held:
+            agent.modify(side, "sendonly")
+        eventually(lambda: all(side.far_direction == "recvonly" for _, side in held), 5, "answers to the holds")
+        assert [call.far_direction for call in answering] == ["sendonly"] * 2
+        ends[0].b.far = ends[1].a.far = None  # who is held stays silent, who holds may play music
+        assert heard_next(ends) == [(False, True), (True, False), (True, True)]
+
+        for agent, side in held:
+            agent.modify(side, "sendrecv")
+        eventually(lambda: all(side.far_direction == "sendrecv" for _, side in held), 5, "answers to the resumes")
+        assert [call.far_direction for call in answering] == ["sendrecv"] * 2
+        for call in ends:
+            call.a.far, call.b.far = call.pair.a.far_audio, call.pair.b.far_audio
+        assert heard_next(ends) == [(True, True)] * 3
+
+        assert [(pair.a.far_key, pair.b.far_key) for pair in pairs] == keys
+        assert [call.a.forged + call.b.forged for call in ends] == [0] * 3
+        at.end(pairs)
+        at.settled(3)
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """One call and the audio of both its sides."""
+
+    pair: Pair
+    a: Stream
+    b: Stream
+
+
+def heard_next(ends: Sequence[Ends]) -> list[tuple[bool, bool]]:
+    """Whether the a side and the b side of each call hear anything from now on; who does hears nearly all of it."""
+    time.sleep(0.2)  # what is on its way
+    before = [(len(call.a.heard), len(call.b.heard)) for call in ends]
+    time.sleep(1.0)
+    found = []
+    for call, counts in zip(ends, before, strict=True):
+        heard = [len(stream.heard) - count for stream, count in zip((call.a, call.b), counts, strict=True)]
+        assert all(count == 0 or count > 30 for count in heard), heard
+        found.append((heard[0] > 0, heard[1] > 0))
+    return found
 
 
 def test_a_caller_without_keys_is_refused(tmp_path: Path) -> None:

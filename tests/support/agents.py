@@ -27,6 +27,8 @@ _URI = re.compile(r"<?(sip:(?:[^@>]*@)?([^:;>]+)(?::(\d+))?[^>]*)>?")
 _CONNECTION = re.compile(r"^c=IN IP4 (\S+)", re.M)
 _AUDIO = re.compile(r"^m=audio (\d+)", re.M)
 SUITE = "AES_CM_128_HMAC_SHA1_80"
+_DIRECTION = re.compile(r"^a=(sendrecv|sendonly|recvonly|inactive)\r?$", re.M)
+_MIRRORED = {"sendonly": "recvonly", "recvonly": "sendonly"}
 _CRYPTO = re.compile(rf"^a=crypto:(\d+) {SUITE} inline:(\S+?)(?:\||\s)", re.M)
 _COMPACT = {"v": "via", "f": "from", "t": "to", "i": "call-id", "m": "contact", "l": "content-length"}
 
@@ -63,6 +65,11 @@ class Received:
         assert port is not None, f"no audio in {self.start}"
         return host[1], int(port[1])
 
+    def direction(self) -> str:
+        """What the far side wants of its only stream (RFC 8866 §6.7)."""
+        found = _DIRECTION.search(self.body)
+        return found[1] if found else "sendrecv"
+
     def crypto(self) -> tuple[str, str]:
         """Tag and master key (base64) of the far side's a=crypto line, both empty without one."""
         found = _CRYPTO.search(self.body)
@@ -98,10 +105,13 @@ class UaCall:
     far: Address = ("", 0)
     audio_port: int = 0
     far_audio: Address = ("", 0)
+    far_direction: str = "sendrecv"
+    direction: str = "sendrecv"  # ours
     descriptions: int = 0  # of ours
     key: str = ""  # its SRTP master key in base64, when it speaks SRTP, and that of the far side
     far_key: str = ""
     cseq: int = 1
+    invite_cseq: int = 1  # of our last INVITE, for its ACK
     asked: dict[str, Asked] = field(default_factory=dict)  # the latest of each method
     ringing: bool = False
     up: bool = False  # the caller has its 2xx, the callee its ACK
@@ -173,6 +183,14 @@ class Agent:
             call.cseq += 1
             return self._ask(call, method)
 
+    def modify(self, call: UaCall, direction: str) -> Asked:
+        """Offer another direction, as a phone does to hold and to resume (RFC 3264 §8.4)."""
+        with self._lock:
+            call.cseq += 1
+            call.invite_cseq = call.cseq
+            call.direction = direction
+            return self._ask(call, "INVITE", self._sdp(call))
+
     def refer(self, call: UaCall, number: str, *, instead_of: UaCall | None = None) -> Asked:
         """Have the far side of a call call ``number``, or take the place of this agent in another call."""
         replaces = ""
@@ -225,7 +243,7 @@ class Agent:
             f"From: {call.local}",
             f"To: {call.remote}",
             f"Call-ID: {call.call_id}",
-            f"CSeq: {1 if method in ('ACK', 'CANCEL') else call.cseq} {method}",
+            f"CSeq: {call.invite_cseq if method in ('ACK', 'CANCEL') else call.cseq} {method}",
             f"Contact: <sip:ua@{self.host}:{self.port}>",
             *extra,
             *(["Content-Type: application/sdp"] if body else []),
@@ -240,8 +258,10 @@ class Agent:
         lines += [f"m=audio {call.audio_port} RTP/{'SAVP' if self._secure else 'AVP'} 0", "a=rtpmap:0 PCMU/8000"]
         if self._secure:
             call.key = call.key or base64.b64encode(os.urandom(30)).decode()
-            tag = call.invite.crypto()[0] if call.invite is not None else "1"
+            tag = (call.invite.crypto()[0] if call.invite is not None else "") or "1"
             lines.append(f"a=crypto:{tag} {SUITE} inline:{call.key}")
+        if call.direction != "sendrecv":
+            lines.append(f"a={call.direction}")
         lines.append("")
         return "\r\n".join(lines).encode()
 
@@ -312,6 +332,7 @@ class Agent:
         if message.status < 300:
             call.target, call.far = message.target()
             call.far_audio, call.far_key = message.audio(), message.crypto()[1]
+            call.far_direction = message.direction()
             call.up = True
             self._acknowledge(call)
         else:
@@ -376,8 +397,11 @@ class Agent:
     def _invited_again(self, call: UaCall, message: Received, source: Address) -> None:
         """A re-INVITE: what it asks for is done."""
         call.target, call.far = message.target()
+        call.invite = message
         if message.body:
-            call.far_audio = message.audio()
+            call.far_audio, call.far_key = message.audio(), message.crypto()[1]
+            call.far_direction = message.direction()
+            call.direction = _MIRRORED.get(call.far_direction, call.far_direction)
         call.source = source
         call.up = False  # until the ACK
         self._final(call, message, 200, self._sdp(call))
