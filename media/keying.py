@@ -158,8 +158,9 @@ def show_offer(arena: Arena, index: int, choice: Choice, policy: str, stream: St
     if keys is None or mode is Mode.PLAIN:
         return Shown(protocol)
     suites = list(OFFERED)
-    if keys.sending.suite and keys.sending.suite not in suites:
-        suites.insert(0, Suite(keys.sending.suite))
+    if keys.sending.suite:  # what is in force comes first, so that it stays: there are phones that cannot change it
+        present = Suite(keys.sending.suite)
+        suites = [present, *(suite for suite in OFFERED if suite is not present)]
     return Shown(protocol, tuple(write_key(suite, suite, _our_master(keys, suite)) for suite in suites))
 
 
