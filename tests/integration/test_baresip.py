@@ -7,11 +7,13 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import pylibsrtp
 import pytest
 
 from tests.support.baresip import LOUD, Baresip, amplitude, spoken
@@ -43,7 +45,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(tmp_path_factory.mktemp("ca"), "authority")
 
 
-def config(authority: Authority, transport: str) -> str:
+def config(authority: Authority, transport: str, srtp: str = "off") -> str:
     pair = authority.sign("sbc", f"IP:{OUTSIDE},IP:{CORE}")
     tls = f"tls: {{ certificate: {pair.certificate}, key: {pair.key}, ca: {authority.certificate} }}"
     listen = "[udp:{0}:5060, tcp:{0}:5060, tls:{0}:5061]"
@@ -53,7 +55,7 @@ realms:
   outside:
     listen: {listen.format(OUTSIDE)}
     {tls}
-    media: {{ address: {OUTSIDE}, ports: 30000-30999 }}
+    media: {{ address: {OUTSIDE}, ports: 30000-30999, srtp: {srtp} }}
   core:
     listen: {listen.format(CORE)}
     {tls}
@@ -66,7 +68,13 @@ peers:
 
 
 def phone(
-    directory: Path, lab: Lab, name: str, transport: str, authority: Authority, pair: Pair | None = None
+    directory: Path,
+    lab: Lab,
+    name: str,
+    transport: str,
+    authority: Authority,
+    pair: Pair | None = None,
+    account: str = "regint=0",
 ) -> Baresip:
     address, sbc = (A, OUTSIDE) if name == "a" else (B, CORE)
     pem = directory / f"{name}.pem"
@@ -81,6 +89,7 @@ def phone(
         outbound=f"sip:{sbc}:{PORTS[transport]};transport={transport}",
         transport=transport,
         tone_hz=A_HZ if name == "a" else B_HZ,
+        account=account,
         certificate=pem,
         ca=authority.certificate,
     )
@@ -121,17 +130,22 @@ def test_two_phones_hear_each_other(
         a_record(sbc)
 
 
+@pytest.mark.parametrize("srtp", ["off", "required"])
 @pytest.mark.parametrize("holder", ["a", "b"])
-def test_hold_and_resume(tmp_path: Path, lab: Lab, authority: Authority, holder: str) -> None:
+def test_hold_and_resume(tmp_path: Path, lab: Lab, authority: Authority, holder: str, srtp: str) -> None:
     """Each is told of the other's hold and both fall silent; after the resume each gets the other's tone again.
 
-    Judged by what crosses the SBC's wires, in order.
+    Judged by what crosses the SBC's wires, in order. ``srtp`` is for a alone.
     """
+    account = "regint=0" if srtp == "off" else "regint=0;mediaenc=srtp-mand"
     with (
         recording(tmp_path / "wires", lab.inside("sbc")),
-        running(tmp_path / "sbc", config(authority, "udp"), prefix=lab.inside("sbc")) as sbc,
+        running(tmp_path / "sbc", config(authority, "udp", srtp), prefix=lab.inside("sbc")) as sbc,
     ):
-        with phone(tmp_path, lab, "a", "udp", authority) as a, phone(tmp_path, lab, "b", "udp", authority) as b:
+        with (
+            phone(tmp_path, lab, "a", "udp", authority, account=account) as a,
+            phone(tmp_path, lab, "b", "udp", authority) as b,
+        ):
             a.dial(f"sip:b@{OUTSIDE}")
             a.expect("CALL_ESTABLISHED")
             b.expect("CALL_ESTABLISHED")
@@ -152,9 +166,21 @@ def test_hold_and_resume(tmp_path: Path, lab: Lab, authority: Authority, holder:
         assert len(before) > 40 * TALK_S
         assert len(held) < 5  # what was on its way
         assert len(after) > 40 * TALK_S
+        if srtp != "off" and address == A:
+            after = in_clear(leg, after)
         samples = spoken(after[-50:])
         assert amplitude(samples, other_hz) > CLEAR
         assert amplitude(samples, own_hz) < CLEAR / 20
+
+
+def in_clear(leg: Sequence[Datagram], packets: Sequence[bytes]) -> list[bytes]:
+    """What a's phone makes of SRTP packets, by the key that it was told last."""
+    found = [it.payload for it in leg if it.is_sip and it.destination[0] == A and b"a=crypto:" in it.payload]
+    key = re.search(rb"a=crypto:\d+ AES_CM_128_HMAC_SHA1_80 inline:([\w+/=]+)", found[-1])
+    assert key is not None
+    policy = pylibsrtp.Policy(key=base64.b64decode(key[1]), ssrc_type=pylibsrtp.Policy.SSRC_ANY_INBOUND)
+    session = pylibsrtp.Session(policy)
+    return [session.unprotect(packet) for packet in packets]
 
 
 def directions(leg: Sequence[Datagram]) -> list[str]:
