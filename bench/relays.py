@@ -22,6 +22,7 @@ from bench.processes import Process, wait_until
 from media import protocol
 from sbc.b2bua.effects import MediaCommand
 from sbc.media_client.client import MediaPool
+from sbc.media_client.nodes import Address as NodeAddress
 
 Address = tuple[str, int]
 
@@ -77,7 +78,7 @@ class OwnRelay:
             raise
 
     async def connect(self) -> None:
-        self._pool = MediaPool({"media": self._endpoint}, asyncio.get_running_loop(), deadline_s=5.0)
+        self._pool = MediaPool({"media": NodeAddress(self._endpoint)}, asyncio.get_running_loop(), deadline_s=5.0)
 
     def disconnect(self) -> None:
         if self._pool is not None:

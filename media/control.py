@@ -27,6 +27,11 @@ PROBE = [b""]  # what ZMQ_PROBE_ROUTER of a client sends on each connection
 NOBLOCK, SNDMORE, EVENTS, POLLIN = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE), int(zmq.EVENTS), int(zmq.POLLIN)
 
 
+def _node_of(client: bytes) -> bytes:
+    """The node of a client whose identity is node/worker."""
+    return client.rpartition(b"/")[0]
+
+
 class Control:
     """ROUTER at ``endpoint``. ``handle(request, owner, now_ns)`` answers; nothing here blocks.
 
@@ -93,7 +98,7 @@ class Control:
         return done
 
     def notify(self, owner: bytes, event: dict[str, Any]) -> None:  # Any: JSON values
-        """Tell the owner of a session, or every client when the owner is gone. Call ``drain`` afterwards."""
+        """Tell the owner of a session, or every client of its node when it is gone. Call ``drain`` afterwards."""
         self._count(MediaCounter.NOTIFICATIONS, 1)
         self._outbox.setdefault(owner, []).append((protocol.NOTIFICATION, orjson.dumps(event)))
 
@@ -171,7 +176,7 @@ class Control:
                 if len(told) < len(unsent):
                     self._count(MediaCounter.REPLIES_UNDELIVERED, len(unsent) - len(told))
         for other in list(self._clients) if homeless else ():
-            items = [item for owner, item in homeless if owner != other]
+            items = [item for owner, item in homeless if owner != other and _node_of(owner) == _node_of(other)]
             if not all(self._send(other, message) for message in protocol.messages(items)):
                 del self._clients[other]
 

@@ -131,10 +131,12 @@ class Query(Asking, tag="query"):
 
 
 class ListSessions(Asking, tag="list"):
-    """Session ids of this worker, at most ``limit`` from ``offset``."""
+    """Session ids of this worker, at most ``limit`` from ``offset``; only those of clients whose identity begins with
+    ``owner``. The reply has their number, and tells whether the worker drains."""
 
     offset: Natural = 0
     limit: Natural = 1000
+    owner: str = ""
 
 
 class Drain(Asking, tag="drain"):
@@ -187,6 +189,7 @@ class Reply(Part):
     stats: dict[str, list[StreamStats]] = {}
     sessions: list[str] = []
     total: int = 0
+    draining: bool = False
 
 
 # code -> may another worker be tried for a new session

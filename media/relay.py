@@ -102,8 +102,13 @@ class Relay:
         return self._statistics(self._session(request.session), now_ns)
 
     def _list(self, request: protocol.ListSessions, owner: bytes, now_ns: int) -> protocol.Reply:
-        ids = list(islice(self.sessions, request.offset, request.offset + request.limit))
-        return protocol.Reply(sessions=ids, total=len(self.sessions))
+        ids, total = iter(self.sessions), len(self.sessions)
+        if request.owner:
+            prefix = request.owner.encode()
+            mine = [name for name, session in self.sessions.items() if session.owner.startswith(prefix)]
+            ids, total = iter(mine), len(mine)
+        chosen = list(islice(ids, request.offset, request.offset + request.limit))
+        return protocol.Reply(sessions=chosen, total=total, draining=self.draining)
 
     def _drain(self, request: protocol.Drain, owner: bytes, now_ns: int) -> protocol.Reply:
         self.draining = request.on

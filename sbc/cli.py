@@ -92,6 +92,48 @@ def registrations(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) 
     )
 
 
+media = typer.Typer(
+    help="Media nodes: the media workers of this SBC, and those elsewhere that it uses.", no_args_is_help=True
+)
+app.add_typer(media, name="media")
+
+
+@media.command("list")
+def media_list(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+    """List the media nodes with their state, and why one gets no new calls."""
+    _show(_ask(config, "media", as_json), as_json, "media", "no SIP worker answered")
+
+
+@media.command("drain")
+def media_drain(
+    node: Annotated[str, typer.Argument(help="The node, as sbc media list names it.")],
+    config: ConfigPath = DEFAULT_CONFIG,
+    off: Annotated[bool, typer.Option("--off", help="Give it new calls again.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Give a media node no new calls; those that it has go on."""
+    answer = _ask(config, "media_drain", as_json, node=node, on=not off)
+    if as_json:
+        print(json.dumps(answer))
+    else:
+        print(f"{node} takes new calls again" if off else f"{node} drains: it gets no new calls")
+
+
+@media.command("keygen")
+def media_keygen(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+    """Print the public key by which media nodes elsewhere know this SBC, and make its secret one at the first time."""
+    from sbc.errors import ConfigError
+    from sbc.supervisor import folders
+
+    loaded = _load(config, as_json)
+    try:
+        folders.prepare(loaded)
+        public, _ = folders.media_keys(loaded.state_dir)
+    except ConfigError as error:
+        _fail(error.faults, as_json)
+    print(json.dumps({"public": public.decode()}) if as_json else public.decode())
+
+
 @app.command()
 def demo(as_json: AsJson = False) -> None:
     """Place a real call with audio through a real SBC on loopback, and show what happened."""
@@ -122,12 +164,12 @@ def _fail(sentences: list[str], as_json: bool) -> NoReturn:
     raise typer.Exit(EXIT_FAULT)
 
 
-def _ask(config: str, method: str, as_json: bool) -> Any:  # Any: JSON values
+def _ask(config: str, method: str, as_json: bool, **params: Any) -> Any:  # Any: JSON values
     from sbc.management import client
 
     path = os.path.join(_load(config, as_json).run_dir, "control.sock")
     try:
-        return client.ask(path, method)
+        return client.ask(path, method, params)
     except client.NotRunning as error:
         _fail([f"no SBC is running with this configuration ({error}): start it with sbc run -c {config}"], as_json)
     except client.ManagementError as error:
@@ -158,6 +200,7 @@ def _show(result: Any, as_json: bool, title: str, empty: str) -> None:  # Any: J
 COLUMNS = {
     "calls": ("state", "since", "a_peer", "b_peer", "from", "to"),
     "registrations": ("peer", "state", "since", "expires_s", "next_s", "reason"),
+    "media": ("node", "worker", "state", "sessions", "opened", "reason"),
     "processes": ("name", "pid", "state", "uptime_s", "restarts", "cpu_s", "memory_bytes"),
 }
 

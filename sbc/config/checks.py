@@ -27,6 +27,7 @@ def cross_check(config: Config, read: Source) -> None:
     _media_ports(config, read)
     _advertised(config, read)
     _peers(config, read)
+    _media_sets(config, read)
     _place(config, read)
     _store(config, read)
 
@@ -180,6 +181,28 @@ def _peers(config: Config, read: Source) -> None:
             if owner != name:
                 at = (*path, "addresses", index)
                 read.fault(at if read.has(at) else at[:-1], f"{network} belongs to peers.{owner} in the same realm")
+
+
+def _media_sets(config: Config, read: Source) -> None:
+    for name, members in config.media_sets.items():
+        path: Path = ("media_sets", name)
+        if not any(member.weight for member in members):
+            read.fault(path, "every member is a spare (weight 0), so there is nothing to be a spare for")
+        seen: set[str] = set()
+        for index, member in enumerate(members):
+            if (one := member.url or "workers: local") in seen:
+                read.fault((*path, index), f"{one} is in this set already")
+            seen.add(one)
+    keys: dict[str, str] = {}
+    for name, members in config.media_sets.items():
+        for index, member in enumerate(members):
+            if member.url and keys.setdefault(member.url, member.key) != member.key:
+                read.fault(("media_sets", name, index), f"{member.url} has another key in another set")
+    chosen = [(("realms", name, "media_set"), realm.media_set) for name, realm in config.realms.items()]
+    chosen += [(("peers", name, "media_set"), peer.media_set) for name, peer in config.peers.items() if peer.media_set]
+    for path, wanted in chosen:
+        if wanted not in config.media_sets:
+            read.fault(path, f"no media set is called '{wanted}'{_did_you_mean(wanted, config.media_sets)}")
 
 
 def _registration(config: Config, name: str, read: Source) -> None:

@@ -34,6 +34,9 @@ _SIP_URI = re.compile(
 _PORTS = re.compile(r"^(\d{1,5})-(\d{1,5})$")
 
 
+LOCAL_SET = "local"  # the media workers of this node
+
+
 class Model(BaseModel):
     """Base: frozen, strict about unknown keys."""
 
@@ -180,6 +183,7 @@ class Realm(Model):
     advertise: IpAddress | None = None
     tls: Tls | None = None
     media: RealmMedia
+    media_set: str = LOCAL_SET  # the media workers for calls from it
     trusted: bool = False
     nat: Literal["auto", "always", "never"] = "never"
     preferred_identity: bool = False  # its P-Preferred-Identity is asserted by us (RFC 3325): users are authenticated
@@ -266,6 +270,7 @@ class Peer(Model):
     auth: Auth | None = None  # our credentials there
     registration: Annotated[Registration | None, BeforeValidator(_unless_false), Field(alias="register")] = None
     profile: str = "default"  # media profile
+    media_set: str = ""  # the media workers for calls from it; empty: those of its realm
     srtp: Srtp | None = None  # instead of its realm's
     # Whose Contacts are tried where this peer redirects a call: nobody's, its own, or those of any peer in its realm.
     follow_redirects: Literal["never", "peer", "realm"] = "never"
@@ -292,6 +297,67 @@ class Workers(Model):
 
     sip: WorkerCount = 0
     media: WorkerCount = 0
+
+
+_MEDIA_URL = re.compile(rf"^tcp://(?:{_HOST}):\d{{1,5}}$")
+_CURVE_KEY = re.compile(r"[0-9a-zA-Z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}")  # Z85 of 32 octets
+
+
+def curve_key(value: str) -> str:
+    """A CURVE public key as ``sbc media keygen`` prints it."""
+    if not _CURVE_KEY.fullmatch(value):
+        raise ValueError("not a CURVE public key: 40 characters, as sbc media keygen prints them")
+    return value
+
+
+class MediaMember(Model):
+    """A member of a media set: the media workers of this node (``workers: local``), or one of another machine."""
+
+    workers: Literal["local"] | None = None
+    url: str = ""  # tcp://address:port of a media worker elsewhere
+    key: str = ""  # its public key; needed unless it is on this machine
+    weight: Annotated[int, Field(ge=0, le=1000)] = 1  # of each worker; 0: a spare, while no other answers
+
+    @field_validator("url")
+    @classmethod
+    def _url(cls, value: str) -> str:
+        if value and not _MEDIA_URL.match(value):
+            raise ValueError(f"{value!r} is not tcp://address:port, for example tcp://10.0.0.9:7700")
+        return value
+
+    @field_validator("key")
+    @classmethod
+    def _key(cls, value: str) -> str:
+        return curve_key(value) if value else value
+
+    @model_validator(mode="after")
+    def _either(self) -> MediaMember:
+        if (self.workers is None) == (not self.url):
+            raise ValueError("name either workers: local, or the url of a media worker elsewhere")
+        if self.url and not self.key and not ipaddress.ip_address(self.host).is_loopback:
+            raise ValueError(f"{self.url} takes the key of that media node, as sbc media keygen prints it there")
+        if self.key and not self.url:
+            raise ValueError("a key is for a media worker elsewhere")
+        return self
+
+    @property
+    def host(self) -> str:
+        """The address of the url."""
+        return self.name.rpartition(":")[0].strip("[]")
+
+    @property
+    def name(self) -> str:
+        """What the worker at ``url`` is called in log, CDR and commands."""
+        return self.url.removeprefix("tcp://")
+
+
+class MediaHealth(Model):
+    """When a media worker gets no new calls any more, and when again."""
+
+    probe_interval_s: Annotated[float, Field(ge=0.1, le=3600)] = 2.0
+    fall: Annotated[int, Field(ge=1, le=100)] = 2  # requests without an answer, one after the other
+    rise: Annotated[int, Field(ge=1, le=100)] = 2  # answers, one after the other
+    disable_s: Annotated[float, Field(ge=0, le=3600)] = 5.0  # and not before so long
 
 
 class Timers(Model):
@@ -372,12 +438,22 @@ class Config(Model):
     unknown_sources: Literal["drop", "refuse"] = "drop"
     realms: Annotated[dict[str, Realm], Field(min_length=1)]
     peers: dict[str, Peer] = {}
+    media_sets: Annotated[
+        dict[str, Annotated[list[MediaMember], Field(min_length=1)]], Field(validate_default=True)
+    ] = {}
+    media_health: MediaHealth = MediaHealth()
     name_servers: list[NameServer] = []  # for host names of gateways; empty: those of the system
     timers: Timers = Timers()
     connections: Connections = Connections()
     cdr: Cdr = Cdr()
     management: Management = Management()
     log: Log = Log()
+
+    @field_validator("media_sets", mode="after")
+    @classmethod
+    def _local(cls, value: dict[str, list[MediaMember]]) -> dict[str, list[MediaMember]]:
+        """There is always a set of our own workers."""
+        return {LOCAL_SET: [MediaMember(workers="local")], **value}
 
     @property
     def listeners(self) -> list[tuple[str, Listen]]:

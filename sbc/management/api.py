@@ -23,7 +23,8 @@ class Api:
     """The methods by name. ``store`` and ``cdr`` describe those two for ``status``.
 
     A SIP worker must offer ``calls {limit, offset}`` -> ``{"total": n, "calls": [...]}``, ``call {key}`` -> an object
-    or null, ``hangup {key, reason}`` -> true, or false where it does not own the call, and ``registrations`` -> a list.
+    or null, ``hangup {key, reason}`` -> true, or false where it does not own the call, ``registrations`` and ``media``
+    -> a list, and ``media_drain {node, on}`` -> true, or false where there is no such media node.
     """
 
     def __init__(self, slot: ControlSlot, store: Callable[[], Answer], cdr: Callable[[], Answer]) -> None:
@@ -41,6 +42,8 @@ class Api:
             "call": self.call,
             "hangup": self.hangup,
             "registrations": self.registrations,
+            "media": self.media,
+            "media_drain": self.media_drain,
         }
 
     def status(self, _params: rpc.Params) -> Answer:
@@ -104,6 +107,23 @@ class Api:
         answers, silent = await self._ask_all("registrations", {})
         found = [{**row, "worker": worker} for worker, rows in answers for row in rows]
         return {"registrations": sorted(found, key=lambda row: str(row["peer"])), "no_answer": silent}
+
+    async def media(self, _params: rpc.Params) -> Answer:
+        """Every media node as each SIP worker sees it, and which worker did not answer."""
+        answers, silent = await self._ask_all("media", {})
+        found = [{**row, "worker": worker} for worker, rows in answers for row in rows]
+        return {"media": sorted(found, key=lambda row: str(row["node"])), "no_answer": silent}
+
+    async def media_drain(self, params: rpc.Params) -> Answer:
+        """``{node, on}`` -> a media node gets no new sessions, or gets them again; the present ones go on."""
+        node, on = params.get("node"), params.get("on", True)
+        if not isinstance(node, str) or not isinstance(on, bool):
+            raise rpc.RpcError(rpc.INVALID_PARAMS, "node must name a media node, on must be true or false")
+        answers, silent = await self._ask_all("media_drain", {"node": node, "on": on})
+        if not any(known for _, known in answers):
+            text = f"no media node {node!r}; sbc media list shows them"
+            raise rpc.RpcError(rpc.UNAVAILABLE if silent else rpc.NOT_FOUND, text, {"no_answer": silent})
+        return {"node": node, "draining": on, "no_answer": silent}
 
     async def _ask_all(self, method: str, params: rpc.Params) -> tuple[list[tuple[str, Any]], list[str]]:
         """(answers with their worker's name, names of the workers that gave none). Any: JSON values."""

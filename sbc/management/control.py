@@ -6,6 +6,7 @@ import asyncio
 import signal
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import uvloop
@@ -35,7 +36,7 @@ class Control:
         from sbc.database.engine import open_engine
         from sbc.management.api import Api
         from sbc.management.cdr_writer import CdrWriter
-        from sbc.management.metrics import PageCollector, RegistrationCollector
+        from sbc.management.metrics import MediaNodeCollector, PageCollector, RegistrationCollector
         from sbc.store.url import parse_store_url
 
         self._slot = slot
@@ -60,7 +61,8 @@ class Control:
         self._api = Api(slot, self._describe_store, self._describe_cdr)
         self._collectors = (
             PageCollector(slot.pages, config.node, self._version()),
-            RegistrationCollector(slot.pages, self._registrations),
+            RegistrationCollector(slot.pages, partial(self._rows, "registrations")),
+            MediaNodeCollector(partial(self._rows, "media")),
         )
 
     async def serve(self) -> int:
@@ -136,16 +138,17 @@ class Control:
     def _method_failed(self, method: str, error: Exception) -> None:
         self._log.exception("a management method failed", error, method=method)
 
-    def _registrations(self) -> list[dict[str, Any]]:  # Any: JSON values
+    def _rows(self, method: str) -> list[dict[str, Any]]:  # Any: JSON values
         """Of those workers that answer; called in the thread that is scraped."""
         from sbc.management.client import ManagementError, ask
 
-        found = []
-        for path in self._slot.sip_sockets:
+        found: list[dict[str, Any]] = []  # Any: JSON values
+        for number, path in enumerate(self._slot.sip_sockets):
             try:
-                found += ask(path, "registrations", timeout_s=1.0)
+                rows = ask(path, method, timeout_s=1.0)
             except ManagementError:
                 continue
+            found += [{**row, "worker": f"sip {number}"} for row in rows]
         return found
 
     def _describe_store(self) -> dict[str, object]:

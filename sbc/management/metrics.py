@@ -112,6 +112,31 @@ class RegistrationCollector(Collector):
         yield left
 
 
+class MediaNodeCollector(Collector):
+    """Asks every SIP worker how it sees the media nodes; ``ask`` gives rows of the method ``media``, from a thread."""
+
+    def __init__(self, ask: Callable[[], list[dict[str, Any]]]) -> None:  # Any: JSON values
+        self._ask = ask
+
+    def collect(self) -> Iterator[Metric]:
+        """Labels ``slot`` of the SIP worker, ``node``, and for the state why the node gets no new calls."""
+        up = GaugeMetricFamily(
+            "sbc_media_node_up",
+            "1 while the media node gets new calls of this SIP worker.",
+            labels=("slot", "node", "state", "reason"),
+        )
+        sessions = GaugeMetricFamily(
+            "sbc_media_node_sessions", "Sessions of the media node when it was last probed.", labels=("slot", "node")
+        )
+        for row in self._ask():
+            slot = split_name(row["worker"])[1]
+            why = "" if row["state"] == "up" else row["why"]
+            up.add_metric((slot, row["node"], row["state"], why), float(row["state"] == "up"))
+            sessions.add_metric((slot, row["node"]), row["sessions"])
+        yield up
+        yield sessions
+
+
 def process_usage(pid: int) -> tuple[float, int] | None:
     """(CPU seconds, resident octets) of a process, None when it is gone."""
     try:

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from hashlib import blake2b
 from typing import Any
 
 import orjson
@@ -19,13 +17,16 @@ import zmq
 
 from media import protocol
 from sbc.b2bua.effects import MediaCommand
-from sbc.media_client.link import Link
+from sbc.config.models import LOCAL_SET, MediaHealth
+from sbc.media_client.link import Curve, Link
+from sbc.media_client.nodes import Address, Member, Node, Sets, choose
 
 Done = Callable[[int, protocol.Reply], None]
 Notification = dict[str, Any]  # Any: JSON values; keys "event", "session" and what the event brings
 
-AVOID_AFTER = 2  # deadlines missed in a row
-AVOID_S = 5.0  # then new sessions go elsewhere for so long, and a probe is sent
+MOST_MISSED = 2  # deadlines that one new session may wait for, each on another node
+PROBE = protocol.ListSessions(limit=0)
+PROBE_BODY = protocol.encode(PROBE)
 DELETE_REPEATS = 8  # a delete is repeated, doubling from the deadline, so that no port stays taken for ever
 
 
@@ -37,58 +38,65 @@ def decode_notification(data: bytes) -> Notification:
     return event
 
 
+def _session(request: protocol.Request) -> bytes:
+    """The session of an offer or engage, by which its node is chosen."""
+    name: str = getattr(request, "session", "")
+    return name.encode("utf-8", "surrogateescape")
+
+
 class _Pending:
     """A request that waits for its reply on one node."""
 
-    __slots__ = ("body", "done", "due", "key", "new", "node", "repeats", "request", "tried")
+    __slots__ = ("body", "done", "due", "key", "members", "missed", "node", "repeats", "request", "tried")
 
-    def __init__(self, key: int, request: protocol.Request, body: bytes, done: Done | None, new: bool) -> None:
+    def __init__(
+        self,
+        key: int,
+        request: protocol.Request,
+        body: bytes,
+        done: Done | None,
+        members: Sequence[Member] | None = None,
+    ) -> None:
         self.key = key
         self.request = request
         self.body = body
         self.done = done
-        self.new = new  # opens a session: another node may take it
-        self.tried = 0
+        self.members = members  # not None: opens a session, which any of them may take
+        self.tried: list[Node] = []
+        self.missed = 0
         self.repeats = 0
         self.due = 0.0
-        self.node: _Node
-
-
-class _Node:
-    """One media worker: the link to it and what we know of its health."""
-
-    __slots__ = ("avoid_until", "link", "missed", "name", "opened", "probe", "salt")
-
-    link: Link
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.missed = 0
-        self.avoid_until = 0.0
-        self.probe: bytes = b""
-        self.opened = 0
-        self.salt = name.encode()
+        self.node: Node
 
 
 class MediaPool:
     """All media nodes that a SIP worker may use.
 
-    ``nodes`` maps name to ZeroMQ endpoint; ``deadline_s`` bounds each try; ``on_notification`` gets (node, event).
-    ``identity`` should be stable over a respawn, so that notifications of older sessions find the new process.
+    ``nodes`` by name, in one set, or in ``sets``; ``deadline_s`` bounds each try; ``on_notification`` gets (node,
+    event), ``on_state`` a node that went up or down. ``identity`` should be stable over a respawn, so that
+    notifications of older sessions find the new process. ``keys`` are our CURVE public and secret key, for nodes that
+    have a key.
     """
 
     def __init__(
         self,
-        nodes: dict[str, str],
+        nodes: Mapping[str, Address],
         loop: asyncio.AbstractEventLoop,
         deadline_s: float = 0.25,
         on_notification: Callable[[str, Notification], None] | None = None,
         *,
+        sets: Sets | None = None,
+        health: MediaHealth | None = None,
         identity: bytes = b"",
+        keys: tuple[bytes, bytes] | None = None,
+        on_state: Callable[[Node], None] | None = None,
     ) -> None:
         self._loop = loop
         self._deadline_s = deadline_s
         self._on_notification = on_notification
+        self._on_state = on_state
+        self._identity = identity
+        self._keys = keys
         self._epoch = int.from_bytes(os.urandom(4), "big") or 1  # ids of an earlier life never meet ours
         self._serial = 0
         self._pending: dict[bytes, _Pending] = {}
@@ -97,12 +105,36 @@ class MediaPool:
         self._timer: asyncio.TimerHandle | None = None
         self._flush_planned = False
         self._closed = False
+        self._gathering = False
         self._context = zmq.Context()
-        self._nodes: dict[str, _Node] = {}
+        self._nodes: dict[str, Node] = {}
         self.counts = {"requests": 0, "timeouts": 0, "failovers": 0, "stray_replies": 0, "bad_frames": 0}
-        for name, endpoint in nodes.items():
-            node = self._nodes[name] = _Node(name)
-            node.link = Link(self._context, endpoint, identity, loop, partial(self._drain, node))
+        self.configure(nodes, sets or {LOCAL_SET: dict.fromkeys(nodes, 1)}, health or MediaHealth())
+        self._probing = loop.call_later(self._health.probe_interval_s, self._probe)
+
+    def configure(self, nodes: Mapping[str, Address], sets: Sets, health: MediaHealth) -> None:
+        """Take other nodes and sets over. A node that is left out gets no new sessions; the present ones go on."""
+        for name, address in nodes.items():
+            node = self._nodes.get(name)
+            if node is not None and node.address == address:
+                continue
+            if node is not None:
+                node.link.close()
+            node = self._nodes[name] = Node(name, address)
+            node.link = Link(
+                self._context,
+                address.endpoint,
+                self._identity,
+                self._loop,
+                partial(self._drain, node),
+                Curve(address.key, *self._keys) if address.key and self._keys else None,
+            )
+            node.link.watch(not self._gathering)
+        self._sets = sets
+        self._members: dict[str, list[Member]] = {
+            name: [(self._nodes[node], weight) for node, weight in members.items()] for name, members in sets.items()
+        }
+        self._health = health
 
     # -- what the SIP worker calls
 
@@ -110,29 +142,53 @@ class MediaPool:
         """Send the request of an effect; ``done(request_id, reply)`` is called once, never before this returns.
 
         A reply always comes: from the node, or minted here with code ``timeout`` or ``unreachable``. A request that
-        opens a session (offer or engage without a node) is tried once more on the next node when the first one is mute
-        or says ``elsewhere``. ``reply.worker`` names the node that answered (or was tried last).
+        opens a session (offer or engage without a node) goes to a node of the effect's set, and to the next when that
+        one says ``elsewhere``, or is mute, until MOST_MISSED were. ``reply.worker`` names the node that answered (or
+        was tried last).
         """
         request = effect.request
-        new = not effect.node and isinstance(request, (protocol.Offer, protocol.Engage))
         try:
             body = protocol.encode(request)
         except ValueError as error:  # octets of a peer's SDP that are no text
             reply = protocol.Reply(ok=False, code="malformed", reason=str(error), worker=effect.node)
             self._loop.call_soon(done, effect.request_id, reply)
             return
-        pending = _Pending(effect.request_id, request, body, done, new)
-        node = self._nodes.get(effect.node) if effect.node else self._choose(request, None)
+        if effect.node or not isinstance(request, (protocol.Offer, protocol.Engage)):
+            pending = _Pending(effect.request_id, request, body, done)
+            node, reason = self._nodes.get(effect.node), f"no media node {effect.node!r}"
+        else:
+            members = self._members.get(effect.media_set or LOCAL_SET, ())
+            pending = _Pending(effect.request_id, request, body, done, members)
+            node, reason = choose(members, _session(request)), f"no media set {effect.media_set!r}"
         if node is None:
-            reply = protocol.Reply(
-                ok=False, code="unreachable", reason=f"no media node {effect.node!r}", worker=effect.node
-            )
+            reply = protocol.Reply(ok=False, code="unreachable", reason=reason, worker=effect.node)
             self._loop.call_soon(done, effect.request_id, reply)
             return
         self._submit(pending, node)
 
+    def drain(self, name: str, on: bool) -> bool:
+        """Let a node take no new sessions, or take them again; False where there is none of this name."""
+        node = self._nodes.get(name)
+        if node is None:
+            return False
+        node.drained = node.draining = on
+        request = protocol.Drain(on)
+        self._submit(_Pending(0, request, protocol.encode(request), None), node)
+        return True
+
+    def describe(self) -> list[dict[str, Any]]:  # Any: JSON values
+        """Every node, for the operator."""
+        now = self._loop.time()
+        return [node.describe(now, self._sets) for node in self._nodes.values()]
+
+    @property
+    def nodes(self) -> list[str]:
+        """Their names."""
+        return list(self._nodes)
+
     def gather(self, on: bool) -> None:
         """With ``on`` replies wait until :meth:`poll`, for a shell that takes everything at its own pace."""
+        self._gathering = on
         for node in self._nodes.values():
             node.link.watch(not on)
 
@@ -144,41 +200,20 @@ class MediaPool:
     def close(self) -> None:
         """Stop; requests still waiting get no reply."""
         self._closed = True
+        self._probing.cancel()
         if self._timer is not None:
             self._timer.cancel()
         for node in self._nodes.values():
             node.link.close()
         self._context.destroy(linger=0)
 
-    def health(self) -> dict[str, dict[str, float | int]]:
-        """By node: deadlines missed in a row, seconds for which it is still avoided, sessions opened there."""
-        now = time.monotonic()
-        return {
-            node.name: {"missed": node.missed, "avoided_s": max(0.0, node.avoid_until - now), "opened": node.opened}
-            for node in self._nodes.values()
-        }
-
-    # -- choice of a node
-
-    def _choose(self, request: protocol.Request, but: _Node | None) -> _Node | None:
-        """Rendezvous hash of the session over the healthy nodes; over all of them when none is healthy."""
-        now = time.monotonic()
-        candidates = [node for node in self._nodes.values() if node is not but]
-        healthy = [node for node in candidates if node.avoid_until <= now]
-        key = getattr(request, "session", "").encode("utf-8", "surrogateescape")
-        return max(
-            healthy or candidates,
-            key=lambda node: blake2b(key, digest_size=8, key=node.salt[:64]).digest(),
-            default=None,
-        )
-
     # -- sending
 
-    def _submit(self, pending: _Pending, node: _Node) -> None:
+    def _submit(self, pending: _Pending, node: Node) -> None:
         self._serial = (self._serial + 1) & 0xFFFFFFFF
         request_id = (self._epoch << 32 | self._serial).to_bytes(8, "big")
         pending.node = node
-        pending.tried += 1
+        pending.tried.append(node)
         pending.due = self._loop.time() + self._deadline_s
         self._pending[request_id] = pending
         self._queue.append((pending.due, request_id))
@@ -187,7 +222,7 @@ class MediaPool:
         if self._timer is None:
             self._timer = self._loop.call_at(pending.due, self._sweep)
 
-    def _post(self, node: _Node, request_id: bytes, body: bytes) -> None:
+    def _post(self, node: Node, request_id: bytes, body: bytes) -> None:
         node.link.send(request_id, body)
         if not self._flush_planned:
             self._flush_planned = True
@@ -205,7 +240,7 @@ class MediaPool:
 
     # -- receiving
 
-    def _drain(self, node: _Node) -> None:
+    def _drain(self, node: Node) -> None:
         for frames in node.link.receive():
             try:
                 replies = protocol.items(frames)
@@ -220,7 +255,7 @@ class MediaPool:
                 else:
                     self._replied(node, request_id, body)
 
-    def _notified(self, node: _Node, body: bytes) -> None:
+    def _notified(self, node: Node, body: bytes) -> None:
         try:
             event = decode_notification(body)
         except ValueError:
@@ -229,24 +264,27 @@ class MediaPool:
         if self._on_notification is not None:
             self._on_notification(node.name, event)
 
-    def _replied(self, node: _Node, request_id: bytes, body: bytes) -> None:
-        node.missed = 0
-        node.avoid_until = 0.0
+    def _replied(self, node: Node, request_id: bytes, body: bytes) -> None:
         pending = self._pending.pop(request_id, None)
         if pending is None:
-            if self._late.pop(request_id, None) is None and request_id != node.probe:
+            if self._late.pop(request_id, None) is None:
                 self.counts["stray_replies"] += 1
             return
+        if (node.missed or node.down_since is not None) and node.answer(self._loop.time(), self._health):
+            self._changed(node)
         try:
             reply = protocol.decode_reply(body)
         except ValueError as error:
             self.counts["bad_frames"] += 1
             reply = protocol.Reply(ok=False, code="malformed", reason=str(error))
         reply.worker = node.name
-        if pending.new:
+        if pending.members is not None:
+            node.opened += reply.ok
+            node.refused = "" if reply.ok else reply.code
+            if reply.code == "draining":
+                node.draining = True
             if not reply.ok and reply.elsewhere and self._try_elsewhere(pending):
                 return
-            node.opened += reply.ok
         if pending.done is not None:
             pending.done(pending.key, reply)
 
@@ -256,12 +294,15 @@ class MediaPool:
         self._timer = None
         now = self._loop.time()
         queue = self._queue
+        if queue and queue[0][0] <= now:
+            self.poll()  # a worker that was held up itself finds the replies of the meantime
         while queue and (queue[0][1] not in self._pending or queue[0][0] <= now):
             _, request_id = queue.popleft()
             pending = self._pending.pop(request_id, None)
             if pending is None:
                 continue
-            self._missed(pending.node)
+            if pending.node.miss(now, self._health):
+                self._changed(pending.node)
             self.counts["timeouts"] += 1
             if isinstance(pending.request, protocol.Delete):
                 self._repeat_later(request_id, pending)
@@ -271,11 +312,11 @@ class MediaPool:
 
     def _failed(self, pending: _Pending, code: str) -> None:
         name = pending.node.name
-        if pending.new:
+        if pending.members is not None:
             # The offer may still arrive there: let a delete follow it on the same ordered pipe.
-            session = getattr(pending.request, "session", "")
-            orphan = _Pending(0, protocol.Delete(session), protocol.encode(protocol.Delete(session)), None, False)
-            failed = pending.node
+            request = protocol.Delete(getattr(pending.request, "session", ""))
+            orphan, failed = _Pending(0, request, protocol.encode(request), None), pending.node
+            pending.missed += 1
             moved = self._try_elsewhere(pending)
             self._submit_quietly(orphan, failed)
             if moved:
@@ -283,19 +324,20 @@ class MediaPool:
         if pending.done is not None:
             done, pending.done = pending.done, None
             reason = f"media node {name} did not answer within {self._deadline_s:.3f} s"
-            done(pending.key, protocol.Reply(ok=False, code=code, reason=reason, elsewhere=pending.new, worker=name))
+            elsewhere = pending.members is not None
+            done(pending.key, protocol.Reply(ok=False, code=code, reason=reason, elsewhere=elsewhere, worker=name))
 
     def _try_elsewhere(self, pending: _Pending) -> bool:
-        if pending.tried > 1:
+        if pending.members is None or pending.missed >= MOST_MISSED:
             return False
-        node = self._choose(pending.request, pending.node)
+        node = choose(pending.members, _session(pending.request), pending.tried)
         if node is None:
             return False
         self.counts["failovers"] += 1
         self._submit(pending, node)
         return True
 
-    def _submit_quietly(self, pending: _Pending, node: _Node) -> None:
+    def _submit_quietly(self, pending: _Pending, node: Node) -> None:
         self._serial = (self._serial + 1) & 0xFFFFFFFF
         request_id = (self._epoch << 32 | self._serial).to_bytes(8, "big")
         pending.node = node
@@ -319,10 +361,19 @@ class MediaPool:
         self._post(pending.node, request_id, pending.body)
         self._repeat_later(request_id, pending)
 
-    def _missed(self, node: _Node) -> None:
-        node.missed += 1
-        if node.missed >= AVOID_AFTER and node.avoid_until <= time.monotonic():
-            node.avoid_until = time.monotonic() + AVOID_S
-            self._serial = (self._serial + 1) & 0xFFFFFFFF
-            node.probe = (self._epoch << 32 | self._serial).to_bytes(8, "big")
-            self._post(node, node.probe, protocol.encode(protocol.ListSessions(limit=0)))
+    # -- health
+
+    def _probe(self) -> None:
+        """Ask every node how it is, whether it has calls of ours or not: a mute one is found before a call is."""
+        self._probing = self._loop.call_later(self._health.probe_interval_s, self._probe)
+        for node in self._nodes.values():
+            self._submit(_Pending(0, PROBE, PROBE_BODY, partial(self._probed, node)), node)
+
+    def _probed(self, node: Node, _: int, reply: protocol.Reply) -> None:
+        if reply.ok:
+            node.draining = reply.draining
+            node.sessions = reply.total
+
+    def _changed(self, node: Node) -> None:
+        if self._on_state is not None:
+            self._on_state(node)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import cast
+from typing import NamedTuple, cast
 
 import zmq
 
@@ -17,8 +17,16 @@ RECONNECT_MS, RECONNECT_MAX_MS = 10, 200
 NOBLOCK, SNDMORE, EVENTS, POLLIN = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE), int(zmq.EVENTS), int(zmq.POLLIN)
 
 
+class Curve(NamedTuple):
+    """Keys of an encrypted connection, in Z85: the public one of the worker, and both of ours."""
+
+    server: bytes
+    public: bytes
+    secret: bytes
+
+
 class Link:
-    """DEALER at ``endpoint`` (``ipc://`` or ``tcp://``), connected again and again by ZeroMQ.
+    """DEALER at ``endpoint`` (``ipc://`` or ``tcp://``), connected again and again by ZeroMQ; encrypted with ``curve``.
 
     ``on_readable`` is called when something may have come, unless ``watch(False)``; it must then :meth:`receive`. What
     was under way on a connection that breaks is lost; what still waited goes over the next one.
@@ -33,6 +41,7 @@ class Link:
         identity: bytes,
         loop: asyncio.AbstractEventLoop,
         on_readable: Callable[[], None],
+        curve: Curve | None = None,
     ) -> None:
         self._loop = loop
         self._on_readable = on_readable
@@ -51,6 +60,10 @@ class Link:
             (zmq.IPV6, 1),
         ):
             self._socket.setsockopt(option, value)
+        if curve is not None:
+            self._socket.setsockopt(zmq.CURVE_SERVERKEY, curve.server)
+            self._socket.setsockopt(zmq.CURVE_PUBLICKEY, curve.public)
+            self._socket.setsockopt(zmq.CURVE_SECRETKEY, curve.secret)
         self._socket.connect(endpoint)
         self._fd = int(self._socket.getsockopt(zmq.FD))
         self._watched = True

@@ -116,15 +116,23 @@ class EstablishedCall(CallView):
 class Media:
     """Where the media of one call goes. Say it before dialling."""
 
-    __slots__ = ("_call",)
+    __slots__ = ("_call", "_node")
 
-    def __init__(self, call: subjects.Call) -> None:
+    def __init__(self, node: Node, call: subjects.Call) -> None:
+        self._node = node
         self._call = call
 
     def engage(self, profile: str = "default", *, media_set: str = "") -> None:
-        """Relay the media through this node for the whole call: offer, answer and delete follow by themselves."""
-        self._call.media_profile = profile
-        self._call.media_set = media_set
+        """Relay the media for the whole call: offer, answer and delete follow by themselves.
+
+        ``media_set`` names the media workers that may do so, '' those of the caller's peer or realm. Raises RouteError
+        for a set that is not configured.
+        """
+        node, call = self._node, self._call
+        if media_set and media_set not in node.media_sets:
+            raise RouteError(f"no media set {media_set!r} is configured; there are: {', '.join(node.media_sets)}")
+        call.media_profile = profile
+        call.media_set = media_set or node.media_set(call.a.peer, call.a.realm)
 
     def direct(self) -> None:
         """Let the two sides exchange media directly. Each then learns the other's media address."""
@@ -140,7 +148,7 @@ class Call(EstablishedCall):
         self.node = node
         self._call = call
         self._log = None
-        self.media = Media(call)
+        self.media = Media(node, call)
         self._headers: RequestHeaders | None = None
 
     @property

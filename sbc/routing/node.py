@@ -88,6 +88,7 @@ class Peer:
     gateway: str = ""
     calls_to: str = ""
     profile: str = "default"
+    media_set: str = ""
 
     def uri_for(self, number: str) -> str:
         """The Request-URI of a call to ``number`` through this peer's gateway, whose own user part wins.
@@ -122,9 +123,11 @@ class Node:
         "_networks",
         "_owned",
         "_paths",
+        "_realm_sets",
         "clock",
         "core",
         "log",
+        "media_sets",
         "name",
         "peers",
         "resolver",
@@ -141,9 +144,11 @@ class Node:
         """Take another configuration over."""
         self.name = config.node
         self.peers: dict[str, Peer] = {
-            name: Peer(name, peer.realm, peer.direction, peer.gateway, peer.calls_to, peer.profile)
+            name: Peer(name, peer.realm, peer.direction, peer.gateway, peer.calls_to, peer.profile, peer.media_set)
             for name, peer in config.peers.items()
         }
+        self.media_sets = config.media_sets.keys()
+        self._realm_sets = {name: realm.media_set for name, realm in config.realms.items()}
         self._by_host: dict[str, Peer] = {}
         for peer in self.peers.values():
             if peer.gateway:
@@ -163,6 +168,10 @@ class Node:
         if peer is None:
             raise RouteError(f"no peer {name!r} is configured; there are: {', '.join(self.peers) or 'none'}")
         return peer
+
+    def media_set(self, peer: str, realm: str) -> str:
+        """The media set for calls from a peer: its own, or that of its realm."""
+        return self.peers.get(peer, STRANGER).media_set or self._realm_sets.get(realm, "")
 
     def target(self, where: str | Peer | Target, number: str) -> Target:
         """What a route dials, as the core wants it: a peer or its name, a SIP URI of some peer's gateway, or a Target.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pwd
+from collections.abc import Callable
 from pathlib import Path
 
 from sbc.config.models import Config
@@ -67,21 +68,40 @@ class Lock:
 def shard_key(config: Config) -> bytes:
     """16 random octets, made once per state_dir: calls keep their shard over restarts. Raises ConfigError."""
     path = Path(config.state_dir) / "shard.key"
-    try:
-        key = path.read_bytes()
-    except FileNotFoundError:
-        key = os.urandom(SHARD_KEY_BYTES)
-        # A crash between the two leaves no half key behind.
-        fresh = path.with_suffix(".new")
-        fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        try:
-            os.write(fd, key)
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        os.rename(fresh, path)
-    except OSError as error:
-        raise ConfigError([f"state_dir: cannot read {path}: {(error.strerror or str(error)).lower()}"]) from error
+    key = _kept(path, lambda: os.urandom(SHARD_KEY_BYTES))
     if len(key) != SHARD_KEY_BYTES:
         raise ConfigError([f"state_dir: {path} should hold {SHARD_KEY_BYTES} octets, not {len(key)}"])
     return key
+
+
+def media_keys(state_dir: str) -> tuple[bytes, bytes]:
+    """Our CURVE public and secret key for media control, in Z85, made once per state_dir. Raises ConfigError."""
+    import zmq  # kept out of the import of the command line
+
+    path = Path(state_dir) / "media.key"
+    secret = _kept(path, lambda: zmq.curve_keypair()[1] + b"\n").strip()
+    try:
+        return zmq.curve_public(secret), secret
+    except (zmq.ZMQError, ValueError):
+        raise ConfigError([f"state_dir: {path} should hold a CURVE secret key of 40 characters"]) from None
+
+
+def _kept(path: Path, make: Callable[[], bytes]) -> bytes:
+    """What a file of ours holds, made at the first time. Raises ConfigError."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise ConfigError([f"state_dir: cannot read {path}: {(error.strerror or str(error)).lower()}"]) from error
+    data = make()
+    # A crash between the two leaves no half key behind.
+    fresh = path.with_suffix(".new")
+    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(fd, data)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    os.rename(fresh, path)
+    return data

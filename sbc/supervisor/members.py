@@ -87,7 +87,14 @@ class Estate:
     Raises ConfigError when a listener cannot be bound.
     """
 
-    def __init__(self, config: Config, config_path: str, shard_key: bytes, entries: Entries) -> None:
+    def __init__(
+        self,
+        config: Config,
+        config_path: str,
+        shard_key: bytes,
+        entries: Entries,
+        media_keys: tuple[bytes, bytes] | None = None,
+    ) -> None:
         self.config = config
         self.config_path = config_path
         self.shard_key = shard_key
@@ -96,6 +103,7 @@ class Estate:
         self.sockets = sockets.bind_all(config, self.sip_count)
         size = entries.state_size(MEDIA_SESSIONS)
         self.media_memory = [sockets.memory(f"sbc-media-{slot}", size) for slot in range(self.media_count)]
+        self.media_keys = media_keys
         self.page = Page()  # the supervisor's own
         self.members = [Member(Group.STORE, 0)] if config.store == "embedded" else []
         self.members += [Member(Group.MEDIA, slot) for slot in range(self.media_count)]
@@ -160,6 +168,7 @@ class Estate:
             media_endpoints=self.media_endpoints,
             store_url=embedded_store.store_url(self.config),
             shard_key=self.shard_key,
+            media_keys=self.media_keys,
         )
 
     def _media_config(self, member: Member) -> MediaConfig:

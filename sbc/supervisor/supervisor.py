@@ -41,7 +41,9 @@ def run(config_path: str, config: Config, entries: Entries | None = None) -> int
     if config.store == "embedded":
         embedded_store.find_server()
         embedded_store.clear(config)
-    estate = Estate(config, config_path, folders.shard_key(config), entries or real_entries())
+    # Media keys are kept from the start: a reload may name the first media node elsewhere.
+    keys = folders.media_keys(config.state_dir)
+    estate = Estate(config, config_path, folders.shard_key(config), entries or real_entries(), keys)
     supervisor = Supervisor(estate, lock)
     try:
         return supervisor.serve()

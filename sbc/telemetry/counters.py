@@ -162,6 +162,7 @@ class Counter(IntEnum):
     MEDIA_REFUSED = "Requests that a media worker refused."
     MEDIA_TIMEOUTS = "Requests to media workers that met their deadline."
     MEDIA_RETRIED = "Requests that were tried again on another media worker."
+    MEDIA_NODE_DOWN = "Times that a media node was found mute and got no new calls."
     MEDIA_LATE = "Replies of media workers that came after their deadline."
     MEDIA_SILENT = "Calls ended because no media came."
     MEDIA_ORPHANS = "Media sessions ended because their call was lost with a worker before it was answered."

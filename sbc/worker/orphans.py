@@ -19,6 +19,7 @@ Found = Callable[[str, list[str]], None]
 class Orphans:
     """After a resume: asks every media node once for its sessions, and ends those that are ours and have no call.
 
+    ``owner`` begins the identity by which this node is known to media nodes, which may serve others too.
     ``mine`` tells whether the call of a session belongs to this worker, ``found`` is told (node, sessions ended).
     """
 
@@ -29,7 +30,9 @@ class Orphans:
         mine: Callable[[str], bool],
         calls: Container[str],
         found: Found,
+        owner: str = "",
     ) -> None:
+        self._owner = owner
         self._media = media
         self._loop = loop
         self._mine = mine
@@ -52,7 +55,7 @@ class Orphans:
             if lost:
                 self._found(node, lost)
 
-        self._media.perform(MediaCommand(0, ListSessions(limit=ALL), node), listed)
+        self._media.perform(MediaCommand(0, ListSessions(limit=ALL, owner=self._owner), node), listed)
 
 
 def _nothing(_: int, __: Reply) -> None:

@@ -14,8 +14,9 @@ from typing import Any
 
 import uvloop
 
-from media.protocol import Delete, Reply
+from media.protocol import Reply
 from sbc.b2bua import effects
+from sbc.b2bua.call import Call
 from sbc.b2bua.core import Core
 from sbc.b2bua.settings import CoreSettings
 from sbc.clock import Clock, SystemClock
@@ -23,7 +24,6 @@ from sbc.config.loader import load
 from sbc.config.models import Config
 from sbc.errors import ConfigError
 from sbc.management import rpc
-from sbc.media_client.client import MediaPool, Notification
 from sbc.policy.admission import Admission
 from sbc.routing.loader import load_routes
 from sbc.routing.node import Node
@@ -42,7 +42,7 @@ from sbc.transport.source_address import SourceAddresses
 from sbc.worker._datagrams import Reader, Writer
 from sbc.worker.load import BusyMeter
 from sbc.worker.lodging import LodgingSide
-from sbc.worker.orphans import Orphans
+from sbc.worker.media import MediaSide
 from sbc.worker.peers import FAILED, LODGING, RECEIVED, HandOver
 from sbc.worker.resume import Resumption
 from sbc.worker.settings import core_settings
@@ -87,13 +87,16 @@ class SipWorker:
         self.resolver = Resolver(self._name_servers.ask, now=self._now, draw=random.random, count=self._count)
         node = Node(slot.config, self.core, clock, self.resolver)
         self.runner = Runner(self._routes, node, loop=loop, drain=self._wake, count=self._count)
-        self.media = MediaPool(
-            slot.media_endpoints,
+        self._media = MediaSide(
+            slot,
+            self.core,
             loop,
-            slot.config.timers.media_timeout_ms / 1000,
-            self._media_notified,
-            identity=b"sip-%d" % slot.slot,
+            done=self._media_done,
+            silent=self._media_silent,
+            mine=self._owns,
+            count=self._count,
         )
+        self.media = self._media.pool
         # by listener; None: connections, not datagrams
         self._datagram_sockets = [
             None if listen.is_stream else sock
@@ -136,7 +139,7 @@ class SipWorker:
         self._perform: dict[type, Callable[[Any], None]] = {  # Any: each takes the effect that it is listed under
             effects.Transmit: self._transmit,
             effects.RunRoute: self.runner.perform,
-            effects.MediaCommand: partial(self.media.perform, done=self._media_done),
+            effects.MediaCommand: self._media.perform,
             effects.SaveCall: self._save,
             effects.FinishCall: self.journal.finish,
             effects.DropRecord: self.journal.drop,
@@ -160,6 +163,7 @@ class SipWorker:
         await self.runner.start_up()
         methods: dict[str, rpc.Method] = {"calls": self._list_calls, "call": self._one_call, "hangup": self._hang_up}
         methods["registrations"] = self._trunks.describe
+        methods |= self._media.methods()
         server = await rpc.serve(self.slot.control_path, methods, self._rpc_fault)
         self._watch_sockets()
         self._streams.streams.start()
@@ -203,18 +207,13 @@ class SipWorker:
         return self.core.resume(record, self._now(), self._wall()) is not None
 
     def _end_orphans(self) -> None:
-        orphans = Orphans(self.media, self.loop, self._owns, self.core.calls, self._ended_orphans)
-        orphans.end(self.slot.media_endpoints)
+        self._media.end_orphans(self.core.calls)
 
     def _owns(self, call_id: str) -> bool:
         """Whether this worker is the one for a Call-ID or call key."""
         if call_id in self.core.lodging:  # given to another worker
             return False
         return shard_of(call_id, self.slot.shard_key) % self.slot.count == self.slot.slot
-
-    def _ended_orphans(self, node: str, keys: list[str]) -> None:
-        self._count("MEDIA_ORPHANS", len(keys))
-        self.log.warning("calls were lost with the former worker before they were answered", node=node, calls=keys)
 
     def drain(self) -> None:
         """No new calls; stop when the last one has ended, or after ``drain_timeout_s``. At once at a second signal, or
@@ -267,6 +266,7 @@ class SipWorker:
         self.core.reconfigure(settings)
         self.runner.replace(routes, config)
         self._trunks.configure(config)
+        self._media.configure(config)
         self._name_servers.configure(config.name_servers)
         log.configure(config.log.level, config.log.format, self.slot.name)
         self._count("RELOADS")
@@ -518,21 +518,9 @@ class SipWorker:
         self.core.media_done(request_id, reply, self._now())
         self._wake()
 
-    def _media_notified(self, node: str, event: Notification) -> None:
-        """A media worker has something to tell: no media means the end of the call, unless a route says otherwise."""
-        if event["event"] != "timeout":
-            return
-        session = str(event.get("session", ""))
-        call = self.core.calls.get(session)
-        if call is None:
-            if not self._owns(session):  # the owner was away, so everyone was told; it will be told again
-                return
-            # its call ended while that media worker was away
-            self.media.perform(effects.MediaCommand(0, Delete(session), node), lambda _id, _reply: None)
-            return
-        self._count("MEDIA_SILENT")
+    def _media_silent(self, call: Call, leg: str, silent_s: float) -> None:
         if "media.timeout" in self._routes.events:
-            self.runner.media_timeout(call, str(event.get("leg", "")), float(event.get("silent_s", 0.0)))
+            self.runner.media_timeout(call, leg, silent_s)
         else:
             self.core.release(call, self._now(), reason="no media", cause=102)
         self._wake()

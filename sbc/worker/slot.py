@@ -20,6 +20,7 @@ class SipSlot:
     ``page``        counters; call ``page.ready()`` when serving and ``page.beat()`` every second
     ``media_endpoints``  media worker name (``media-0``) to ZeroMQ endpoint
     ``store_url``   ``redis://``, ``rediss://``, ``sentinel://`` or ``unix:///path`` (the embedded store)
+    ``media_keys``  our CURVE public and secret key for media nodes elsewhere, None where there is none with a key
     ``shard_key``   16 octets for :func:`sbc.sip.shard.shard_of`, the same on every start
     """
 
@@ -34,6 +35,7 @@ class SipSlot:
     media_endpoints: dict[str, str]
     store_url: str
     shard_key: bytes
+    media_keys: tuple[bytes, bytes] | None = None
 
     @property
     def name(self) -> str:

@@ -21,7 +21,7 @@ import redis
 from media.counters import MediaCounter
 from sbc.config.models import Cdr, Config, Management, Realm
 from sbc.management import control, rpc
-from sbc.management.client import ask
+from sbc.management.client import ManagementError, ask
 from sbc.management.slot import ControlSlot
 from sbc.store.keys import Keys
 from sbc.telemetry.counters import Counter, Kind, Page
@@ -235,3 +235,43 @@ async def test_requests_that_are_none(node: Node) -> None:
     assert orjson.loads(await asyncio.wait_for(reader.readline(), 5))["error"]["code"] == rpc.INVALID_REQUEST
     writer.close()
     assert await rpc.call(node.slot.control_path, "ping") == "pong"
+
+
+def test_media_nodes_in_metrics_and_their_drain_by_command(node: Node) -> None:
+    """As each worker sees them; one worker that answers is enough for a drain."""
+    rows = [
+        {"node": "media-0", "state": "up", "why": "", "sessions": 7},
+        {"node": "10.0.0.9:7700", "state": "down", "why": "mute", "sessions": 3},
+    ]
+    drained: list[object] = []
+
+    def drain(params: Any) -> bool:  # Any: JSON values
+        drained.append(params)
+        return bool(params["node"] == "media-0")
+
+    async def worker() -> None:
+        methods: dict[str, rpc.Method] = {"media": lambda _: rows, "media_drain": drain}
+        server = await rpc.serve(node.slot.sip_sockets[0], methods, lambda method, error: None)
+        ready.set()
+        await asyncio.to_thread(done.wait, 20)
+        await server.close()
+
+    ready, done = threading.Event(), threading.Event()
+    thread = threading.Thread(target=asyncio.run, args=(worker(),))
+    thread.start()
+    try:
+        assert ready.wait(5)
+        found = node.metrics()
+        assert found['sbc_media_node_up{node="media-0",reason="",slot="0",state="up"}'] == 1
+        assert found['sbc_media_node_up{node="10.0.0.9:7700",reason="mute",slot="0",state="down"}'] == 0
+        assert found['sbc_media_node_sessions{node="10.0.0.9:7700",slot="0"}'] == 3
+        answer = node.ask("media")
+        assert [row["node"] for row in answer["media"]] == ["10.0.0.9:7700", "media-0"]
+        assert node.ask("media_drain", node="media-0")["draining"] is True
+        assert node.ask("media_drain", node="media-0", on=False)["draining"] is False
+        assert drained == [{"node": "media-0", "on": True}, {"node": "media-0", "on": False}]
+        with pytest.raises(ManagementError, match="no media node 'media-7'"):
+            node.ask("media_drain", node="media-7")
+    finally:
+        done.set()
+        thread.join()

@@ -7,13 +7,16 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from media.counters import MediaCounter
 from media.protocol import Answer, Delete, Drain, Engage, ListSessions, Offer, Query, Reply, Request, Stream
 from sbc.b2bua.effects import MediaCommand
+from sbc.config.models import MediaHealth
 from sbc.media_client.client import MediaPool, Notification
+from sbc.media_client.nodes import Address, Sets
 from tests.support.media_process import MediaProcess
 
 
@@ -22,24 +25,35 @@ class Asking:
 
     def __init__(self, workers: dict[str, MediaProcess], deadline_s: float = 0.25) -> None:
         self.workers = workers
+        self.states: list[tuple[str, str]] = []
+        sets: Sets = {
+            "local": dict.fromkeys(workers, 1),
+            "second": {"media-0": 0, "media-1": 1},
+        }
         self.notified: asyncio.Queue[tuple[str, Notification]] = asyncio.Queue()
-        endpoints = {name: worker.endpoint for name, worker in workers.items()}
+        endpoints = {name: Address(worker.endpoint) for name, worker in workers.items()}
         self.pool = MediaPool(
             endpoints,
             asyncio.get_running_loop(),
             deadline_s,
             lambda *event: self.notified.put_nowait(event),
-            identity=b"sip-0",
+            sets=sets,
+            health=MediaHealth(probe_interval_s=0.1, disable_s=0.3),
+            identity=b"sbc1/sip-0",
+            on_state=lambda node: self.states.append((node.name, node.state.name)),
         )
 
-    async def ask(self, request: Request, node: str = "") -> Reply:
+    def described(self, name: str) -> dict[str, Any]:  # Any: JSON values
+        return next(row for row in self.pool.describe() if row["node"] == name)
+
+    async def ask(self, request: Request, node: str = "", media_set: str = "") -> Reply:
         answered: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
 
         def done(request_id: int, reply: Reply) -> None:
             assert request_id == 7
             answered.set_result(reply)
 
-        self.pool.perform(MediaCommand(7, request, node), done)
+        self.pool.perform(MediaCommand(7, request, node, media_set), done)
         assert not answered.done()
         return await asyncio.wait_for(answered, 3)
 
@@ -92,7 +106,7 @@ async def test_a_mute_node_costs_one_deadline_and_leaves_no_ports(asking: Asking
         os.kill(mute.pid, signal.SIGCONT)
     for _ in range(100):
         await asyncio.sleep(0.05)
-        if asking.pool.health()[probe.worker]["missed"] == 0:
+        if asking.described(probe.worker)["missed"] == 0:
             break
     assert (await asking.ask(ListSessions(), probe.worker)).total == 0, "the late offer was undone"
     assert mute.count(MediaCounter.SESSIONS_OPENED) >= 2
@@ -145,3 +159,62 @@ async def test_a_delete_reaches_a_worker_that_was_away(asking: Asking) -> None:
             break
     else:
         pytest.fail("the session was never deleted")
+
+
+async def eventually(what: Any, timeout_s: float = 3.0) -> None:  # Any: a condition
+    deadline = asyncio.get_running_loop().time() + timeout_s
+    while not what():
+        assert asyncio.get_running_loop().time() < deadline
+        await asyncio.sleep(0.02)
+
+
+async def test_a_mute_node_is_found_by_probes_and_comes_back(asking: Asking) -> None:
+    await eventually(lambda: asking.described("media-0")["state"] == "up")
+    os.kill(asking.workers["media-0"].pid, signal.SIGSTOP)
+    try:
+        await eventually(lambda: ("media-0", "DOWN") in asking.states)
+        assert asking.described("media-0")["why"] == "mute"
+        for n in range(20):
+            reply = await asking.ask(offer(f"s{n}"))
+            assert (reply.ok, reply.worker) == (True, "media-1"), "no call waits for it"
+    finally:
+        os.kill(asking.workers["media-0"].pid, signal.SIGCONT)
+    await eventually(lambda: asking.states[-1] == ("media-0", "UP"))
+    assert asking.states == [("media-0", "DOWN"), ("media-0", "UP")]
+
+
+async def test_a_spare_takes_calls_only_while_the_others_do_not(asking: Asking) -> None:
+    for n in range(20):
+        assert (await asking.ask(offer(f"s{n}"), media_set="second")).worker == "media-1"
+    assert asking.pool.drain("media-1", True)
+    await eventually(lambda: asking.workers["media-1"].count(MediaCounter.CONTROL_REQUESTS) > 20)
+    assert (await asking.ask(offer("t"), media_set="second")).worker == "media-0"
+    assert asking.described("media-1")["reason"] == "drained by command"
+    assert (await asking.ask(Answer("s0", "b1", "a", [Stream("127.0.0.1", 19)]), "media-1")).ok, "present calls go on"
+    assert asking.pool.drain("media-1", False)
+    assert (await asking.ask(offer("u"), media_set="second")).worker == "media-1"
+    assert not asking.pool.drain("media-9", True)
+
+
+async def test_a_node_that_drains_by_itself_is_asked_no_more(asking: Asking) -> None:
+    await asking.ask(Drain(), "media-1")
+    await eventually(lambda: asking.described("media-1")["state"] == "draining")
+    assert asking.described("media-1")["why"] == "draining"
+    refused = asking.workers["media-1"].count(MediaCounter.REFUSED_DRAINING)
+    assert (await asking.ask(offer("s"), media_set="second")).worker == "media-0"
+    assert asking.workers["media-1"].count(MediaCounter.REFUSED_DRAINING) == refused
+
+
+async def test_a_set_that_is_not_there_and_one_that_comes_with_a_reload(asking: Asking) -> None:
+    reply = await asking.ask(offer("s"), media_set="third")
+    assert (reply.ok, reply.code, reply.reason) == (False, "unreachable", "no media set 'third'")
+    nodes = {name: Address(worker.endpoint) for name, worker in asking.workers.items()}
+    asking.pool.configure(nodes, {"third": {"media-0": 1}}, MediaHealth())
+    assert (await asking.ask(offer("s"), media_set="third")).worker == "media-0"
+
+
+async def test_only_the_sessions_of_one_client_node_are_listed(asking: Asking) -> None:
+    reply = await asking.ask(offer("s"))
+    assert (await asking.ask(ListSessions(owner="sbc1/"), reply.worker)).sessions == ["s"]
+    other = await asking.ask(ListSessions(owner="sbc2/"), reply.worker)
+    assert (other.sessions, other.total) == ([], 0)

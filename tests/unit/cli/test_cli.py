@@ -211,3 +211,21 @@ def test_help_imports_nothing_heavy() -> None:
     script = "import sys, sbc.cli; print(*sorted(m for m in sys.modules if '.' not in m))"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
     assert not {"pydantic", "ruamel", "zmq", "redis", "hiredis", "sqlalchemy", "uvloop", "asyncio"} & set(loaded)
+
+
+def test_a_media_node_is_drained_by_its_name(config: Path) -> None:
+    with answering(config, b'{"jsonrpc": "2.0", "id": 1, "result": {"node": "media-0", "draining": true}}\n') as asked:
+        assert sbc("media", "drain", "media-0", "-c", config) == (0, "media-0 drains: it gets no new calls\n", "")
+    assert (asked[0]["method"], asked[0]["params"]) == ("media_drain", {"node": "media-0", "on": True})
+
+
+def test_the_media_key_is_made_once_and_its_public_half_is_shown(config: Path) -> None:
+    config.write_text(CONFIG + "state_dir: state\n")
+    code, first, _ = sbc("media", "keygen", "-c", config)
+    assert (code, len(first)) == (0, 41)
+    assert sbc("media", "keygen", "-c", config)[1] == first
+    secret = config.parent / "state" / "media.key"
+    assert secret.stat().st_mode & 0o777 == 0o600
+    assert secret.read_text() != first
+    secret.write_text("short")
+    assert sbc("media", "keygen", "-c", config)[0] == 1

@@ -213,12 +213,52 @@ peers:
         (
             "addresses: [10.0.0.1]",
             "addresses: [10.0.0.1]\n    , bogus: 1",
-            "12:7: peers.core-a.bogus: unknown key; the keys here are realm, addresses, direction, gateway, tls_name, calls_to, auth, register, profile, srtp, follow_redirects, transfers, max_calls, max_cps",
+            "12:7: peers.core-a.bogus: unknown key; the keys here are realm, addresses, direction, gateway, tls_name, calls_to, auth, register, profile, media_set, srtp, follow_redirects, transfers, max_calls, max_cps",
         ),
     ],
 )
 def test_one_fault_one_sentence(old: str, new: str, fault: str) -> None:
     assert changed(old, new) == [fault]
+
+
+@pytest.mark.parametrize(
+    ("block", "fault"),
+    [
+        ("far: []", "3:8: media_sets.far: should hold at least 1 entry"),
+        ("far: [{}]", "3:9: media_sets.far.0: name either workers: local, or the url of a media worker elsewhere"),
+        (
+            "far: [{ url: tcp://10.0.0.9:7700 }]",
+            "3:9: media_sets.far.0: tcp://10.0.0.9:7700 takes the key of that media node, as sbc media keygen prints"
+            " it there",
+        ),
+        (
+            "far: [{ url: 'tcp://[::1]:7700', key: short }]",
+            "3:41: media_sets.far.0.key: not a CURVE public key: 40 characters, as sbc media keygen prints them",
+        ),
+        (
+            "far: [{ url: tcp://media.example:7700 }]",
+            "3:16: media_sets.far.0.url: 'tcp://media.example:7700' is not tcp://address:port, for example"
+            " tcp://10.0.0.9:7700",
+        ),
+        (
+            "far: [{ workers: local, weight: 0 }]",
+            "3:8: media_sets.far: every member is a spare (weight 0), so there is nothing to be a spare for",
+        ),
+        (
+            "far: [{ workers: local }, { workers: local, weight: 2 }]",
+            "3:29: media_sets.far.1: workers: local is in this set already",
+        ),
+    ],
+)
+def test_media_sets(block: str, fault: str) -> None:
+    assert changed("realms:", f"media_sets:\n  {block}\nrealms:") == [fault]
+
+
+def test_a_media_set_is_chosen_by_its_name() -> None:
+    assert changed("realm: core,", "realm: core, media_set: locla,") == [
+        "11:37: peers.core-a.media_set: no media set is called 'locla', did you mean 'local'?"
+    ]
+    assert changed("realm: core,", "realm: core, media_set: local,") == []
 
 
 def test_cross_checks_run_beside_unknown_keys() -> None:

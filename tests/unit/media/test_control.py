@@ -34,7 +34,7 @@ STREAM = Stream("192.0.2.1", 4000, "video", "RTP/SAVPF", 4001, True, "sendonly",
         Answer("s", "b1", "a", [STREAM]),
         Delete("s", "b1"),
         Query("s"),
-        ListSessions(5, 6),
+        ListSessions(5, 6, "sbc1/"),
         Drain(on=False),
     ],
 )

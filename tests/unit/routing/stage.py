@@ -17,8 +17,9 @@ CONFIG = Config.model_validate(
     {
         "realms": {
             "inside": {"listen": ["udp:192.0.2.1:5060"], "media": {"address": "192.0.2.2"}},
-            "outside": {"listen": ["udp:10.0.0.5:5060"], "media": {"address": "10.0.0.5"}},
+            "outside": {"listen": ["udp:10.0.0.5:5060"], "media": {"address": "10.0.0.5"}, "media_set": "near"},
         },
+        "media_sets": {"far": [{"url": "tcp://127.0.0.9:7700"}], "near": [{"workers": "local"}]},
         "peers": {
             "phones": {
                 "realm": "inside",
@@ -26,6 +27,7 @@ CONFIG = Config.model_validate(
                 "direction": "from_phones",
                 "calls_to": "carrier-b",
                 "profile": "office",
+                "media_set": "far",
             },
             "carrier-b": {"realm": "outside", "addresses": B_HOST, "gateway": f"sip:{B_HOST}:5070;x=y"},
             "carrier-c": {"realm": "outside", "addresses": C_HOST, "gateway": f"sip:{C_HOST}:5070"},

@@ -47,6 +47,31 @@ def test_the_builtin_routes_connect_two_peers() -> None:
     stage.b.reply(200, to=stage.b.invite)
 
 
+def test_a_call_has_the_media_set_of_its_peer_or_realm_or_the_one_that_its_route_names() -> None:
+    stage = Stage(builtin.routes)
+    stage.set_up()
+    assert stage.call.media_set == "far"
+
+    routes = Routes()
+
+    @routes.route
+    async def main(request: Request) -> None:
+        with pytest.raises(RouteError, match="no media set 'fra' is configured; there are: local, far, near"):
+            request.call.media.engage(media_set="fra")
+        request.call.media.engage(media_set="local")
+        await request.call.dial("carrier-b")
+
+    stage = Stage(routes)
+    stage.set_up()
+    assert stage.call.media_set == "local"
+
+    stage = Stage(routes_dialling(Routes(), "carrier-c"))
+    stage.b.request("INVITE", body=sdp(B_HOST))
+    stage.b.expect(100)
+    stage.c.expect("INVITE")
+    assert stage.call.media_set == "near"
+
+
 def test_the_builtin_routes_answer_404_where_no_calls_go() -> None:
     stage = Stage(builtin.routes)
     stage.b.request("INVITE", body=sdp(B_HOST))

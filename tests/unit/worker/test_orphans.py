@@ -21,7 +21,7 @@ class _Pool:
 
     def perform(self, effect: MediaCommand, done: Callable[[int, Reply], None]) -> None:
         match effect.request:
-            case ListSessions(limit=limit):
+            case ListSessions(owner="sbc1/", limit=limit):
                 names = self.nodes[effect.node][:limit]
                 reply = Reply(ok=False, code="timeout") if effect.node in self.mute else Reply(sessions=names)
             case Delete(session=session):
@@ -43,6 +43,7 @@ def test_only_sessions_of_ours_without_a_call_end_also_at_a_node_that_was_mute()
             lambda name: name.startswith("mine"),
             {"mine-live"},
             lambda node, names: found.append((node, names)),
+            "sbc1/",
         )
         orphans.end(pool.nodes)
         await asyncio.sleep(AGAIN_S / 2)
