@@ -25,7 +25,8 @@ from media.rules import (
 )
 from media.state import Arena
 
-NAT_PROFILE = "phone-behind-nat"
+# the latch of a leg in words of its realm's nat
+_NAT_OF = {"fixed": "never", "signalled": "auto", "learn": "always"}
 _BROADCAST = ipaddress.IPv4Address("255.255.255.255")
 _SHARED = ipaddress.ip_network("100.64.0.0/10")  # RFC 6598: behind a carrier's NAT
 
@@ -94,8 +95,9 @@ def relayable(stream: Stream) -> bool:
     return stream.port != 0 and "RTP/" in stream.protocol.upper()
 
 
-def describe(stream: Stream, realm: RealmInterface, signalling: str, profile: str) -> Description:
-    """Resolve a relayable stream of a leg in ``realm``; ``signalling`` is where its SIP came from, or empty.
+def describe(stream: Stream, realm: RealmInterface, signalling: str, latch: str = "") -> Description:
+    """Resolve a relayable stream of a leg in ``realm``; ``signalling`` is where its SIP came from, or empty; ``latch``
+    goes before the nat of the realm.
 
     Raises Unusable (``malformed``: no IP literal, a port out of range; ``unsupported``: multicast) or its OtherFamily.
     """
@@ -104,7 +106,7 @@ def describe(stream: Stream, realm: RealmInterface, signalling: str, profile: st
     rate = stream.clock_rate_hz
     if not (0 < port <= 65535 and 0 < rtcp_port <= 65536 and 0 < rate <= 1_000_000):
         raise Unusable("malformed", f"port {port}, RTCP port {rtcp_port} or clock rate out of range")
-    host, source, flags = _judge(stream.address, signalling, realm.address, realm.nat, profile)
+    host, source, flags = _judge(stream.address, signalling, realm.address, _NAT_OF[latch] if latch else realm.nat)
     if stream.rtcp_mux:
         flags |= _MUX_WANTED
     if host.unspecified:
@@ -116,7 +118,7 @@ def describe(stream: Stream, realm: RealmInterface, signalling: str, profile: st
 
 
 @lru_cache(maxsize=4096)  # hosts repeat, ports do not
-def _judge(address: str, signalling: str, own_address: str, nat: str, profile: str) -> tuple[Host, bytes, int]:
+def _judge(address: str, signalling: str, own_address: str, nat: str) -> tuple[Host, bytes, int]:
     """What does not depend on ports: the host of a stream, the packed source of its signalling, the flags."""
     try:
         host = read_host(address)
@@ -127,7 +129,7 @@ def _judge(address: str, signalling: str, own_address: str, nat: str, profile: s
         raise Unusable("unsupported", f"{address} is no unicast address")
     if host.version != read_host(own_address).version and not host.unspecified:
         raise OtherFamily("unsupported", f"{address} cannot be reached from {own_address}")
-    hidden = profile == NAT_PROFILE or (source is not None and host.private and source != host)
+    hidden = source is not None and host.private and source != host
     flags = _BEHIND_NAT if nat == "always" or (nat == "auto" and hidden) else 0
     return host, NO_ADDRESS if source is None or source.unspecified else source.at(1), flags
 

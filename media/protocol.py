@@ -25,7 +25,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-VERSION = b"1"
+VERSION = b"2"
 NOTIFICATION = b"\0" * 8
 ID_BYTES = 8
 MAX_BATCH = 64  # requests or replies of one message
@@ -33,6 +33,9 @@ MAX_BATCH_BYTES = 64 * 1024  # of their bodies; one alone may be longer
 
 Direction = Literal["sendrecv", "sendonly", "recvonly", "inactive"]
 Srtp = Literal["off", "optional", "required", "pass"]  # see media.keying
+# Whose packets are taken for those of a leg: "" as its realm says; fixed: only those of the address that it described;
+# signalled: where that is a private one, also the first from elsewhere; learn: the first, whatever it described.
+Latch = Literal["", "fixed", "signalled", "learn"]
 Natural = Annotated[int, msgspec.Meta(ge=0)]
 
 
@@ -85,10 +88,9 @@ class Endpoint(Keyed):
 
 
 class Engage(Asking, tag="engage"):
-    """Open a session under a profile and pin it to the worker that answers."""
+    """Open a session and pin it to the worker that answers."""
 
     session: str
-    profile: str = "default"
 
 
 class Offer(Asking, tag="offer"):
@@ -100,11 +102,12 @@ class Offer(Asking, tag="offer"):
     from_realm: str
     to_realm: str
     streams: list[Stream]
-    profile: str = "default"
     # Where the signalling of from_leg came from: a latch for a leg behind NAT may prefer it.
     from_signalling: str = ""
     from_srtp: Srtp = "off"
     to_srtp: Srtp = "off"
+    from_latch: Latch = ""
+    silence_s: float = 0.0  # without a packet, then the session's owner is told; 0: as the worker is configured
 
 
 class Answer(Asking, tag="answer"):
@@ -115,6 +118,7 @@ class Answer(Asking, tag="answer"):
     to_leg: str
     streams: list[Stream]
     from_signalling: str = ""
+    from_latch: Latch = ""
 
 
 class Delete(Asking, tag="delete"):

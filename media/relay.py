@@ -93,7 +93,7 @@ class Relay:
         return reply
 
     def _engage(self, request: protocol.Engage, owner: bytes, now_ns: int) -> protocol.Reply:
-        session = self.sessions.get(request.session) or self._open(request.session, request.profile, now_ns)
+        session = self.sessions.get(request.session) or self._open(request.session, now_ns)
         self._own(session, owner)
         self._commit(session, now_ns)
         return protocol.Reply()
@@ -120,15 +120,15 @@ class Relay:
             raise Unusable("unknown_session", f"no session {name!r}")
         return session
 
-    def _open(self, name: str, profile: str, now_ns: int) -> Session:
-        if not 0 < len(name) <= MAX_SESSION_ID or len(profile) > MAX_NAME:
-            raise Unusable("malformed", "the session or profile name is empty or too long")
+    def _open(self, name: str, now_ns: int) -> Session:
+        if not 0 < len(name) <= MAX_SESSION_ID:
+            raise Unusable("malformed", "the session name is empty or too long")
         if self.draining:
             raise Unusable("draining", "this worker takes no new sessions")
         slot = self.arena.take_slot()
         if slot is None:
             raise Unusable("full", f"{self.arena.capacity} sessions are in use")
-        session = Session(name, slot, profile, touched_ns=now_ns)
+        session = Session(name, slot, touched_ns=now_ns)
         self.sessions[name] = self.by_slot[slot] = session
         self.count(MediaCounter.SESSIONS_OPENED, 1)
         return session
@@ -157,14 +157,14 @@ class Relay:
         lengths = len(request.from_leg), len(request.to_leg)
         if request.from_leg == request.to_leg or min(lengths) == 0 or max(lengths) > MAX_NAME:
             raise Unusable("malformed", "an offer goes from one leg to another, each with a short name")
-        described = self._describe(request.streams, request.from_realm, request.from_signalling, request.profile)
+        described = self._describe(request.streams, request.from_realm, request.from_signalling, request.from_latch)
         if request.streams and not any(described) and any(stream.port for stream in request.streams):
             raise Unusable("unsupported", "no stream of this offer is RTP")
         choices = keying.read_offer(request)
         session = self.sessions.get(request.session)
         new = session is None
         if session is None:
-            session = self._open(request.session, request.profile, now_ns)
+            session = self._open(request.session, now_ns)
         self.arena.begin(session.slot)
         made: list[tuple[Leg, int]] = []
         try:
@@ -197,6 +197,9 @@ class Relay:
                 self._drop_rule(session, giving, stream, now_ns)
                 self._drop_rule(session, taking, stream, now_ns)
         taking.awaiting = True
+        if request.silence_s != session.silence_s:
+            session.silence_s = request.silence_s
+            session.changed = True
         self._own(session, owner)
         session.touched_ns = now_ns
         self._commit(session, now_ns)
@@ -207,7 +210,7 @@ class Relay:
         giving, taking = session.legs.get(request.from_leg), session.legs.get(request.to_leg)
         if giving is None or taking is None or giving is taking:
             raise Unusable("unknown_leg", f"no offer went from {request.to_leg!r} to {request.from_leg!r}")
-        described = self._describe(request.streams, giving.realm, request.from_signalling, session.profile)
+        described = self._describe(request.streams, giving.realm, request.from_signalling, request.from_latch)
         if len(described) != len(giving.rules):
             raise Unusable("malformed", f"{len(described)} streams answer {len(giving.rules)}")  # RFC 3264 §6
         self.arena.begin(session.slot)
@@ -260,7 +263,7 @@ class Relay:
     # -- parts of requests
 
     def _describe(
-        self, streams: list[protocol.Stream], realm: str, signalling: str, profile: str
+        self, streams: list[protocol.Stream], realm: str, signalling: str, latch: str
     ) -> list[Description | None]:
         """None for each stream that is declined: it is no RTP, or of another IP version than the realm while another
         of the same description will do (RFC 5118 §4.8)."""
@@ -270,7 +273,7 @@ class Relay:
         unreachable: OtherFamily | None = None
         for stream in streams:
             try:
-                found.append(describe(stream, self.realms[realm], signalling, profile) if relayable(stream) else None)
+                found.append(describe(stream, self.realms[realm], signalling, latch) if relayable(stream) else None)
             except OtherFamily as error:
                 found.append(None)
                 unreachable = error
@@ -409,8 +412,8 @@ class Relay:
     def silent(self, now_ns: int, timeout_ns: int, limit: int) -> list[tuple[Session, float]]:
         """Of the next ``limit`` sessions in turn: answered ones that got no packet on any leg for that long.
 
-        Each is named, with its silence in seconds, once per ``timeout_ns``. Sessions that nobody has used for a
-        dialog's longest life end.
+        Each is named, with its silence in seconds, once per ``timeout_ns``, or what its offer said instead. Sessions
+        that nobody has used for a dialog's longest life end.
         """
         if not self._sweep and now_ns >= self._next_sweep_ns:
             self._sweep = list(self.sessions)
@@ -426,7 +429,9 @@ class Relay:
             last = max(last, session.touched_ns)
             if now_ns - last >= ABANDONED_NS:
                 self._close(session, now_ns)
-            elif now_ns - max(last, session.notified_ns) >= timeout_ns and any(is_armed(rules[i]) for i in own):
+                continue
+            patience_ns = int(session.silence_s * 1e9) or timeout_ns
+            if now_ns - max(last, session.notified_ns) >= patience_ns and any(is_armed(rules[i]) for i in own):
                 session.notified_ns = now_ns
                 found.append((session, (now_ns - last) / 1e9))
         del self._sweep[-limit:]

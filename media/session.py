@@ -51,7 +51,7 @@ class Session:
 
     id: str
     slot: int
-    profile: str
+    silence_s: float = 0.0  # 0: as the worker is configured
     owner: bytes = b""
     legs: dict[str, Leg] = field(default_factory=dict)
     touched_ns: int = 0
@@ -65,7 +65,7 @@ class Session:
     def encode(self) -> bytes | None:
         """The identity for the arena; None when it would not fit."""
         legs = [[leg.name, leg.realm, leg.rules] for leg in self.legs.values()]
-        blob = orjson.dumps({"s": self.id, "p": self.profile, "o": self.owner.hex(), "l": legs})
+        blob = orjson.dumps({"s": self.id, "t": self.silence_s, "o": self.owner.hex(), "l": legs})
         return blob if len(blob) <= BLOB_BYTES else None
 
 
@@ -73,7 +73,7 @@ def decode(slot: int, blob: bytes, rule_count: int) -> Session:
     """A session as a predecessor left it; raises ValueError for anything that it cannot have written."""
     try:
         raw: dict[str, Any] = orjson.loads(blob)  # Any: JSON, checked below
-        session = Session(id=str(raw["s"]), slot=slot, profile=str(raw["p"]), owner=bytes.fromhex(raw["o"]))
+        session = Session(id=str(raw["s"]), slot=slot, silence_s=float(raw["t"]), owner=bytes.fromhex(raw["o"]))
         for name, realm, rules in raw["l"]:
             if not all(isinstance(index, int) and NO_STREAM <= index < rule_count for index in rules):
                 raise ValueError("a rule number out of range")

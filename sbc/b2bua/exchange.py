@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sbc.b2bua.call import Call
     from sbc.b2bua.core import Core
     from sbc.b2bua.leg import Leg
+    from sbc.b2bua.settings import MediaProfile
 
 Then = Callable[[bytes, int, float], None]
 
@@ -98,8 +99,13 @@ def _cross(
         sender.sdp_in = receiver.sdp_out = body
         then(body, 0, now)
         return
+    profile, other = _profile(core, call, sender), _profile(core, call, receiver)
     try:
         sdp = SessionDescription.parse(body)
+        if offering:
+            for one in (profile, other):
+                if one is not None and one.codecs is not None and not one.codecs.apply(sdp):
+                    raise SdpError("no codec of the offer is allowed here")
         streams = streams_of(sdp)
         targets = core.settings.media_targets.get(sender.realm)
         if targets is not None:
@@ -119,15 +125,31 @@ def _cross(
             sender.realm,
             receiver.realm,
             streams,
-            call.media_profile,
             seen_at,
         )
         if (srtp := core.settings.srtp) is not None:
             request.from_srtp = srtp.of(sender.realm, sender.peer)
             request.to_srtp = srtp.of(receiver.realm, receiver.peer)
+        if profile is not None and profile.srtp is not None:
+            request.from_srtp = profile.srtp
+        if other is not None and other.srtp is not None:
+            request.to_srtp = other.srtp
+        caller = profile if sender is call.a else other if receiver is call.a else None
+        if caller is not None:
+            request.silence_s = caller.silence_s
     else:
         request = Answer(call.key, sender.name, receiver.name, streams, seen_at)
+    if profile is not None:
+        request.from_latch = profile.latch
     core.ask(call, request, partial(_endpoints, core, call, sender, receiver, body, sdp, then), now)
+
+
+def _profile(core: Core, call: Call, leg: Leg) -> MediaProfile | None:
+    """What is to be minded with media of this side; None for nothing."""
+    profiles = core.settings.media_profiles
+    if leg is call.a:
+        return profiles.named.get(call.media_profile or "")
+    return profiles.peers.get(leg.peer)
 
 
 def _endpoints(

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from media.protocol import Srtp, Stream
+from media.protocol import Latch, Srtp, Stream
 from sbc.b2bua.call import Redirects
 from sbc.b2bua.effects import RouteKind
 from sbc.dialog.session_timer import Policy as SessionTimers
+from sbc.sdp.codecs import CodecFilter
 from sbc.sip.digest import Credentials
 
 # Headers of a request or response that cross to the other leg as they are. Everything that is not here and that we do
@@ -115,6 +116,25 @@ class SrtpPolicies:
 
 
 @dataclass(frozen=True, slots=True)
+class MediaProfile:
+    """How media of one side are treated. ``latch`` as in the protocol of the media plane; ``srtp`` None: as
+    :class:`SrtpPolicies` say; ``silence_s`` 0: as for all; ``codecs`` for offers from and to that side."""
+
+    latch: Latch = ""
+    srtp: Srtp | None = None
+    silence_s: float = 0.0
+    codecs: CodecFilter | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MediaProfiles:
+    """Those that ask for something: by name, and by peer. Leg A has the one that its call was engaged under."""
+
+    named: Mapping[str, MediaProfile] = field(default_factory=dict)
+    peers: Mapping[str, MediaProfile] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class CoreSettings:
     """Everything that the core takes from the configuration. Times in seconds.
 
@@ -147,6 +167,7 @@ class CoreSettings:
     slots: int = 1
     transfers: Mapping[str, TransferPolicy] = field(default_factory=dict)  # by peer; refuse for one that is not there
     media_targets: Mapping[str, MediaTargetPolicy] = field(default_factory=dict)  # by realm
+    media_profiles: MediaProfiles = field(default_factory=MediaProfiles)
     srtp: SrtpPolicies | None = None  # None: off everywhere
     source_address: Callable[[str], str] = no_source_address
     follow_redirects: Mapping[str, Redirects] = field(default_factory=dict)  # by peer; never where it is not here

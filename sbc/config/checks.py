@@ -10,7 +10,7 @@ import re
 import ssl
 from collections.abc import Iterable
 
-from sbc.config.models import Config
+from sbc.config.models import RESERVED_PROFILES, Config, MediaProfile
 from sbc.config.source import Path, Source, dotted
 
 STORE_SCHEMES = ("redis", "rediss", "unix")
@@ -28,6 +28,7 @@ def cross_check(config: Config, read: Source) -> None:
     _advertised(config, read)
     _peers(config, read)
     _media_sets(config, read)
+    _media_profiles(config, read)
     _place(config, read)
     _store(config, read)
 
@@ -203,6 +204,26 @@ def _media_sets(config: Config, read: Source) -> None:
     for path, wanted in chosen:
         if wanted not in config.media_sets:
             read.fault(path, f"no media set is called '{wanted}'{_did_you_mean(wanted, config.media_sets)}")
+
+
+def _media_profiles(config: Config, read: Source) -> None:
+    for name, peer in config.peers.items():
+        path: Path = ("peers", name, "profile")
+        if peer.profile in RESERVED_PROFILES:
+            read.fault(path, f"the media profile '{peer.profile}' is reserved: {RESERVED_PROFILES[peer.profile]}")
+        elif peer.profile not in config.media_profiles:
+            known = _did_you_mean(peer.profile, config.media_profiles)
+            read.fault(path, f"no media profile is called '{peer.profile}'{known}")
+        elif peer.srtp is not None and config.media_profiles[peer.profile].srtp not in (None, peer.srtp):
+            wanted = config.media_profiles[peer.profile].srtp
+            read.fault(("peers", name, "srtp"), f"the media profile '{peer.profile}' says '{wanted}': say it once")
+    for name, profile in config.media_profiles.items():
+        if profile.direct and profile != MediaProfile(direct=True):
+            read.fault(("media_profiles", name), "with direct: true we relay nothing, so nothing else can be said here")
+        for codec in sorted({*profile.codecs.allow, *profile.codecs.order}.intersection(profile.codecs.strip)):
+            read.fault(
+                ("media_profiles", name, "codecs"), f"{codec} is stripped, so it cannot be in allow or order too"
+            )
 
 
 def _registration(config: Config, name: str, read: Source) -> None:

@@ -351,6 +351,45 @@ class MediaMember(Model):
         return self.url.removeprefix("tcp://")
 
 
+def _codec(value: Any) -> Any:  # Any: whatever the YAML held
+    if isinstance(value, str) and not re.fullmatch(r"[-A-Za-z0-9_.+]{1,40}(?:/[0-9]{1,6})?", value):
+        raise ValueError(f"{value!r} is not the name of a codec, for example PCMA, opus or L16/44100")
+    return value.lower() if isinstance(value, str) else value
+
+
+Codec = Annotated[str, BeforeValidator(_codec)]
+
+
+class Codecs(Model):
+    """What offers keep of their codecs, whichever way they go. telephone-event and CN stay unless they are stripped."""
+
+    allow: list[Codec] = []  # no others; empty: all
+    strip: list[Codec] = []
+    order: list[Codec] = []  # these first, the others as they were
+
+
+class MediaProfile(Model):
+    """How media of a peer are treated."""
+
+    # whose packets are heard: of the described address only; where that is a private one, also of the host of the
+    # signalling or whoever is first; whoever is first. None: as the nat of the realm says
+    latch: Literal["fixed", "signalled", "learn"] | None = None
+    srtp: Srtp | None = None  # instead of that of the realm or peer
+    codecs: Codecs = Codecs()
+    silence_s: Annotated[float | None, Field(ge=1, le=86400)] = None  # of the calls of a peer; None: as for all
+    direct: bool = False  # no relay: both sides learn each other's media address
+
+
+BUILT_IN_PROFILES: dict[str, MediaProfile] = {
+    "default": MediaProfile(),
+    "carrier": MediaProfile(latch="fixed"),
+    "phone-behind-nat": MediaProfile(latch="learn"),
+    "secure": MediaProfile(srtp="required"),
+    "direct": MediaProfile(direct=True),
+}
+RESERVED_PROFILES = {"webrtc": "it takes ICE and DTLS-SRTP, which this version does not have"}
+
+
 class MediaHealth(Model):
     """When a media worker gets no new calls any more, and when again."""
 
@@ -442,12 +481,24 @@ class Config(Model):
         dict[str, Annotated[list[MediaMember], Field(min_length=1)]], Field(validate_default=True)
     ] = {}
     media_health: MediaHealth = MediaHealth()
+    media_profiles: Annotated[dict[str, MediaProfile], Field(validate_default=True)] = {}
     name_servers: list[NameServer] = []  # for host names of gateways; empty: those of the system
     timers: Timers = Timers()
     connections: Connections = Connections()
     cdr: Cdr = Cdr()
     management: Management = Management()
     log: Log = Log()
+
+    @field_validator("media_profiles", mode="after")
+    @classmethod
+    def _profiles(cls, value: dict[str, MediaProfile]) -> dict[str, MediaProfile]:
+        """With those that are built in."""
+        for name, profile in value.items():
+            if name in RESERVED_PROFILES:
+                raise ValueError(f"'{name}' is reserved: {RESERVED_PROFILES[name]}")
+            if profile != BUILT_IN_PROFILES.get(name, profile):
+                raise ValueError(f"'{name}' is built in: give yours another name")
+        return {**BUILT_IN_PROFILES, **value}
 
     @field_validator("media_sets", mode="after")
     @classmethod

@@ -125,13 +125,16 @@ class Media:
     def engage(self, profile: str = "default", *, media_set: str = "") -> None:
         """Relay the media for the whole call: offer, answer and delete follow by themselves.
 
-        ``media_set`` names the media workers that may do so, '' those of the caller's peer or realm. Raises RouteError
-        for a set that is not configured.
+        ``profile`` is for the caller's side; the called side has that of its peer. ``direct`` is as :meth:`direct`.
+        ``media_set`` names the media workers that may relay, '' those of the caller's peer or realm. Raises RouteError
+        for a profile or set that is not configured.
         """
         node, call = self._node, self._call
+        if profile not in node.media_profiles:
+            raise RouteError(f"no media profile {profile!r} is configured; there are: {', '.join(node.media_profiles)}")
         if media_set and media_set not in node.media_sets:
             raise RouteError(f"no media set {media_set!r} is configured; there are: {', '.join(node.media_sets)}")
-        call.media_profile = profile
+        call.media_profile = None if node.media_profiles[profile].direct else profile
         call.media_set = media_set or node.media_set(call.a.peer, call.a.realm)
 
     def direct(self) -> None:

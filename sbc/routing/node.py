@@ -127,6 +127,7 @@ class Node:
         "clock",
         "core",
         "log",
+        "media_profiles",
         "media_sets",
         "name",
         "peers",
@@ -148,6 +149,7 @@ class Node:
             for name, peer in config.peers.items()
         }
         self.media_sets = config.media_sets.keys()
+        self.media_profiles = config.media_profiles
         self._realm_sets = {name: realm.media_set for name, realm in config.realms.items()}
         self._by_host: dict[str, Peer] = {}
         for peer in self.peers.values():

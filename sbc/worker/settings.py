@@ -9,13 +9,17 @@ from sbc.b2bua.settings import (
     AdmissionPolicy,
     CoreSettings,
     ListenerSettings,
+    MediaProfile,
+    MediaProfiles,
     RealmSettings,
     SrtpPolicies,
     no_source_address,
 )
 from sbc.config.models import Config, Peer
+from sbc.config.models import MediaProfile as Given
 from sbc.dialog.session_timer import Policy as SessionTimers
 from sbc.policy.media_targets import targets_by_realm
+from sbc.sdp.codecs import CodecFilter
 from sbc.services.trunk_registration import TrunkSettings
 from sbc.sip.digest import Credentials
 from sbc.sip.uri import parse_uri
@@ -93,6 +97,7 @@ def core_settings(
         unknown_sources=config.unknown_sources,
         routes=routes,
         media_targets=targets_by_realm(config.realms),
+        media_profiles=_profiles(config),
         srtp=_srtp(config),
         t1_s=timers.t1_ms / 1000,
         t2_s=timers.t2_ms / 1000,
@@ -115,6 +120,24 @@ def core_settings(
         slots=slots,
         transfers={name: peer.transfers for name, peer in config.peers.items()},
         session_timers=SessionTimers(timers.session_expires_s, timers.min_se_s),
+    )
+
+
+def _profiles(config: Config) -> MediaProfiles:
+    """Those that ask for something: calls under the others do not ask."""
+    named = {
+        name: profile for name, given in config.media_profiles.items() if (profile := _profile(given)) != MediaProfile()
+    }
+    return MediaProfiles(
+        named, {name: named[peer.profile] for name, peer in config.peers.items() if peer.profile in named}
+    )
+
+
+def _profile(given: Given) -> MediaProfile:
+    codecs = given.codecs
+    wanted = CodecFilter(frozenset(codecs.allow), frozenset(codecs.strip), tuple(codecs.order))
+    return MediaProfile(
+        given.latch or "", given.srtp, given.silence_s or 0.0, None if wanted == CodecFilter() else wanted
     )
 
 

@@ -153,11 +153,11 @@ def test_a_flood_is_taken_in_portions(served: Served) -> None:
 @pytest.mark.parametrize(
     "frames",
     [
-        [b"1"],
+        [protocol.VERSION],
         [b"0", b"A" * 8, b"{}"],
-        [b"1", b"A" * 9, b"{}"],
-        [b"1", b"A" * 16, b"{}"],
-        [b"1", protocol.NOTIFICATION, b"{}"],
+        [protocol.VERSION, b"A" * 9, b"{}"],
+        [protocol.VERSION, b"A" * 16, b"{}"],
+        [protocol.VERSION, protocol.NOTIFICATION, b"{}"],
         [b"x"] * 500,
     ],
 )
@@ -175,7 +175,7 @@ def test_noise_and_excess_end_only_their_own_connection(served: Served) -> None:
     with socket.socket(socket.AF_UNIX) as bad:
         bad.connect(served.endpoint.removeprefix("ipc://"))
         bad.sendall(b"\xffnoise" * 100)
-        long.send_multipart([b"1", b"A" * 8, b"x" * (MAX_REQUEST_BYTES + 1)])
+        long.send_multipart([protocol.VERSION, b"A" * 8, b"x" * (MAX_REQUEST_BYTES + 1)])
         served.drain()
         bad.settimeout(1)
         try:
@@ -303,7 +303,7 @@ async def test_a_turn_leaves_in_one_message(linked: Linked, tmp_path: Path) -> N
         assert protocol.items(frames) == [query(1), query(2), query(3)]
         assert not router.poll(20)
         big = b"x" * 1_000_000
-        router.send_multipart([client, b"1", b"\0" * 7 + b"\1", big])
+        router.send_multipart([client, protocol.VERSION, b"\0" * 7 + b"\1", big])
         await linked.until(lambda: linked.got)
         assert linked.got[0][2] == big
 

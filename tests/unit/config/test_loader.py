@@ -261,6 +261,45 @@ def test_a_media_set_is_chosen_by_its_name() -> None:
     assert changed("realm: core,", "realm: core, media_set: local,") == []
 
 
+@pytest.mark.parametrize(
+    ("block", "fault"),
+    [
+        ("webrtc: {}", "'webrtc' is reserved: it takes ICE and DTLS-SRTP, which this version does not have"),
+        ("secure: {}", "'secure' is built in: give yours another name"),
+        (
+            "mine: { codecs: { allow: [P CMA] } }",
+            "'P CMA' is not the name of a codec, for example PCMA, opus or L16/44100",
+        ),
+        (
+            "mine: { codecs: { allow: [PCMA], strip: [pcma] } }",
+            "pcma is stripped, so it cannot be in allow or order too",
+        ),
+        (
+            "mine: { direct: true, latch: learn }",
+            "with direct: true we relay nothing, so nothing else can be said here",
+        ),
+        ("mine: { latch: learned }", "should be 'fixed', 'signalled' or 'learn', not 'learned', did you mean 'learn'?"),
+    ],
+)
+def test_media_profiles(block: str, fault: str) -> None:
+    (told,) = changed("realms:", f"media_profiles:\n  {block}\nrealms:")
+    assert told.endswith(f": {fault}")
+
+
+def test_a_media_profile_is_chosen_by_its_name() -> None:
+    assert changed("realm: core,", "realm: core, profile: carier,") == [
+        "11:35: peers.core-a.profile: no media profile is called 'carier', did you mean 'carrier'?"
+    ]
+    assert changed("realm: core,", "realm: core, profile: webrtc,") == [
+        "11:35: peers.core-a.profile: the media profile 'webrtc' is reserved: it takes ICE and DTLS-SRTP, which this"
+        " version does not have"
+    ]
+    assert changed("realm: core,", "realm: core, profile: secure, srtp: optional,") == [
+        "11:49: peers.core-a.srtp: the media profile 'secure' says 'required': say it once"
+    ]
+    assert changed("realm: core,", "realm: core, profile: carrier,") == []
+
+
 def test_cross_checks_run_beside_unknown_keys() -> None:
     text = GOOD.replace("realm: core,", "realm: cor, transprt: udp,")
     assert [fault.split(": ")[1] for fault in faults(text)] == ["peers.core-a.realm", "peers.core-a.transprt"]

@@ -29,8 +29,8 @@ STREAM = Stream("192.0.2.1", 4000, "video", "RTP/SAVPF", 4001, True, "sendonly",
 @pytest.mark.parametrize(
     "request_",
     [
-        Engage("s", "carrier"),
-        Offer("s", "a", "b1", "x", "y", [STREAM], "p", "192.0.2.9"),
+        Engage("s"),
+        Offer("s", "a", "b1", "x", "y", [STREAM], "192.0.2.9", from_latch="learn", silence_s=3.5),
         Answer("s", "b1", "a", [STREAM]),
         Delete("s", "b1"),
         Query("s"),

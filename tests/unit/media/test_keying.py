@@ -46,7 +46,7 @@ class Call:
         near, far = (("outside" if leg == "a" else "core") for leg in (giving, taking))
         policies = self.policies[giving], self.policies[taking]
         streams = [self.stream(giving, keys, protocol)]
-        return self.bench.ask(Offer("s", giving, taking, near, far, streams, "default", "", *policies))
+        return self.bench.ask(Offer("s", giving, taking, near, far, streams, "", *policies))
 
     def answer(self, keys: list[str], protocol: str = "", giving: str = "b1", taking: str = "a") -> Reply:
         return self.bench.ask(Answer("s", giving, taking, [self.stream(giving, keys, protocol)]))

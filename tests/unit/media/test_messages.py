@@ -70,7 +70,7 @@ def test_a_lone_body_may_have_many_lines() -> None:
         [b""],
         [VERSION],
         [VERSION, b"A" * 8],
-        [b"2", b"A" * 8, b"{}"],
+        [b"1", b"A" * 8, b"{}"],
         [VERSION, b"A" * 8, b"{}", b""],
         [VERSION, b"", b"{}"],
         [VERSION, b"A" * 7, b"{}"],

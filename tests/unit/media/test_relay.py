@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 from random import Random
 from typing import Any
 
@@ -14,7 +15,7 @@ from media.counters import MediaCounter, Reason
 from media.protocol import Answer, Delete, Drain, Endpoint, Engage, ListSessions, Offer, Query, Reply, Stream
 from media.relay import Relay
 from media.rules import NO_RULE, RuleFlag, pack_address
-from media.state import Arena
+from media.state import Arena, state_size
 from tests.support.fake_sockets import FakeSockets
 
 S = 10**9
@@ -118,6 +119,33 @@ def test_behind_nat_what_is_signalled_does_not_win(bench: Bench) -> None:
     bench.answer()
     assert bench.packet("a", "203.0.113.50", 9000)[0] is Reason.FORWARD
     assert bench.packet("a", "192.168.1.20", 5000)[0] is Reason.WRONG_SOURCE
+
+
+def test_what_the_leg_says_goes_before_its_realm() -> None:
+    for nat, latch, learned in (("always", "fixed", False), ("never", "learn", True), ("never", "signalled", False)):
+        bench = Bench(nat=nat)
+        bench.offer(from_latch=latch)
+        bench.answer()
+        verdict = [bench.packet("a", STRANGER, 9000, sequence)[0] for sequence in (1, 2, 3)][-1]
+        assert (verdict is Reason.FORWARD) is learned, (nat, latch)
+    bench = Bench(nat="never")
+    bench.offer(streams=[Stream("192.168.1.20", 5000)], from_signalling="203.0.113.50", from_latch="signalled")
+    bench.answer()
+    assert bench.packet("a", "203.0.113.50", 9000)[0] is Reason.FORWARD
+
+
+def test_an_offer_may_say_how_long_silence_may_last() -> None:
+    fd = os.memfd_create("state")
+    os.ftruncate(fd, state_size(8))
+    bench = Bench(fd=fd)
+    bench.offer(silence_s=20.0)
+    bench.answer()
+    start = bench.now_ns
+    assert bench.relay.silent(start + 19 * S, 60 * S, 100) == []
+    assert [s.id for s, _ in bench.relay.silent(start + 25 * S, 60 * S, 100)] == ["s"]
+    heir = Bench(fd=fd)
+    heir.relay.resume(heir.now_ns)
+    assert heir.relay.sessions["s"].silence_s == 20.0, "a successor knows it too"
 
 
 def test_a_stranger_is_never_learned_without_nat() -> None:

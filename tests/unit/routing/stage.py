@@ -19,6 +19,7 @@ CONFIG = Config.model_validate(
             "inside": {"listen": ["udp:192.0.2.1:5060"], "media": {"address": "192.0.2.2"}},
             "outside": {"listen": ["udp:10.0.0.5:5060"], "media": {"address": "10.0.0.5"}, "media_set": "near"},
         },
+        "media_profiles": {"office": {}},
         "media_sets": {"far": [{"url": "tcp://127.0.0.9:7700"}], "near": [{"workers": "local"}]},
         "peers": {
             "phones": {

@@ -568,3 +568,18 @@ def test_a_peers_uri() -> None:
     assert Peer("p", "r", gateway="sip:10.0.0.1").uri_for("") == "sip:10.0.0.1"
     with pytest.raises(RouteError):
         Peer("p", "r").uri_for("1")
+
+
+def test_a_route_names_a_media_profile_that_there_is_and_direct_is_one() -> None:
+    routes = Routes()
+
+    @routes.route
+    async def main(request: Request) -> None:
+        with pytest.raises(RouteError, match="no media profile 'carier' is configured; there are: default, carrier"):
+            request.call.media.engage("carier")
+        request.call.media.engage("direct")
+        await request.call.dial("carrier-b")
+
+    stage = Stage(routes)
+    stage.set_up()
+    assert stage.call.media_profile is None
