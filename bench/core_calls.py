@@ -24,7 +24,7 @@ from bench import own, sipp
 from media.protocol import messages
 from sbc.clock import VirtualClock
 from sbc.config.loader import load
-from sbc.media_client.client import _Node
+from sbc.media_client.nodes import Address, Node
 from sbc.store.breaker import State
 from sbc.store.pipe import Argument, OnReply, pack
 from sbc.telemetry import log
@@ -252,9 +252,10 @@ class Bench:
         self.worker._writers = [self.near, self.far]
         self.worker._ticking = True  # as under load; a tick asks for the next one
         self.loop.call_later(TICK_S, self.worker._tick)
-        node = _Node("media-0")
+        node = Node("media-0", Address(""))
         node.link = _MediaLink()  # type: ignore[assignment]  # a stand-in
         self.worker.media._nodes["media-0"] = node
+        self.worker.media._members["local"] = [(node, 1)]
         self.store = _Store()
         if full:
             self.worker.journal._pipe = self.store

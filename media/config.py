@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 # Words (u64) of a counters page, see media.counters.
@@ -39,11 +39,20 @@ def say(level: str, text: str) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class Curve:
+    """Who may ask over the network: our CURVE secret key and the public keys of the clients, all in Z85."""
+
+    secret: bytes = field(repr=False)
+    clients: frozenset[bytes]
+
+
+@dataclass(frozen=True, slots=True)
 class MediaConfig:
     """One media worker.
 
     ``state_fd`` is shared memory of ``media.state.state_size(capacity)`` octets that outlives the worker, -1 for none;
     ``page`` a memoryview of ``PAGE_WORDS`` u64 for counters, None for none. ``capacity`` is in sessions.
+    ``curve`` None: whoever reaches ``endpoint`` may ask.
     ``collect_us`` is the longest wait that collects a batch of packets while traffic is dense, 0 for none. ``say``
     takes what is worth a line in the log: a level (``info``, ``warning``) and a sentence.
     """
@@ -58,3 +67,4 @@ class MediaConfig:
     quarantine_s: float = 2.0
     collect_us: int = 500
     say: Callable[[str, str], None] = say
+    curve: Curve | None = None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
+import time
 import traceback
 from collections import OrderedDict, deque
 from collections.abc import Callable
@@ -13,7 +15,9 @@ import orjson
 import zmq
 
 from media import protocol
+from media.config import Curve
 from media.counters import REFUSED, MediaCounter
+from media.gate import Gate
 
 CACHE_S = 10.0  # longer than any client waits and repeats
 CACHE_REPLIES = 4096
@@ -22,6 +26,7 @@ MAX_CLIENTS = 256
 REQUESTS_PER_DRAIN = 1000  # whoever floods us may not keep the worker from its packets and its heartbeat
 HIGH_WATER = 1000  # messages each way and client: more than any client asks before its deadlines have passed
 FAULT_LOG_NS = 1_000_000_000  # one fault in so long is told in full
+VERSION_LOG_NS = 10_000_000_000  # a client of another version is told of once in so long
 PROBE = [b""]  # what ZMQ_PROBE_ROUTER of a client sends on each connection
 # As plain numbers: to combine members of an IntFlag costs more than to send a frame.
 NOBLOCK, SNDMORE, EVENTS, POLLIN = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE), int(zmq.EVENTS), int(zmq.POLLIN)
@@ -35,7 +40,8 @@ def _node_of(client: bytes) -> bytes:
 class Control:
     """ROUTER at ``endpoint``. ``handle(request, owner, now_ns)`` answers; nothing here blocks.
 
-    The descriptor ``fd`` is edge-triggered (ZMQ_FD): call ``drain`` whenever it became readable, and after ``notify``.
+    The descriptors ``fds`` are edge-triggered (ZMQ_FD): call ``drain`` whenever one became readable, and after
+    ``notify``. With ``curve`` clients must have one of its keys.
     What one call of ``drain`` has to say to a client leaves in one message, unless it is too much for one. A client
     that reads nothing costs HIGH_WATER messages at most; what is beyond is dropped and counted.
     """
@@ -45,7 +51,10 @@ class Control:
         endpoint: str,
         handle: Callable[[protocol.Request, bytes, int], protocol.Reply],
         count: Callable[[MediaCounter, int], None],
+        curve: Curve | None = None,
+        name: str = "media",
     ) -> None:
+        self._name = name
         self._handle = handle
         self._count = count
         self._cache: dict[tuple[bytes, bytes], bytes] = {}
@@ -53,6 +62,7 @@ class Control:
         self._outbox: dict[bytes, list[protocol.Item]] = {}  # by client
         self._clients: OrderedDict[bytes, None] = OrderedDict()  # known by name, latest last
         self._told_ns = -FAULT_LOG_NS
+        self._versions_told_ns = -VERSION_LOG_NS
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.ROUTER)
         for option, value in (
@@ -65,6 +75,12 @@ class Control:
             (zmq.IPV6, 1),
         ):
             self._socket.setsockopt(option, value)
+        self._gate: Gate | None = None
+        if curve is not None:
+            self._gate = Gate(self._context, curve, name)  # first: nobody passes while there is none
+            self._socket.setsockopt(zmq.CURVE_SERVER, 1)
+            self._socket.setsockopt(zmq.CURVE_SECRETKEY, curve.secret)
+            self._socket.setsockopt(zmq.ZAP_DOMAIN, b"media")
         old_mask = os.umask(0o117)  # ipc: owner and group only
         try:
             self._socket.bind(endpoint)
@@ -74,6 +90,7 @@ class Control:
         finally:
             os.umask(old_mask)
         self.fd = int(self._socket.getsockopt(zmq.FD))
+        self.fds = [self.fd] if self._gate is None else [self.fd, self._gate.fd]
 
     def close(self) -> None:
         """Close the socket; what was not sent yet is given up."""
@@ -84,6 +101,8 @@ class Control:
 
         After REQUESTS_PER_DRAIN the rest is left to the next call, without an edge that says so.
         """
+        if self._gate is not None:
+            self._gate.answer()
         done = 0
         events = cast("Callable[[int], int]", self._socket.get)  # this option is a number
         while True:
@@ -125,6 +144,8 @@ class Control:
         except ValueError:
             self._count(MediaCounter.CONTROL_REQUESTS, 1)
             self._count(MediaCounter.REFUSED_MALFORMED, 1)  # no id to answer under, or another protocol version
+            if len(frames) == 3 and frames[0] != protocol.VERSION:
+                self._tell_version(client, frames[0])
             return 1
         self._count(MediaCounter.CONTROL_REQUESTS, len(requests))
         outbox = self._outbox.setdefault(client, [])
@@ -141,6 +162,17 @@ class Control:
                 self._count(MediaCounter.CONTROL_REPEATED, 1)
             outbox.append((request_id, reply))
         return len(requests)
+
+    def _tell_version(self, client: bytes, version: bytes) -> None:
+        """Both sides are to know why nothing works: it cannot read us either, but for the version of this frame."""
+        self._outbox.setdefault(client, []).append((protocol.NOTIFICATION, b'{"event":"version"}'))
+        now_ns = time.monotonic_ns()
+        if now_ns - self._versions_told_ns >= VERSION_LOG_NS:
+            self._versions_told_ns = now_ns
+            theirs, ours, who = version[:8].decode("ascii", "replace"), protocol.VERSION.decode(), client[:80]
+            text = f"speaks version {theirs!r} of media control, this worker {ours!r}: run one release on both sides"
+            with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
+                print(f"{self._name}: {who.decode('ascii', 'replace')!r} {text}", file=sys.stderr, flush=True)
 
     def _answer(self, body: bytes, owner: bytes, now_ns: int) -> bytes:
         """The reply to one request, whatever happens: nothing that one request does may end the worker."""

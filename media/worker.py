@@ -67,8 +67,9 @@ class Worker:
             if resumed or lost:
                 config.say("info", f"{name}: resumed {resumed} sessions, gave up {lost}")
         self._show_levels()
-        self.control = Control(config.endpoint, self.relay.handle, self.count)
-        self.datapath.watch(self.control.fd, CONTROL)
+        self.control = Control(config.endpoint, self.relay.handle, self.count, config.curve, name)
+        for fd in self.control.fds:
+            self.datapath.watch(fd, CONTROL)
 
     def count(self, counter: MediaCounter, amount: int) -> None:
         """Add to a counter of the page."""

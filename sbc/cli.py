@@ -32,6 +32,7 @@ ConfigPath = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 DEFAULT_CONFIG = "/etc/sbc/sbc.yaml"
+DEFAULT_MEDIA_CONFIG = "/etc/sbc/media.yaml"
 
 
 @app.command()
@@ -119,14 +120,34 @@ def media_drain(
         print(f"{node} takes new calls again" if off else f"{node} drains: it gets no new calls")
 
 
-@media.command("keygen")
-def media_keygen(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
-    """Print the public key by which media nodes elsewhere know this SBC, and make its secret one at the first time."""
+@media.command("run")
+def media_run(config: ConfigPath = DEFAULT_MEDIA_CONFIG, as_json: AsJson = False) -> None:
+    """Run media workers alone, for SBCs on other machines, until stopped; FILE is of its own kind."""
+    from sbc.config import loader
     from sbc.errors import ConfigError
-    from sbc.supervisor import folders
+    from sbc.supervisor import media_node
 
-    loaded = _load(config, as_json)
     try:
+        code = media_node.run(loader.load_media_node(config))
+    except ConfigError as error:
+        _fail(error.faults, as_json)
+    raise typer.Exit(code)
+
+
+@media.command("keygen")
+def media_keygen(
+    config: ConfigPath = DEFAULT_CONFIG,
+    node: Annotated[bool, typer.Option("--node", help="FILE is that of a media node (sbc media run).")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Print the public key by which media nodes know this SBC, or with --node by which SBCs know this media node. The
+    secret one is made at the first time."""
+    from sbc.config import loader
+    from sbc.errors import ConfigError
+    from sbc.supervisor import folders, media_node
+
+    try:
+        loaded = media_node.as_config(loader.load_media_node(config)) if node else loader.load(config)
         folders.prepare(loaded)
         public, _ = folders.media_keys(loaded.state_dir)
     except ConfigError as error:

@@ -10,15 +10,17 @@ import ipaddress
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from sbc.config import checks, source
-from sbc.config.models import Config, Realm
+from sbc.config.models import Config, MediaNode, Realm
 from sbc.config.source import Fault, Source
 from sbc.errors import ConfigError
+
+Root = TypeVar("Root", bound=BaseModel)
 
 
 def load(path: str | Path) -> Config:
@@ -27,6 +29,22 @@ def load(path: str | Path) -> Config:
     if config is None or faults:
         raise ConfigError([str(fault) for fault in faults])
     return config
+
+
+def load_media_node(path: str | Path) -> MediaNode:
+    """The configuration of a media node; raises ConfigError with every fault."""
+    file = str(path)
+    try:
+        read = source.read(Path(path).read_bytes(), file)
+    except OSError as error:
+        raise ConfigError([f"{file}: cannot read the file: {(error.strerror or str(error)).lower()}"]) from error
+    node = _validated(read, MediaNode) if read.values else None
+    if node is None or read.faults:
+        faults = [str(fault) for fault in sorted(set(read.faults))]
+        raise ConfigError(faults or [f"{file}: the file is empty"])
+    base = Path(os.path.abspath(file)).parent
+    folders = {key: os.path.normpath(base / getattr(node, key)) for key in ("run_dir", "state_dir")}
+    return node.model_copy(update=folders)
 
 
 def check(path: str | Path) -> tuple[Config | None, list[Fault]]:
@@ -46,17 +64,18 @@ def check_text(text: str | bytes, file: str) -> tuple[Config | None, list[Fault]
     if not read.values:
         return None, sorted(set(read.faults)) or [Fault(file, 1, 1, "", "the file is empty")]
     base = Path(os.path.abspath(file)).parent
-    config = _validated(read, base)
+    config = _validated(read, Config)
     if config is not None:
+        config = _absolute(config, base)
         checks.cross_check(config, read)
     faults = sorted(set(read.faults))
     return (None if faults else config), faults
 
 
-def _validated(read: Source, base: Path) -> Config | None:
-    """The Config; after faults, the one that is left without the unknown keys, so that the cross-checks still run."""
+def _validated(read: Source, root: type[Root]) -> Root | None:
+    """The model; after faults, the one that is left without the unknown keys, so that the cross-checks still run."""
     try:
-        return _absolute(Config.model_validate(read.values), base)
+        return root.model_validate(read.values)
     except ValidationError as error:
         details = error.errors(include_url=False, include_context=True)
     unknown = []
@@ -65,7 +84,7 @@ def _validated(read: Source, base: Path) -> Config | None:
         where = _existing(read, detail["loc"], keep_missing=detail["type"] == "missing")
         if detail["type"] == "extra_forbidden":
             unknown.append(where)
-            read.fault(where, _unknown_key(where), key=True)
+            read.fault(where, _unknown_key(where, root), key=True)
         elif where not in told:  # a union reports once per member
             told.add(where)
             read.fault(where, _sentence(detail, where), key=detail["type"] == "missing")
@@ -75,7 +94,7 @@ def _validated(read: Source, base: Path) -> Config | None:
             holder = holder[part]
         holder.pop(where[-1], None)
     try:
-        return _absolute(Config.model_validate(read.values), base)
+        return root.model_validate(read.values)
     except ValidationError:
         return None
 
@@ -133,15 +152,15 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     return f", did you mean '{close[0]}'?" if close else ""
 
 
-def _unknown_key(path: source.Path) -> str:
-    model = _model_at(path[:-1])
+def _unknown_key(path: source.Path, root: type[BaseModel]) -> str:
+    model = _model_at(path[:-1], root)
     fields = [field.alias or name for name, field in model.model_fields.items()]
     return "unknown key" + (suggestion(str(path[-1]), fields) or f"; the keys here are {', '.join(fields)}")
 
 
-def _model_at(path: source.Path) -> type[BaseModel]:
+def _model_at(path: source.Path, root: type[BaseModel]) -> type[BaseModel]:
     """The model that describes the mapping at ``path``, found through the annotations."""
-    model: type[BaseModel] = Config
+    model = root
     names = list(path)
     while names:
         key = names.pop(0)

@@ -393,7 +393,7 @@ RESERVED_PROFILES = {"webrtc": "it takes ICE and DTLS-SRTP, which this version d
 class MediaHealth(Model):
     """When a media worker gets no new calls any more, and when again."""
 
-    probe_interval_s: Annotated[float, Field(ge=0.1, le=3600)] = 2.0
+    probe_interval_s: Annotated[float, Field(ge=0.1, le=60)] = 2.0
     fall: Annotated[int, Field(ge=1, le=100)] = 2  # requests without an answer, one after the other
     rise: Annotated[int, Field(ge=1, le=100)] = 2  # answers, one after the other
     disable_s: Annotated[float, Field(ge=0, le=3600)] = 5.0  # and not before so long
@@ -510,3 +510,51 @@ class Config(Model):
     def listeners(self) -> list[tuple[str, Listen]]:
         """Every listener with the name of its realm, in configuration order: the order of ``Flow.listener``."""
         return [(name, listen) for name, realm in self.realms.items() for listen in realm.listen]
+
+
+class MediaNodeRealm(Model):
+    """Where media of a media node face a realm of the SBCs that use it, under the same name."""
+
+    address: IpAddress
+    advertise: IpAddress | None = None
+    ports: PortRange = (30000, 39999)
+    nat: Literal["auto", "always", "never"] = "never"
+
+    @field_validator("ports")
+    @classmethod
+    def _order(cls, value: tuple[int, int]) -> tuple[int, int]:
+        return RealmMedia._order(value)
+
+
+class MediaNode(Model):
+    """The whole of the configuration of ``sbc media run``: media workers for SBCs on other machines."""
+
+    node: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]{0,62}$")] = "media1"
+    run_dir: str = "/run/sbc-media"
+    state_dir: str = "/var/lib/sbc-media"
+    user: str = ""
+    listen: str  # tcp://address:port of the first worker, the next has the next port
+    clients: list[str] = []  # public keys of the SBCs; none only on a loopback address
+    workers: WorkerCount = 0  # 0: one per processor
+    realms: Annotated[dict[str, MediaNodeRealm], Field(min_length=1)]
+    media_silence_s: Annotated[float, Field(ge=1, le=86400)] = 60.0
+    log: Log = Log()
+
+    @field_validator("clients")
+    @classmethod
+    def _keys(cls, value: list[str]) -> list[str]:
+        return [curve_key(key) for key in value]
+
+    @model_validator(mode="after")
+    def _guarded(self) -> MediaNode:
+        if not _MEDIA_URL.match(self.listen):
+            raise ValueError(f"listen: {self.listen!r} is not tcp://address:port, for example tcp://10.0.0.9:7700")
+        if not self.clients and not ipaddress.ip_address(self.address[0]).is_loopback:
+            raise ValueError("clients: name the keys of the SBCs that may ask, as sbc media keygen prints them there")
+        return self
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port of the first worker."""
+        host, _, port = self.listen.removeprefix("tcp://").rpartition(":")
+        return host.strip("[]"), int(port)

@@ -233,9 +233,10 @@ class MediaPool:
         if self._closed:
             return
         for node in self._nodes.values():
-            for request_id in node.link.flush():  # it has been away for long
+            for request_id in node.link.flush():  # it has been away for long, or does not let us in
                 pending = self._pending.pop(request_id, None)
                 if pending is not None:
+                    self._missed(node)
                     self._failed(pending, "unreachable")
 
     # -- receiving
@@ -246,6 +247,9 @@ class MediaPool:
                 replies = protocol.items(frames)
             except ValueError:
                 self.counts["bad_frames"] += 1
+                if frames and frames[0] != protocol.VERSION:
+                    theirs, ours = frames[0][:8].decode("ascii", "replace"), protocol.VERSION.decode()
+                    node.trouble = f"it speaks version {theirs!r} of media control, we {ours!r}: run one release"
                 continue
             for request_id, body in replies:
                 if self._closed:
@@ -301,8 +305,7 @@ class MediaPool:
             pending = self._pending.pop(request_id, None)
             if pending is None:
                 continue
-            if pending.node.miss(now, self._health):
-                self._changed(pending.node)
+            self._missed(pending.node)
             self.counts["timeouts"] += 1
             if isinstance(pending.request, protocol.Delete):
                 self._repeat_later(request_id, pending)
@@ -373,6 +376,11 @@ class MediaPool:
         if reply.ok:
             node.draining = reply.draining
             node.sessions = reply.total
+
+    def _missed(self, node: Node) -> None:
+        node.trouble = node.link.trouble() or node.trouble
+        if node.miss(self._loop.time(), self._health):
+            self._changed(node)
 
     def _changed(self, node: Node) -> None:
         if self._on_state is not None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple, cast
 
 import zmq
+from zmq.utils.monitor import recv_monitor_message
 
 from media import protocol
 
@@ -15,6 +16,13 @@ MAX_REPLY_BYTES = 16 * 1024 * 1024  # a list of sessions
 RECONNECT_MS, RECONNECT_MAX_MS = 10, 200
 # As plain numbers: to combine members of an IntFlag costs more than to send a frame.
 NOBLOCK, SNDMORE, EVENTS, POLLIN = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE), int(zmq.EVENTS), int(zmq.POLLIN)
+
+
+_TROUBLES: dict[int, str] = {
+    int(zmq.EVENT_HANDSHAKE_FAILED_AUTH): "it refuses our key: is it among the clients of that node?",
+    int(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL): "no handshake: is the key that we have of it the right one?",
+    int(zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL): "no handshake: is the key that we have of it the right one?",
+}
 
 
 class Curve(NamedTuple):
@@ -32,7 +40,7 @@ class Link:
     was under way on a connection that breaks is lost; what still waited goes over the next one.
     """
 
-    __slots__ = ("_fd", "_loop", "_on_readable", "_outbox", "_socket", "_watched")
+    __slots__ = ("_fd", "_loop", "_monitor", "_on_readable", "_outbox", "_socket", "_watched")
 
     def __init__(
         self,
@@ -60,7 +68,9 @@ class Link:
             (zmq.IPV6, 1),
         ):
             self._socket.setsockopt(option, value)
+        self._monitor: zmq.Socket[bytes] | None = None
         if curve is not None:
+            self._monitor = self._socket.get_monitor_socket(sum(_TROUBLES))
             self._socket.setsockopt(zmq.CURVE_SERVERKEY, curve.server)
             self._socket.setsockopt(zmq.CURVE_PUBLICKEY, curve.public)
             self._socket.setsockopt(zmq.CURVE_SECRETKEY, curve.secret)
@@ -108,6 +118,13 @@ class Link:
             found.append(frames)
         return found
 
+    def trouble(self) -> str:
+        """Why the last handshake failed, since this was last asked; '' where none did."""
+        found = ""
+        while self._monitor is not None and self._monitor.poll(0):
+            found = _TROUBLES.get(recv_monitor_message(self._monitor)["event"], found)
+        return found
+
     def watch(self, on: bool) -> None:
         """Whether ``on_readable`` is called."""
         if on == self._watched:
@@ -124,4 +141,7 @@ class Link:
         if self._watched:
             self._loop.remove_reader(self._fd)
         self._watched = False
+        if self._monitor is not None:
+            self._socket.disable_monitor()
+            self._monitor = None
         self._socket.close(linger=0)

@@ -67,6 +67,7 @@ class Node:
         "refused",
         "salt",
         "sessions",
+        "trouble",
     )
 
     link: Link
@@ -82,6 +83,7 @@ class Node:
         self.drained = False  # as an operator said
         self.sessions = 0  # as it said when it was last probed
         self.opened = 0
+        self.trouble = ""  # what keeps us from asking it, where we know
         self.refused = ""  # why it last refused a new session; '' after one that it took
 
     @property
@@ -95,6 +97,8 @@ class Node:
     def reason(self) -> str:
         """Why it gets no new sessions, or none at the moment, in words; '' where all is well."""
         if self.down_since is not None:
+            if self.missed and self.trouble:
+                return self.trouble
             if self.missed:
                 return f"{self.missed} requests without an answer"
             return "answers again, and is watched before it gets new calls"
@@ -123,6 +127,7 @@ class Node:
     def answer(self, now: float, health: MediaHealth) -> bool:
         """An answer in time; True when it comes up with this one."""
         self.missed = 0
+        self.trouble = ""
         if self.down_since is None:
             return False
         self.answered += 1

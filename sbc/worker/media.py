@@ -11,7 +11,7 @@ from sbc.b2bua.core import Core
 from sbc.b2bua.effects import MediaCommand
 from sbc.config.models import Config
 from sbc.management import rpc
-from sbc.media_client.client import Done, MediaPool, Notification
+from sbc.media_client.client import MediaPool, Notification
 from sbc.media_client.nodes import Node, State, layout
 from sbc.telemetry import log
 from sbc.worker.orphans import Orphans
@@ -19,8 +19,8 @@ from sbc.worker.slot import SipSlot
 
 
 class MediaSide:
-    """``done`` takes replies for the core, ``silent`` a call without media with the leg and its silence in seconds;
-    ``mine`` tells whether the call of a session belongs to this worker."""
+    """``silent`` takes a call without media, the leg and its silence in seconds; ``mine`` tells whether the call of a
+    session belongs to this worker."""
 
     def __init__(
         self,
@@ -28,7 +28,6 @@ class MediaSide:
         core: Core,
         loop: asyncio.AbstractEventLoop,
         *,
-        done: Done,
         silent: Callable[[Call, str, float], None],
         mine: Callable[[str], bool],
         count: Callable[..., None],
@@ -36,7 +35,6 @@ class MediaSide:
         self._slot = slot
         self._core = core
         self._loop = loop
-        self._done = done
         self._silent = silent
         self._mine = mine
         self._count = count
@@ -54,10 +52,6 @@ class MediaSide:
             keys=slot.media_keys,
             on_state=self._changed,
         )
-
-    def perform(self, effect: MediaCommand) -> None:
-        """Send a request of the core."""
-        self.pool.perform(effect, self._done)
 
     def configure(self, config: Config) -> None:
         """Take other sets over."""

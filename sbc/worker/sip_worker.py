@@ -91,7 +91,6 @@ class SipWorker:
             slot,
             self.core,
             loop,
-            done=self._media_done,
             silent=self._media_silent,
             mine=self._owns,
             count=self._count,
@@ -139,7 +138,7 @@ class SipWorker:
         self._perform: dict[type, Callable[[Any], None]] = {  # Any: each takes the effect that it is listed under
             effects.Transmit: self._transmit,
             effects.RunRoute: self.runner.perform,
-            effects.MediaCommand: self._media.perform,
+            effects.MediaCommand: partial(self.media.perform, done=self._media_done),
             effects.SaveCall: self._save,
             effects.FinishCall: self.journal.finish,
             effects.DropRecord: self.journal.drop,

@@ -1,0 +1,99 @@
+"""A node of media workers alone, for other machines (``sbc media run``): the same supervisor, with fewer children."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NoReturn
+
+from media.config import Curve, MediaConfig
+from sbc.config.models import Config, MediaNode, Realm, RealmMedia, Timers, Workers
+from sbc.errors import ConfigError
+from sbc.supervisor import folders, process
+from sbc.supervisor.child import Group
+from sbc.supervisor.members import Entries, Estate, Member
+from sbc.supervisor.supervisor import OOM_SCORE, Supervisor
+from sbc.telemetry import log
+
+
+def run(given: MediaNode) -> int:
+    """Run until told to stop; returns the exit code. Raises ConfigError before anything was started."""
+    log.configure(given.log.level, given.log.format, "supervisor")
+    process.set_title("sbc: media supervisor")
+    config = as_config(given)
+    folders.prepare(config)
+    lock = folders.Lock(config.run_dir)
+    process.raise_file_limit()
+    process.oom_score(OOM_SCORE)
+    public, secret = folders.media_keys(config.state_dir)
+    estate = MediaEstate(given, config, secret)
+    supervisor = MediaSupervisor(
+        estate, lock, given.listen, public.decode() if given.clients else "none: loopback only"
+    )
+    try:
+        return supervisor.serve()
+    finally:
+        estate.close()
+        lock.close()
+
+
+def as_config(given: MediaNode) -> Config:
+    """What a supervisor wants to know, of a node without SIP. Everything in it was validated in ``given``."""
+    realms = {
+        name: Realm.model_construct(
+            listen=[],
+            nat=realm.nat,
+            media=RealmMedia(address=realm.address, advertise=realm.advertise, ports=realm.ports),
+        )
+        for name, realm in given.realms.items()
+    }
+    return Config.model_construct(
+        node=given.node,
+        run_dir=given.run_dir,
+        state_dir=given.state_dir,
+        user=given.user,
+        workers=Workers(sip=1, media=given.workers),
+        store="none",
+        realms=realms,
+        timers=Timers(media_silence_s=given.media_silence_s, drain_timeout_s=0.0),
+        log=given.log,
+    )
+
+
+class MediaEstate(Estate):
+    """Media workers only, with their control on TCP."""
+
+    def __init__(self, given: MediaNode, config: Config, secret: bytes) -> None:
+        from media.state import state_size
+        from media.worker import run as run_media
+
+        super().__init__(config, "", b"", Entries(_nobody, run_media, _nobody, state_size))
+        self.members = [member for member in self.members if member.group is Group.MEDIA]
+        host, port = given.address
+        host = f"[{host}]" if ":" in host else host
+        self.media_endpoints = {f"media-{slot}": f"tcp://{host}:{port + slot}" for slot in range(self.media_count)}
+        self._curve = Curve(secret, frozenset(key.encode() for key in given.clients)) if given.clients else None
+
+    def _media_config(self, member: Member) -> MediaConfig:
+        return replace(super()._media_config(member), curve=self._curve)
+
+
+def _nobody(_: object) -> NoReturn:
+    raise ConfigError(["a media node has media workers only"])
+
+
+class MediaSupervisor(Supervisor):
+    """Says where the workers are and by which key they are known; takes changes by a restart."""
+
+    def __init__(self, estate: MediaEstate, lock: folders.Lock, listen: str, key: str) -> None:
+        super().__init__(estate, lock)
+        self._listen = listen
+        self._key = key
+
+    def _serving(self) -> None:
+        endpoints = list(self.estate.media_endpoints.values())
+        self.estate.page.ready()
+        self._log.info("serving", urls=endpoints, key=self._key, media=self.estate.media_count)
+        self._notify.ready(f"serving media on {', '.join(endpoints)}")
+
+    def _reload(self) -> None:
+        self._log.warning("a media node takes changes of its configuration by a restart")
