@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import NamedTuple, cast
 
@@ -40,7 +41,7 @@ class Link:
     was under way on a connection that breaks is lost; what still waited goes over the next one.
     """
 
-    __slots__ = ("_fd", "_loop", "_monitor", "_on_readable", "_outbox", "_socket", "_watched")
+    __slots__ = ("_endpoint", "_fd", "_loop", "_monitor", "_on_readable", "_outbox", "_socket", "_watched")
 
     def __init__(
         self,
@@ -51,6 +52,7 @@ class Link:
         on_readable: Callable[[], None],
         curve: Curve | None = None,
     ) -> None:
+        self._endpoint = endpoint
         self._loop = loop
         self._on_readable = on_readable
         self._outbox: list[protocol.Item] = []
@@ -119,10 +121,15 @@ class Link:
         return found
 
     def trouble(self) -> str:
-        """Why the last handshake failed, since this was last asked; '' where none did."""
+        """Why the last handshake failed, since this was last asked; '' where none did. After one ZeroMQ does not come
+        back by itself: the connection is begun anew."""
         found = ""
         while self._monitor is not None and self._monitor.poll(0):
             found = _TROUBLES.get(recv_monitor_message(self._monitor)["event"], found)
+        if found:
+            with contextlib.suppress(zmq.ZMQError):  # it may be gone already
+                self._socket.disconnect(self._endpoint)
+            self._socket.connect(self._endpoint)
         return found
 
     def watch(self, on: bool) -> None:
