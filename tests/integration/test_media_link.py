@@ -154,7 +154,6 @@ def test_a_flood_is_taken_in_portions(served: Served) -> None:
     "frames",
     [
         [protocol.VERSION],
-        [b"0", b"A" * 8, b"{}"],
         [protocol.VERSION, b"A" * 9, b"{}"],
         [protocol.VERSION, b"A" * 16, b"{}"],
         [protocol.VERSION, protocol.NOTIFICATION, b"{}"],

@@ -490,3 +490,23 @@ realms:
     )
     wrong = faults(base.replace("by_name", "by_names"))
     assert wrong[-1].partition(" ")[2] == "realms.core.tls.by_names: unknown key, did you mean 'by_name'?"
+
+
+def test_the_media_node_that_we_ship_is_good_and_its_realms_are_those_of_a_supervisor() -> None:
+    node = loader.load_media_node(Path(__file__).parents[3] / "conf" / "media.yaml")
+    assert node.address == ("127.0.0.1", 7700)
+    assert set(node.realms) == {"core", "outside"}
+    assert node.realms["outside"].nat == "auto"
+
+
+def test_faults_of_a_media_node(tmp_path: Path) -> None:
+    file = tmp_path / "media.yaml"
+    file.write_text("listen: tcp://127.0.0.1:7700\nrealms:\n  core: { address: 127.0.0.1, port: 1 }\n")
+    with pytest.raises(ConfigError) as caught:
+        loader.load_media_node(file)
+    assert caught.value.faults == [f"{file}:3:31: realms.core.port: unknown key, did you mean 'ports'?"]
+    with pytest.raises(ConfigError, match="cannot read the file: no such file or directory"):
+        loader.load_media_node(tmp_path / "none.yaml")
+    file.write_text("")
+    with pytest.raises(ConfigError, match="the file is empty"):
+        loader.load_media_node(file)
