@@ -21,6 +21,9 @@ class Datapath:
     def open(self, local: bytes, dscp: int = 0) -> int:
         """Bind a packed address and the port above it. Returns the pair's number, or minus an errno."""
 
+    def mark(self, pair: int, dscp: int) -> int:
+        """Give all that a pair sends from now on this DSCP (RFC 2474). Returns 0 or an errno."""
+
     def shut(self, pair: int) -> int:
         """Close a pair; returns its RTP port. Raises ValueError when there is no such pair."""
 

@@ -48,6 +48,8 @@ class Sockets(Protocol):
 
     def open(self, local: bytes, dscp: int = 0) -> int: ...
 
+    def mark(self, pair: int, dscp: int) -> int: ...
+
     def shut(self, pair: int) -> int: ...
 
     def attach(self, pair: int, index: int) -> int: ...
@@ -83,6 +85,7 @@ class PortPool:
         )  # until when, ports: in quarantine too, but without sockets
         self._bound: set[int] = set()  # pairs with sockets
         self._adopted: set[int] = set()  # ports, until settled
+        self._marked: dict[int, int] = {}  # DSCP of pairs that have one
         self._strays: set[int] = set()  # pairs from outside the range: closed when they come back
         self._local = local
         self._quarantine_s = quarantine_s
@@ -91,14 +94,16 @@ class PortPool:
         self._sockets = sockets
         self._turn = 0
 
-    def lend(self, index: int, now: float) -> None:
-        """Attach a free pair to a rule; raises NoPortError."""
+    def lend(self, index: int, now: float, dscp: int = 0) -> None:
+        """Attach a free pair to a rule, with this DSCP on what it sends; raises NoPortError."""
         self.ripen(now, SHUT_AT_ONCE)
         self._turn += 1
         fresh = len(self._idle) < SPARE or self._turn % FRESH_EVERY == 0
         for _ in range(ATTEMPTS):
             pair = self._draw(fresh)
             if not self._sockets.attach(pair, index):
+                if dscp or self._marked:
+                    self._mark(pair, dscp)
                 return
             self._quarantine.append((now + self._quarantine_s, pair))
         raise NoPortError("the free ports are being flooded")
@@ -137,7 +142,7 @@ class PortPool:
                 return done
         return limit
 
-    def adopt(self, index: int, port: int) -> int:
+    def adopt(self, index: int, port: int, dscp: int = 0) -> int:
         """Attach exactly this pair, as a predecessor had it, even from outside the range. Returns 0 or an errno.
 
         ``settle`` must follow before anything is lent.
@@ -149,6 +154,8 @@ class PortPool:
             self._adopted.add(port)
         else:
             self._strays.add(pair)
+        if dscp:
+            self._mark(pair, dscp)
         return self._sockets.attach(pair, index)
 
     def disown(self, index: int) -> None:
@@ -156,6 +163,7 @@ class PortPool:
         pair = self._sockets.detach(index)
         if pair >= 0:
             self._bound.remove(pair)
+            self._marked.pop(pair, None)
             self._strays.discard(pair)
             self._adopted.discard(self._sockets.shut(pair))
 
@@ -163,6 +171,14 @@ class PortPool:
         """What was adopted is free no more."""
         self._unbound = [port for port in self._unbound if port not in self._adopted]
         self._adopted.clear()
+
+    def _mark(self, pair: int, dscp: int) -> None:
+        """A mark that cannot be set costs the call nothing but its mark."""
+        if self._marked.get(pair, 0) != dscp and not self._sockets.mark(pair, dscp):
+            if dscp:
+                self._marked[pair] = dscp
+            else:
+                del self._marked[pair]
 
     def _bind(self, port: int) -> int:
         """The pair, or minus an errno."""
@@ -174,6 +190,7 @@ class PortPool:
     def _shut(self, pair: int) -> tuple[int, ...]:
         """Close a pair; the port that it had, if it is one of the range."""
         self._bound.remove(pair)
+        self._marked.pop(pair, None)
         port = self._sockets.shut(pair)
         if pair in self._strays:
             self._strays.remove(pair)

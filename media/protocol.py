@@ -36,6 +36,7 @@ Srtp = Literal["off", "optional", "required", "pass"]  # see media.keying
 # Whose packets are taken for those of a leg: "" as its realm says; fixed: only those of the address that it described;
 # signalled: where that is a private one, also the first from elsewhere; learn: the first, whatever it described.
 Latch = Literal["", "fixed", "signalled", "learn"]
+Dscp = Annotated[int, msgspec.Meta(ge=0, le=63)]
 Natural = Annotated[int, msgspec.Meta(ge=0)]
 
 
@@ -107,6 +108,9 @@ class Offer(Asking, tag="offer"):
     from_srtp: Srtp = "off"
     to_srtp: Srtp = "off"
     from_latch: Latch = ""
+    # what is sent to a leg is marked so (RFC 2474), from the first offer on that names the leg
+    from_dscp: Dscp = 0
+    to_dscp: Dscp = 0
     silence_s: float = 0.0  # without a packet, then the session's owner is told; 0: as the worker is configured
 
 

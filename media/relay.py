@@ -168,8 +168,8 @@ class Relay:
         self.arena.begin(session.slot)
         made: list[tuple[Leg, int]] = []
         try:
-            giving = self._leg(session, request.from_leg, request.from_realm)
-            taking = self._leg(session, request.to_leg, request.to_realm)
+            giving = self._leg(session, request.from_leg, request.from_realm, request.from_dscp)
+            taking = self._leg(session, request.to_leg, request.to_realm, request.to_dscp)
             for leg in (giving, taking):
                 if len(leg.rules) < len(described):
                     leg.rules.extend([NO_STREAM] * (len(described) - len(leg.rules)))
@@ -177,7 +177,7 @@ class Relay:
             for stream, description in enumerate(described):
                 for leg in (giving, taking) if description else ():
                     if leg.rules[stream] == NO_STREAM:
-                        leg.rules[stream] = self._make_rule(leg.realm, session.slot, now_ns)
+                        leg.rules[stream] = self._make_rule(leg, session.slot, now_ns)
                         session.changed = True
                         made.append((leg, stream))
         except Unusable:
@@ -281,38 +281,38 @@ class Relay:
             raise unreachable
         return found
 
-    def _leg(self, session: Session, name: str, realm: str) -> Leg:
+    def _leg(self, session: Session, name: str, realm: str, dscp: int) -> Leg:
         leg = session.legs.get(name)
         if leg is None:
             if len(session.legs) >= MAX_LEGS:
                 raise Unusable("unsupported", f"a session has at most {MAX_LEGS} legs")
-            leg = session.legs[name] = Leg(name, realm)
+            leg = session.legs[name] = Leg(name, realm, dscp=dscp)
             session.changed = True
         elif leg.realm != realm:
             raise Unusable("malformed", f"leg {name!r} is in realm {leg.realm!r}, not in {realm!r}")
         return leg
 
-    def _make_rule(self, realm: str, slot: int, now_ns: int) -> int:
+    def _make_rule(self, leg: Leg, slot: int, now_ns: int) -> int:
         index = self.arena.take_rule(slot, now_ns)
         if index is None:
             raise Unusable("full", "all rules are in use")
         try:
-            self._lend(self.ports[realm], index, now_ns / 1e9)
+            self._lend(self.ports[leg.realm], index, now_ns / 1e9, leg.dscp)
         except NoPortError as error:
             self.arena.release_rule(index)
-            raise Unusable("no_ports", f"no port pair in realm {realm!r}: {error}") from None
+            raise Unusable("no_ports", f"no port pair in realm {leg.realm!r}: {error}") from None
         return index
 
-    def _lend(self, pool: PortPool, index: int, now: float) -> None:
+    def _lend(self, pool: PortPool, index: int, now: float, dscp: int) -> None:
         try:
-            pool.lend(index, now)
+            pool.lend(index, now, dscp)
         except NoPortError as error:
             if not error.wanting:
                 raise
             self.count(MediaCounter.DESCRIPTORS_EXHAUSTED, 1)
             if not sum(other.shed(SHED_PAIRS) for other in self._pools):
                 raise
-            pool.lend(index, now)
+            pool.lend(index, now, dscp)
 
     def _drop_rule(self, session: Session, leg: Leg, stream: int, now_ns: int) -> None:
         if stream >= len(leg.rules) or leg.rules[stream] == NO_STREAM:
@@ -403,7 +403,7 @@ class Relay:
                 if rule.peer not in own:
                     rule.peer = NO_RULE
                 pool = self.ports.get(leg.realm)
-                if pool is None or pool.adopt(index, rule.local_port):
+                if pool is None or pool.adopt(index, rule.local_port, leg.dscp):
                     for done, adopted in bound:
                         done.disown(adopted)
                     raise ValueError(f"port {rule.local_port} cannot be bound again")

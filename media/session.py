@@ -34,12 +34,14 @@ MAX_SESSION_ID = 256
 
 @dataclass(slots=True)
 class Leg:
-    """One side: the rule of each stream by index (NO_STREAM: rejected). ``awaiting`` an answer from it to an offer."""
+    """One side: the rule of each stream by index (NO_STREAM: rejected). ``awaiting`` an answer from it to an offer;
+    ``dscp`` marks what is sent to it."""
 
     name: str
     realm: str
     rules: list[int] = field(default_factory=list)
     awaiting: bool = False
+    dscp: int = 0
 
 
 @dataclass(slots=True)
@@ -64,7 +66,7 @@ class Session:
 
     def encode(self) -> bytes | None:
         """The identity for the arena; None when it would not fit."""
-        legs = [[leg.name, leg.realm, leg.rules] for leg in self.legs.values()]
+        legs = [[leg.name, leg.realm, leg.rules, leg.dscp] for leg in self.legs.values()]
         blob = orjson.dumps({"s": self.id, "t": self.silence_s, "o": self.owner.hex(), "l": legs})
         return blob if len(blob) <= BLOB_BYTES else None
 
@@ -74,10 +76,10 @@ def decode(slot: int, blob: bytes, rule_count: int) -> Session:
     try:
         raw: dict[str, Any] = orjson.loads(blob)  # Any: JSON, checked below
         session = Session(id=str(raw["s"]), slot=slot, silence_s=float(raw["t"]), owner=bytes.fromhex(raw["o"]))
-        for name, realm, rules in raw["l"]:
+        for name, realm, rules, dscp in raw["l"]:
             if not all(isinstance(index, int) and NO_STREAM <= index < rule_count for index in rules):
                 raise ValueError("a rule number out of range")
-            session.legs[str(name)] = Leg(str(name), str(realm), list(rules))
+            session.legs[str(name)] = Leg(str(name), str(realm), list(rules), dscp=int(dscp) & 63)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not a session: {error!r}") from error
     used = session.all_rules()

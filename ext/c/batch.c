@@ -176,6 +176,20 @@ static struct pair *pair_of(struct relay *relay, int pair) {
     return &relay->pairs[pair];
 }
 
+int relay_mark(struct relay *relay, int pair, int dscp) {
+    struct pair *p = pair_of(relay, pair);
+    if (!p) return -EBADF;
+    int tos = dscp << 2, family = 0, fds[2] = {pair, p->rtcp_fd};
+    socklen_t size = sizeof family;
+    if (getsockopt(pair, SOL_SOCKET, SO_DOMAIN, &family, &size) < 0) return -errno;
+    for (int i = 0; i < 2; i++) {
+        int failed = family == AF_INET6 ? setsockopt(fds[i], IPPROTO_IPV6, IPV6_TCLASS, &tos, sizeof tos)
+                                        : setsockopt(fds[i], IPPROTO_IP, IP_TOS, &tos, sizeof tos);
+        if (failed) return -errno;
+    }
+    return 0;
+}
+
 int relay_shut(struct relay *relay, int pair) {
     struct pair *p = pair_of(relay, pair);
     if (!p) return -EBADF;

@@ -34,6 +34,7 @@ int relay_watch(struct relay *relay, int fd, int woken);
 
 /* Bind the ports local and local + 1. The pair's number, or -errno (nothing is left open). */
 int relay_open(struct relay *relay, const struct address *local, int dscp);
+int relay_mark(struct relay *relay, int pair, int dscp); /* what it sends from now on. 0 or -errno */
 int relay_shut(struct relay *relay, int pair); /* the port that it had, or -EBADF */
 
 /* Relay what arrives at a pair by a rule; what was there before is dropped. 0, or -EBUSY: too much arrives there. */

@@ -45,6 +45,7 @@ cdef extern from "batch.h":
     void relay_close(relay *r)
     int relay_watch(relay *r, int fd, int woken)
     int relay_open(relay *r, const address *local, int dscp)
+    int relay_mark(relay *r, int pair, int dscp)
     int relay_shut(relay *r, int pair)
     int relay_attach(relay *r, int pair, uint32_t index)
     int relay_detach(relay *r, uint32_t index)
@@ -124,6 +125,9 @@ cdef class Datapath:
         if len(local) != sizeof(address):
             raise ValueError("not a packed address")
         return relay_open(&self.relay, <const address *><const char *>local, dscp)
+
+    def mark(self, int pair, int dscp):
+        return -relay_mark(&self.relay, pair, dscp)
 
     def shut(self, int pair):
         cdef int port = relay_shut(&self.relay, pair)

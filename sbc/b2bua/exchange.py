@@ -130,10 +130,12 @@ def _cross(
         if (srtp := core.settings.srtp) is not None:
             request.from_srtp = srtp.of(sender.realm, sender.peer)
             request.to_srtp = srtp.of(receiver.realm, receiver.peer)
-        if profile is not None and profile.srtp is not None:
-            request.from_srtp = profile.srtp
-        if other is not None and other.srtp is not None:
-            request.to_srtp = other.srtp
+        if profile is not None:
+            request.from_srtp = profile.srtp or request.from_srtp
+            request.from_dscp = profile.dscp
+        if other is not None:
+            request.to_srtp = other.srtp or request.to_srtp
+            request.to_dscp = other.dscp
         caller = profile if sender is call.a else other if receiver is call.a else None
         if caller is not None:
             request.silence_s = caller.silence_s

@@ -123,6 +123,7 @@ class MediaProfile:
     latch: Latch = ""
     srtp: Srtp | None = None
     silence_s: float = 0.0
+    dscp: int = 0
     codecs: CodecFilter | None = None
 
 

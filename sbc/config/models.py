@@ -376,6 +376,7 @@ class MediaProfile(Model):
     latch: Literal["fixed", "signalled", "learn"] | None = None
     srtp: Srtp | None = None  # instead of that of the realm or peer
     codecs: Codecs = Codecs()
+    dscp: Annotated[int, Field(ge=0, le=63)] = 0  # of what is sent there; 46 is EF, expedited forwarding (RFC 3246)
     silence_s: Annotated[float | None, Field(ge=1, le=86400)] = None  # of the calls of a peer; None: as for all
     direct: bool = False  # no relay: both sides learn each other's media address
 

@@ -137,7 +137,11 @@ def _profile(given: Given) -> MediaProfile:
     codecs = given.codecs
     wanted = CodecFilter(frozenset(codecs.allow), frozenset(codecs.strip), tuple(codecs.order))
     return MediaProfile(
-        given.latch or "", given.srtp, given.silence_s or 0.0, None if wanted == CodecFilter() else wanted
+        given.latch or "",
+        given.srtp,
+        given.silence_s or 0.0,
+        given.dscp,
+        None if wanted == CodecFilter() else wanted,
     )
 
 

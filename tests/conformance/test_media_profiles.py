@@ -74,6 +74,13 @@ def test_a_profile_with_srtp_goes_before_the_realm() -> None:
     assert (offered.from_srtp, offered.to_srtp) == ("off", "required")
 
 
+def test_what_is_sent_to_a_side_is_marked_by_its_profile() -> None:
+    offered, _ = call(stage(MediaProfile(dscp=46), MediaProfile(dscp=34)))
+    assert (offered.from_dscp, offered.to_dscp) == (46, 34)
+    offered, _ = call(stage(None, MediaProfile(dscp=34)))
+    assert (offered.from_dscp, offered.to_dscp) == (0, 34)
+
+
 def test_codecs_are_those_that_both_sides_may_have() -> None:
     f = stage(
         MediaProfile(codecs=CodecFilter(strip=frozenset({"opus"}))),

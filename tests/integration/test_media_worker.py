@@ -212,3 +212,14 @@ def test_silence_is_reported_to_the_owner(control: MediaControl, phones: tuple[P
 
 def test_sigterm_ends_it_cleanly(worker: MediaProcess) -> None:
     assert worker.stop() == 0
+
+
+def test_packets_bear_the_mark_that_the_offer_asked_for(control: MediaControl, phones: tuple[Phone, Phone]) -> None:
+    a, b = phones
+    facing_b = control.ask(Offer("s", "a", "b1", "core", "outside", [a.stream()], to_dscp=46)).endpoints[0]
+    facing_a = control.ask(Answer("s", "b1", "a", [b.stream()])).endpoints[0]
+    for sender, to, receiver, tos in ((a, facing_a, b, 46 << 2), (b, facing_b, a, 0)):
+        receiver.rtp.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTOS, 1)
+        sender.send(to)
+        _, ancillary, _, _ = receiver.rtp.recvmsg(2048, 64)
+        assert [(level, kind, data[0]) for level, kind, data in ancillary] == [(socket.IPPROTO_IP, socket.IP_TOS, tos)]

@@ -22,6 +22,7 @@ class FakeSockets:
         self.taken: set[int] = set()
         self.flooded: set[int] = set()
         self.opens = self.shuts = 0
+        self.dscp: dict[int, int] = {}  # by pair
 
     def open(self, local: bytes, dscp: int = 0) -> int:
         """As Datapath.open."""
@@ -33,7 +34,14 @@ class FakeSockets:
         self.opens += 1
         pair = next(n for n in range(3, 20_000) if n not in self.open_ports)  # the lowest, as with descriptors
         self.open_ports[pair] = port
+        self.dscp[pair] = dscp
         return pair
+
+    def mark(self, pair: int, dscp: int) -> int:
+        """As Datapath.mark."""
+        assert pair in self.open_ports
+        self.dscp[pair] = dscp
+        return 0
 
     def shut(self, pair: int) -> int:
         """As Datapath.shut; what a rule has may not be shut."""

@@ -134,6 +134,25 @@ def test_what_the_leg_says_goes_before_its_realm() -> None:
     assert bench.packet("a", "203.0.113.50", 9000)[0] is Reason.FORWARD
 
 
+def test_sockets_that_face_a_leg_bear_its_mark_and_lose_it_with_the_call() -> None:
+    fd = os.memfd_create("state")
+    os.ftruncate(fd, state_size(8))
+    bench = Bench(fd=fd, ports=2)
+    bench.offer(to_dscp=46)
+
+    def marks(of: Bench) -> list[int]:
+        return [of.sockets.dscp[of.arena.rules[of.rule(leg)].rtp_fd] for leg in ("a", "b1")]
+
+    assert marks(bench) == [0, 46]
+    heir = Bench(fd=fd, ports=2)
+    heir.relay.resume(heir.now_ns)
+    assert marks(heir) == [0, 46], "a successor marks its sockets, too"
+    heir.ask(Delete("s"))
+    heir.now_ns += 10 * S
+    heir.offer()
+    assert marks(heir) == [0, 0], "the pair is the same: there is one"
+
+
 def test_an_offer_may_say_how_long_silence_may_last() -> None:
     fd = os.memfd_create("state")
     os.ftruncate(fd, state_size(8))
