@@ -30,6 +30,12 @@ ConfigPath = Annotated[
     str,
     typer.Option("-c", "--config", metavar="FILE", envvar="SBC_CONFIG", help="The configuration.", show_default=True),
 ]
+MediaConfigPath = Annotated[
+    str,
+    typer.Option(
+        "-c", "--config", metavar="FILE", envvar="SBC_MEDIA_CONFIG", help="The media node's own.", show_default=True
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 DEFAULT_CONFIG = "/etc/sbc/sbc.yaml"
 DEFAULT_MEDIA_CONFIG = "/etc/sbc/media.yaml"
@@ -121,7 +127,7 @@ def media_drain(
 
 
 @media.command("run")
-def media_run(config: ConfigPath = DEFAULT_MEDIA_CONFIG, as_json: AsJson = False) -> None:
+def media_run(config: MediaConfigPath = DEFAULT_MEDIA_CONFIG, as_json: AsJson = False) -> None:
     """Run media workers alone, for SBCs on other machines, until stopped; FILE is of its own kind."""
     from sbc.config import loader
     from sbc.errors import ConfigError
