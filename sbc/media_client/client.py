@@ -311,7 +311,12 @@ class MediaPool:
                 self._repeat_later(request_id, pending)
             self._failed(pending, "timeout")
         if queue and not self._closed:
-            self._timer = self._loop.call_at(max(queue[0][0], now), self._sweep)
+            self._rearm(max(queue[0][0], now))
+
+    def _rearm(self, when: float) -> None:
+        if self._timer is not None:  # of what was sent in this sweep, which is due later
+            self._timer.cancel()
+        self._timer = self._loop.call_at(when, self._sweep)
 
     def _failed(self, pending: _Pending, code: str) -> None:
         name = pending.node.name
