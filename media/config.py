@@ -33,6 +33,9 @@ class RealmInterface:
         return RealmInterface(self.address, self.advertise, (low + 2 * first, low + 2 * end - 1), self.nat)
 
 
+Say = Callable[[str, str], None]  # takes a level and a sentence for the log
+
+
 def say(level: str, text: str) -> None:
     """A line for whoever runs a media worker by itself."""
     print(f"{level}: {text}", file=sys.stderr, flush=True)
@@ -66,5 +69,5 @@ class MediaConfig:
     media_timeout_s: float = 60.0
     quarantine_s: float = 2.0
     collect_us: int = 500
-    say: Callable[[str, str], None] = say
+    say: Say = say
     curve: Curve | None = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import time
 import traceback
 from collections import OrderedDict, deque
@@ -15,7 +14,7 @@ import orjson
 import zmq
 
 from media import protocol
-from media.config import Curve
+from media.config import Curve, Say, say
 from media.counters import REFUSED, MediaCounter
 from media.gate import Gate
 
@@ -53,8 +52,10 @@ class Control:
         count: Callable[[MediaCounter, int], None],
         curve: Curve | None = None,
         name: str = "media",
+        say: Say = say,
     ) -> None:
         self._name = name
+        self._say = say
         self._handle = handle
         self._count = count
         self._cache: dict[tuple[bytes, bytes], bytes] = {}
@@ -77,7 +78,7 @@ class Control:
             self._socket.setsockopt(option, value)
         self._gate: Gate | None = None
         if curve is not None:
-            self._gate = Gate(self._context, curve, name)  # first: nobody passes while there is none
+            self._gate = Gate(self._context, curve, name, say)  # first: nobody passes while there is none
             self._socket.setsockopt(zmq.CURVE_SERVER, 1)
             self._socket.setsockopt(zmq.CURVE_SECRETKEY, curve.secret)
             self._socket.setsockopt(zmq.ZAP_DOMAIN, b"media")
@@ -171,8 +172,7 @@ class Control:
             self._versions_told_ns = now_ns
             theirs, ours, who = version[:8].decode("ascii", "replace"), protocol.VERSION.decode(), client[:80]
             text = f"speaks version {theirs!r} of media control, this worker {ours!r}: run one release on both sides"
-            with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
-                print(f"{self._name}: {who.decode('ascii', 'replace')!r} {text}", file=sys.stderr, flush=True)
+            self._say("warning", f"{self._name}: {who.decode('ascii', 'replace')!r} {text}")
 
     def _answer(self, body: bytes, owner: bytes, now_ns: int) -> bytes:
         """The reply to one request, whatever happens: nothing that one request does may end the worker."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import time
 
 import zmq
 from zmq.utils import z85
 
-from media.config import Curve
+from media.config import Curve, Say
 
 ENDPOINT = "inproc://zeromq.zap.01"
 TELL_AGAIN_S = 60.0  # a client that is refused tries again and again
@@ -19,9 +18,10 @@ class Gate:
     """Lets the sockets of ``context`` that have a domain accept clients with a known key only. Make it before they are
     bound; whenever ``fd`` became readable, and now and then, :meth:`answer`."""
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], curve: Curve, name: str) -> None:
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], curve: Curve, name: str, say: Say) -> None:
         self._clients = curve.clients
         self._name = name
+        self._say = say
         self._told: dict[tuple[str, str], float] = {}
         self._socket = context.socket(zmq.REP)
         self._socket.setsockopt(zmq.LINGER, 0)
@@ -45,4 +45,4 @@ class Gate:
             return
         self._told[address, key] = now
         text = f"refused media control from {address}: its key {key} is not among the clients of this node"
-        print(f"{self._name}: {text}", file=sys.stderr, flush=True)
+        self._say("warning", f"{self._name}: {text}")

@@ -67,7 +67,7 @@ class Worker:
             if resumed or lost:
                 config.say("info", f"{name}: resumed {resumed} sessions, gave up {lost}")
         self._show_levels()
-        self.control = Control(config.endpoint, self.relay.handle, self.count, config.curve, name)
+        self.control = Control(config.endpoint, self.relay.handle, self.count, config.curve, name, config.say)
         for fd in self.control.fds:
             self.datapath.watch(fd, CONTROL)
 

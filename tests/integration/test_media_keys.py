@@ -49,8 +49,8 @@ async def test_a_client_is_refused_until_its_key_is_known(capfd: pytest.CaptureF
         await until(lambda: node.drain(0), lambda: asked.describe()[0]["state"] == "down")
         assert asked.describe()[0]["reason"] == "it refuses our key: is it among the clients of that node?"
         assert capfd.readouterr().err == (
-            f"media-0: refused media control from 127.0.0.1: its key {ours[0].decode()} is not among the clients of"
-            " this node\n"
+            f"warning: media-0: refused media control from 127.0.0.1: its key {ours[0].decode()} is not among"
+            " the clients of this node\n"
         )
         node.close()
         node = control(port, theirs[1], ours[0])
@@ -98,7 +98,7 @@ async def test_another_version_is_told_of_on_both_sides(capfd: pytest.CaptureFix
         await until(lambda: node.drain(0), lambda: bool(older.poll(0)))
         assert older.recv_multipart() == [protocol.VERSION, protocol.NOTIFICATION, b'{"event":"version"}']
         assert capfd.readouterr().err == (
-            "media-0: 'sbc1/sip-0' speaks version '0' of media control, this worker"
+            "warning: media-0: 'sbc1/sip-0' speaks version '0' of media control, this worker"
             f" {protocol.VERSION.decode()!r}: run one release on both sides\n"
         )
     node.close()
