@@ -1,4 +1,4 @@
-"""Signalling: CPU per call at 300 calls/s, and the highest clean rate, of the SBC and of Kamailio in the same jobs."""
+"""Signalling: CPU per call at 300 calls/s, and the highest clean rate, of the SBC and of its peers in the same jobs."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from bench.figures import NotMeasuredError, Samples, SpoiledError
 from bench.machine import Cores
 from bench.own import Sbc
 from bench.peers.kamailio import Kamailio
+from bench.peers.sippy import Sippy
 from bench.plan import RATE_RUNS, Plan, attempt, working_directory
 
 RATE = 300.0
@@ -46,6 +47,7 @@ JOBS = (
     Job("kamailio.full", lambda cores, directory: Kamailio(cores, directory, full=True)),
     Job("call.plain", lambda cores, directory: Sbc(cores, directory, full=False)),
     Job("kamailio.proxy", lambda cores, directory: Kamailio(cores, directory, full=False)),
+    Job("sippy.plain", Sippy),
 )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from bench.figures import NotMeasuredError
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_SIPPY = Path(__file__).parent / "bin" / "sippy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,21 @@ def require_program(name: str, package: str) -> str:
     return path
 
 
+def require_sippy() -> str:
+    """The interpreter of the virtual environment that has Sippy; NotMeasuredError that says how to make one.
+
+    ``SBC_BENCH_SIPPY`` names the environment; without it, it is looked for in bench/bin/sippy.
+    """
+    environment = os.environ.get("SBC_BENCH_SIPPY") or str(_SIPPY)
+    python = Path(environment, "bin", "python")
+    if not python.exists() or not list(Path(environment).glob("lib/python*/site-packages/sippy/b2bua_simple.py")):
+        raise NotMeasuredError(
+            f"no Sippy in {environment} (python -m venv bench/bin/sippy; bench/bin/sippy/bin/pip install sippy;"
+            " or name another environment in SBC_BENCH_SIPPY)"
+        )
+    return str(python.absolute())
+
+
 def describe() -> dict[str, str]:
     """What the report says about the machine and the peers."""
     model = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.M)
@@ -61,6 +77,7 @@ def describe() -> dict[str, str]:
         "kamailio": _version("kamailio", "-v", r"kamailio ([\d.]+)"),
         "rtpengine": _version("rtpengine", "--version", r"Version: ?([\w.+-]+)"),
         "redis": _version("redis-server", "--version", r"v=([\d.]+)"),
+        "sippy": _sippy_version(),
     }
 
 
@@ -72,3 +89,17 @@ def _version(program: str, option: str, pattern: str) -> str:
     result = subprocess.run([path, option], capture_output=True, text=True, timeout=10, check=False)
     match = re.search(pattern, result.stdout + result.stderr)
     return match[1] if match else "unknown"
+
+
+def _sippy_version() -> str:
+    """Its own version and that of the Python that runs it."""
+    try:
+        python = require_sippy()
+    except NotMeasuredError:
+        return "absent"
+    script = (
+        "import importlib.metadata, platform; print(importlib.metadata.version('sippy'), platform.python_version())"
+    )
+    result = subprocess.run([python, "-c", script], capture_output=True, text=True, timeout=10, check=False)
+    sippy, _, interpreter = result.stdout.strip().partition(" ")
+    return f"{sippy} on Python {interpreter}" if interpreter else "unknown"

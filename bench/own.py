@@ -1,4 +1,4 @@
-"""The SBC as a system under test: one SIP worker, one media worker and the rest on one core."""
+"""The SBC as a system under test: one SIP worker, its media workers (one) and the rest on one core."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ CONFIG = """\
 node: bench
 run_dir: {directory}/run
 state_dir: {directory}/state
-workers: {{ sip: 1, media: 1 }}
+workers: {{ sip: 1, media: {media_workers} }}
 store: {store}
 database: sqlite:///{directory}/state/sbc.db
 {routes}
 realms:
   near:
     listen: [udp:{caller_side}:{port}]
-    media: {{ address: {caller_side}, ports: 20000-39999 }}
+    media: {{ address: {caller_side}, ports: 10000-59999 }}
   far:
     listen: [udp:{callee_side}:{port}]
-    media: {{ address: {callee_side}, ports: 40000-59999 }}
+    media: {{ address: {callee_side}, ports: 10000-59999 }}
 peers:
   caller: {{ realm: near, addresses: [{caller}], calls_to: callee }}
   callee: {{ realm: far, addresses: [{callee}], gateway: "sip:{callee}:{callee_port}" }}
@@ -56,7 +56,7 @@ async def main(request: Request) -> None:
 """
 
 
-def write_config(directory: Path, *, full: bool) -> Path:
+def write_config(directory: Path, *, full: bool, media_workers: int = 1) -> Path:
     """The configuration of one job, in a file of ``directory``."""
     routes = ""
     if not full:
@@ -68,6 +68,7 @@ def write_config(directory: Path, *, full: bool) -> Path:
             directory=directory,
             store="embedded" if full else "none",
             routes=routes,
+            media_workers=media_workers,
             caller_side=CALLER_SIDE,
             callee_side=CALLEE_SIDE,
             port=PORT,
@@ -84,8 +85,9 @@ class Sbc:
 
     target = (CALLER_SIDE, PORT)
 
-    def __init__(self, cores: Cores, directory: Path, *, full: bool) -> None:
+    def __init__(self, cores: Cores, directory: Path, *, full: bool, media_workers: int = 1) -> None:
         self.full = full
+        self._media_workers = media_workers
         self._cores = cores
         self._directory = directory
         self._stack = contextlib.ExitStack()
@@ -94,7 +96,7 @@ class Sbc:
     def __enter__(self) -> Sbc:
         for name in ("run", "state"):
             (self._directory / name).mkdir(mode=0o700, exist_ok=True)
-        config = write_config(self._directory, full=self.full)
+        config = write_config(self._directory, full=self.full, media_workers=self._media_workers)
         environment = {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
         command: list[str | Path] = [sys.executable, "-m", "sbc", "run", "-c", config]
         process = Process("sbc", command, self._cores.system, self._directory, environment)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -161,3 +162,17 @@ def wait_until(ready: Callable[[], object], process: Process, what: str, timeout
         if time.monotonic() > deadline:
             raise NotMeasuredError(f"{process.name}: {what} did not come within {timeout_s:.0f} s: {process.tail()}")
         time.sleep(0.05)
+
+
+def wait_for_port(process: Process, address: str, port: int) -> None:
+    """Until a UDP port is taken: a SIP probe would need an answer that not every peer gives alone."""
+
+    def taken() -> bool:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.bind((address, port))
+            except OSError:
+                return True
+        return False
+
+    wait_until(taken, process, "its SIP port")

@@ -156,7 +156,8 @@ def hold(load: Offered, target: tuple[str, int], cores: Cores, look: Callable[[]
             time.sleep(1.0)
             failed = int(_rows(directory / "uac.csv")[-1]["FailedCall(C)"])
             if failed or standing < load.calls:
-                raise NotMeasuredError(f"only {standing - failed} of {load.calls} calls could be held")
+                stood = min(standing, load.calls - failed)
+                raise NotMeasuredError(f"only {stood} of {load.calls} calls could be held: {_errors(directory)}")
             look()
             return standing
     finally:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 from pathlib import Path
 
 from bench import sipp
@@ -11,7 +10,7 @@ from bench.figures import NotMeasuredError
 from bench.machine import Cores, require_program
 from bench.peers import redis, rtpengine
 from bench.peers.templates import fill
-from bench.processes import Process, wait_until
+from bench.processes import Process, wait_for_port
 from bench.wire import Anchors, check_hidden
 
 ADDRESS = "127.0.1.10"
@@ -85,7 +84,7 @@ class Kamailio:
         command += ["-Y", self._directory, "-P", self._directory / "kamailio.pid"]
         process = self._stack.enter_context(Process("kamailio", command, self._cores.system, self._directory))
         self._parts.append(process)
-        _wait_for_port(process)
+        wait_for_port(process, ADDRESS, PORT)
 
     def cpu_by_part(self) -> dict[str, float]:
         """CPU seconds of Kamailio, Redis and rtpengine."""
@@ -107,17 +106,3 @@ class Kamailio:
         check_hidden(caller, callee, Anchors(rtpengine.ADDRESS, rtpengine.ADDRESS), apart_from=kept)
         if redis.key_count(self._redis_path) <= before:
             raise NotMeasuredError("topology hiding left nothing in Redis")
-
-
-def _wait_for_port(process: Process) -> None:
-    """Until the SIP port is taken; a SIP probe would need an answer that the proxy alone does not give."""
-
-    def taken() -> bool:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            try:
-                probe.bind((ADDRESS, PORT))
-            except OSError:
-                return True
-        return False
-
-    wait_until(taken, process, "its SIP port")
