@@ -56,7 +56,7 @@ DRAIN_POLL_S = 0.2
 UNREGISTER_S = 3.0  # how long a stop without calls waits for registrars
 # Under load the worker does not wake up for each datagram but looks every TICK_S: what came meanwhile shares the cost
 # of the turn, of each write, and of each message to the store and the media workers.
-TICK_S = 0.002
+TICK_S = 0.004
 BUSY_GAP_S = 0.004  # turns this close together, BUSY_TURNS times in a row, are load
 BUSY_TURNS = 8
 BATCH = 64  # datagrams read from a socket at a time
