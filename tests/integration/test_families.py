@@ -122,10 +122,10 @@ store: none
 realms:
   from:
     listen: ["udp:{a}:{a_port}"]
-    media: {{ address: "{a_host}", ports: 41000-41999 }}
+    media: {{ address: "{a_host}", ports: 11000-11999 }}
   to:
     listen: ["udp:{b}:{b_port}", "tcp:{b}:{b_port}"]
-    media: {{ address: "{b_host}", ports: 42000-42999 }}
+    media: {{ address: "{b_host}", ports: 12000-12999 }}
 peers:
   caller: {{ realm: from, addresses: ["{a_host}"], calls_to: callee }}
   callee: {{ realm: to, addresses: ["{b_host}"], gateway: "sip:{b}:{callee}{how}" }}

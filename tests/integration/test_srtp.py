@@ -150,10 +150,10 @@ store: none
 realms:
   outside:
     listen: [udp:{OUTSIDE}:5060]
-    media: {{ address: {OUTSIDE}, ports: 40000-40999, srtp: {policies[0]} }}
+    media: {{ address: {OUTSIDE}, ports: 10000-10999, srtp: {policies[0]} }}
   core:
     listen: [udp:{CORE}:5060]
-    media: {{ address: {CORE}, ports: 30000-30999, srtp: {policies[1]} }}
+    media: {{ address: {CORE}, ports: 20000-20999, srtp: {policies[1]} }}
     trusted: true
 peers:
   carrier: {{ realm: outside, addresses: {PHONE_A}, calls_to: pbx }}

@@ -14,7 +14,7 @@ def test_a_media_worker_is_told_its_share_and_its_limits() -> None:
         {
             "workers": {"sip": 1, "media": 2},
             "store": "none",
-            "realms": {"core": {"listen": ["udp:127.0.0.1:35999"], "media": media}},
+            "realms": {"core": {"listen": ["udp:127.0.0.1:15999"], "media": media}},
             "timers": {"media_silence_s": 7},
         }
     )
