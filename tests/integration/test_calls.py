@@ -35,7 +35,7 @@ def test_500_concurrent_calls_from_one_address_reach_every_worker(tmp_path: Path
         assert sbc.total("RETRANSMISSION_IN") == 0
         # Half of the calls each, as far as chance goes: 150 of 500 is nine standard deviations away.
         for column in ("worker", "media_node"):
-            share = Counter(call[column] for call in up)
+            share = Counter(call[column] for call in up if call[column])  # one may still wait for its media node
             assert len(share) == 2
             assert min(share.values()) > 150, share
         eventually(lambda: len(sbc.cdrs()) >= 550, 10, "550 CDRs")
