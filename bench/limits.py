@@ -5,6 +5,7 @@ The highest clean rate is sought anew where it was not measured in the same run,
 
 from __future__ import annotations
 
+import statistics
 import time
 from functools import partial
 
@@ -16,8 +17,9 @@ from bench.plan import Plan, attempt, working_directory
 from bench.processes import resident_bytes
 
 LOAD_S, QUICK_LOAD_S = 20.0, 6.0
-# The last of the warm-up's transactions ends 32 s after it: only then is what is left of the calls to come a leak.
-SOAK_SETTLE_S = 40.0
+# A soak's calls come in stretches. The last transactions end 32 s after a call: only what is left then can be a leak.
+STRETCH_S, SETTLE_S = 200.0, 40.0
+WARM_UP_S = 90.0
 
 
 def measure(plan: Plan) -> list[Samples]:
@@ -68,23 +70,30 @@ def _offer(plan: Plan, rate: float) -> sipp.Outcome:
 
 
 def _soak(plan: Plan, rate: float, slope: Samples, faults: Samples) -> None:
-    """Calls at ``rate`` for ``plan.minutes``: what each thousand of them leaves in the memory of the SIP workers."""
+    """Calls at ``rate`` for ``plan.minutes``: what each thousand of them leaves in the memory of the SIP workers.
+
+    It is looked at between stretches, each time after a pause in which the last transactions end, and the slope is that
+    of the straight line nearest to all that was seen: one look alone would tell of an allocator's mood.
+    """
     with working_directory() as directory, Sbc(plan.cores, directory, full=True) as system:
-        outcomes = [sipp.offer(sipp.Offered(rate, SOAK_SETTLE_S), system.target, system.cpu_by_part, plan.cores)]
+        outcomes = [_stretch(plan, rate, WARM_UP_S, system)]
         before, calls = _resident(system), 0
-        until = time.monotonic() + 60 * plan.minutes
-        while (left := until - time.monotonic()) > 0:
-            outcome = sipp.offer(
-                sipp.Offered(rate, max(5.0, min(left, 60.0))), system.target, system.cpu_by_part, plan.cores
-            )
-            outcomes.append(outcome)
-            calls += outcome.offered.calls
-            plan.say(
-                f"soak: {calls} calls, {(_resident(system) - before) / 1000:+.0f} kB, {outcome.fault() or 'clean'}"
-            )
+        seen = [(0.0, 0.0)]  # thousands of calls, bytes more than before
+        stretches = max(2, round(60 * plan.minutes / STRETCH_S))
+        for _ in range(stretches):
+            outcomes.append(_stretch(plan, rate, 60 * plan.minutes / stretches, system))
+            calls += outcomes[-1].offered.calls
+            seen.append((calls / 1000, _resident(system) - before))
+            plan.say(f"soak: {calls} calls, {seen[-1][1] / 1000:+.0f} kB, {outcomes[-1].fault() or 'clean'}")
         note = f"{calls} calls at {rate:.0f}/s"
-        slope.add((_resident(system) - before) / calls * 1000, note)
+        slope.add(statistics.linear_regression(*zip(*seen, strict=True)).slope, note)
         faults.add(sum(outcome.failed + outcome.retransmissions for outcome in outcomes), note)
+
+
+def _stretch(plan: Plan, rate: float, duration_s: float, system: Sbc) -> sipp.Outcome:
+    outcome = sipp.offer(sipp.Offered(rate, duration_s), system.target, system.cpu_by_part, plan.cores)
+    time.sleep(SETTLE_S)
+    return outcome
 
 
 def _resident(system: Sbc) -> int:
