@@ -32,6 +32,16 @@ class RuleFlag(IntFlag):
     KEYED = 64  # what lies beside the rule (media.srtp) is in use; not looked at by the datapath
 
 
+class Feature(IntFlag):
+    """Bits of ``Rule.features``: what is done with a stream beyond passing it on, each with memory beside the rule."""
+
+    ICE = 1  # STUN checks are answered, and tell where the leg is (RFC 8445 §2.5)
+    DTLS = 2  # keys come by DTLS-SRTP (RFC 5764)
+    PROCESSED = 4  # payloads towards the leg are changed: payload types, codecs, DTMF
+    TAPPED = 8  # a copy goes to a recorder
+    PLAYING = 16  # the leg hears an announcement instead of its peer
+
+
 class Address(ctypes.Structure):
     """IP address and port; ``family`` 0 is none, ``port`` is in network order, IPv4 uses the first 4 octets."""
 
@@ -106,6 +116,7 @@ class Rule(ctypes.Structure):
     rtcp_latched: int
     has_ssrc: int
     flags: int
+    features: int
     rtp_remote: Address  # where we send
     rtcp_remote: Address
     rtp_signalled: Address  # what the leg described
@@ -127,7 +138,8 @@ class Rule(ctypes.Structure):
         *((name, ctypes.c_uint8) for name in ("probation", "relayed_unlatched", "rtp_latched", "rtcp_latched")),
         ("has_ssrc", ctypes.c_uint8),
         ("flags", ctypes.c_uint8),
-        ("reserved", ctypes.c_uint16),
+        ("features", ctypes.c_uint8),
+        ("reserved", ctypes.c_uint8),
         *((name, Address) for name in ("rtp_remote", "rtcp_remote", "rtp_signalled", "rtcp_signalled")),
         ("signalling", Address),
         ("candidate", Address),

@@ -13,6 +13,13 @@
 #define FLAG_SECURE 8
 #define FLAG_SRTP 32
 
+/* What is done beyond passing packets on, each with memory of its own beside the rule: media.rules.Feature */
+#define FEATURE_ICE 1
+#define FEATURE_DTLS 2
+#define FEATURE_PROCESSED 4
+#define FEATURE_TAPPED 8
+#define FEATURE_PLAYING 16
+
 /* media.counters.Reason */
 enum reason {
     FORWARD = 0,
@@ -61,8 +68,7 @@ struct rule {
     uint32_t candidate_ssrc;
     uint16_t candidate_sequence, local_port;
     uint8_t probation, relayed_unlatched, rtp_latched, rtcp_latched;
-    uint8_t has_ssrc, flags;
-    uint16_t reserved;
+    uint8_t has_ssrc, flags, features, reserved;
     struct address rtp_remote, rtcp_remote, rtp_signalled, rtcp_signalled, signalling, candidate;
     uint32_t slot; /* Python only: the session that owns this rule */
 };
