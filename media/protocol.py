@@ -32,7 +32,9 @@ MAX_BATCH = 64  # requests or replies of one message
 MAX_BATCH_BYTES = 64 * 1024  # of their bodies; one alone may be longer
 
 Direction = Literal["sendrecv", "sendonly", "recvonly", "inactive"]
-Srtp = Literal["off", "optional", "required", "pass"]  # see media.keying
+Srtp = Literal["off", "optional", "required", "pass", "dtls"]  # see media.keying
+IcePolicy = Literal["off", "lite"]  # lite: the leg has to find us by STUN (RFC 8445 §2.5)
+Setup = Literal["", "active", "passive", "actpass"]  # a=setup (RFC 4145 §4), "": not said
 # Whose packets are taken for those of a leg: "" as its realm says; fixed: only those of the address that it described;
 # signalled: where that is a private one, also the first from elsewhere; learn: the first, whatever it described.
 Latch = Literal["", "fixed", "signalled", "learn"]
@@ -48,12 +50,22 @@ class Asking(Part, tag_field="do"):
     """A request; its tag is its name on the wire."""
 
 
+_SECRET = frozenset({"keys", "password"})
+
+
 class Keyed(Part):
     """With keys, which must not show where objects are printed."""
 
     def __repr__(self) -> str:
-        fields = (f"{name}={getattr(self, name)!r}" for name in self.__struct_fields__ if name != "keys")
+        fields = (f"{name}={getattr(self, name)!r}" for name in self.__struct_fields__ if name not in _SECRET)
         return f"{type(self).__name__}({', '.join(fields)})"
+
+
+class Ice(Keyed):
+    """a=ice-ufrag and a=ice-pwd of one stream (RFC 8839 §5.4), of its own or of the session."""
+
+    ufrag: str
+    password: str
 
 
 class Stream(Keyed):
@@ -62,6 +74,11 @@ class Stream(Keyed):
     ``port`` 0 is a rejected stream: it keeps its index and gets no endpoint. ``rtcp_port`` 0 means port + 1, or the
     same port with ``rtcp_mux``. ``clock_rate_hz`` is that of the first payload type, for jitter. ``keys`` are the
     values of its a=crypto lines (RFC 4568), which nobody may write into a log.
+
+    ``fingerprints`` are the values of a=fingerprint (RFC 8122) and ``setup`` that of a=setup, of the stream or of the
+    session. ``formats`` are the payload types of the m= line in their order, where the profile of the call needs them:
+    "0" for a static one without a=rtpmap, else number, name/clock[/channels] and what a=fmtp says, as in
+    "101 telephone-event/8000 0-16".
     """
 
     address: str
@@ -73,12 +90,18 @@ class Stream(Keyed):
     direction: Direction = "sendrecv"
     clock_rate_hz: int = 8000
     keys: list[str] = []
+    ice: Ice | None = None
+    fingerprints: list[str] = []
+    setup: Setup = ""
+    formats: list[str] = []
 
 
 class Endpoint(Keyed):
     """Where a leg is to send one stream: our advertised address. ``port`` 0 mirrors a rejected stream.
 
-    ``protocol`` is that of its m= line, "" for the one of the other leg; ``keys`` as in Stream.
+    ``protocol`` is that of its m= line, "" for the one of the other leg; ``keys`` as in Stream. ``rtcp_port`` equal to
+    ``port`` is a=rtcp-mux. With ``ice`` the address and port are our only candidate, and we are ICE lite;
+    ``fingerprint`` and ``setup`` are what DTLS-SRTP takes. ``formats`` empty: those of the other leg.
     """
 
     address: str
@@ -86,6 +109,10 @@ class Endpoint(Keyed):
     rtcp_port: int
     protocol: str = ""
     keys: list[str] = []
+    ice: Ice | None = None
+    fingerprint: str = ""
+    setup: Setup = ""
+    formats: list[str] = []
 
 
 class Engage(Asking, tag="engage"):
@@ -107,6 +134,8 @@ class Offer(Asking, tag="offer"):
     from_signalling: str = ""
     from_srtp: Srtp = "off"
     to_srtp: Srtp = "off"
+    from_ice: IcePolicy = "off"
+    to_ice: IcePolicy = "off"
     from_latch: Latch = ""
     # what is sent to a leg is marked so (RFC 2474), from the first offer on that names the leg
     from_dscp: Dscp = 0

@@ -11,10 +11,14 @@ from media.protocol import (
     MAX_BATCH,
     MAX_BATCH_BYTES,
     VERSION,
+    Endpoint,
+    Ice,
     Offer,
     Query,
     Reply,
     Stream,
+    decode_reply,
+    decode_request,
     encode,
     encode_reply,
     items,
@@ -94,3 +98,36 @@ def test_noise_is_a_value_error_or_items(frames: list[bytes]) -> None:
         return
     assert found
     assert all(len(item_id) == ID_BYTES for item_id, _ in found)
+
+
+def test_ice_fingerprints_setup_and_formats_cross() -> None:
+    stream = Stream("192.0.2.1", 9, protocol="UDP/TLS/RTP/SAVPF", rtcp_mux=True)
+    stream.ice, stream.fingerprints, stream.setup = Ice("abcd", "x" * 22), ["sha-256 AA:BB"], "actpass"
+    stream.formats = ["111 opus/48000/2 minptime=10", "0", "101 telephone-event/8000 0-16"]
+    request = Offer("s", "a", "b1", "x", "y", [stream], from_srtp="dtls", from_ice="lite")
+    assert decode_request(encode(request)) == request
+    shown = Endpoint("192.0.2.2", 4000, 4000, "UDP/TLS/RTP/SAVPF")
+    shown.ice, shown.fingerprint, shown.setup, shown.formats = Ice("efgh", "y" * 24), "sha-256 CC", "passive", ["0"]
+    reply = Reply(endpoints=[shown])
+    assert decode_reply(encode_reply(reply)) == reply
+
+
+def test_what_a_plain_call_does_not_use_is_not_on_the_wire() -> None:
+    body = encode(Offer("s", "a", "b1", "x", "y", [Stream("192.0.2.1", 5000)]))
+    assert body == (
+        b'{"do":"offer","session":"s","from_leg":"a","to_leg":"b1","from_realm":"x","to_realm":"y",'
+        b'"streams":[{"address":"192.0.2.1","port":5000}]}'
+    )
+
+
+@pytest.mark.parametrize("part", [b'"setup":"holdconn"', b'"ice":{"ufrag":"a"}', b'"fingerprints":"sha-256 AA"'])
+def test_a_value_that_does_not_fit_is_refused(part: bytes) -> None:
+    whole = b'{"do":"offer","session":"s","from_leg":"a","to_leg":"b1","from_realm":"x","to_realm":"y","streams":[%b]}'
+    with pytest.raises(ValueError, match="streams"):
+        decode_request(whole % (b'{"address":"192.0.2.1","port":5000,' + part + b"}"))
+
+
+def test_a_password_is_not_printed() -> None:
+    stream = Stream("192.0.2.1", 9, ice=Ice("abcd", "hush-hush"))
+    assert "abcd" in repr(stream)
+    assert "hush" not in repr(stream)
