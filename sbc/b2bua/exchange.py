@@ -10,11 +10,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from media.protocol import Answer, Delete, Offer, Reply
+from media.protocol import Answer, Delete, Offer, Reply, Srtp
 from sbc.b2bua.tables import CallState
 from sbc.errors import SdpError
 from sbc.sdp.description import SessionDescription
 from sbc.sdp.rewrite import Origin, anchored, assemble, streams_of
+from sbc.sdp.webrtc import PLAIN, Shape, Transport, streams_with
 
 if TYPE_CHECKING:
     from sbc.b2bua.call import Call
@@ -100,13 +101,17 @@ def _cross(
         then(body, 0, now)
         return
     profile, other = _profile(core, call, sender), _profile(core, call, receiver)
+    from_srtp, to_srtp = _srtp(core, sender, profile), _srtp(core, receiver, other)
+    transports: tuple[Transport, Transport] | None = None
+    if from_srtp == "dtls" or to_srtp == "dtls":
+        transports = _transport(from_srtp, profile), _transport(to_srtp, other)
     try:
         sdp = SessionDescription.parse(body)
         if offering:
             for one in (profile, other):
                 if one is not None and one.codecs is not None and not one.codecs.apply(sdp):
                     raise SdpError("no codec of the offer is allowed here")
-        streams = streams_of(sdp)
+        streams = streams_of(sdp) if transports is None else streams_with(sdp, transports[0])
         targets = core.settings.media_targets.get(sender.realm)
         if targets is not None:
             targets.check(streams)
@@ -127,15 +132,14 @@ def _cross(
             streams,
             seen_at,
         )
-        if (srtp := core.settings.srtp) is not None:
-            request.from_srtp = srtp.of(sender.realm, sender.peer)
-            request.to_srtp = srtp.of(receiver.realm, receiver.peer)
+        request.from_srtp, request.to_srtp = from_srtp, to_srtp
         if profile is not None:
-            request.from_srtp = profile.srtp or request.from_srtp
             request.from_dscp = profile.dscp
         if other is not None:
-            request.to_srtp = other.srtp or request.to_srtp
             request.to_dscp = other.dscp
+        if transports is not None:
+            request.from_ice = "lite" if transports[0].ice else "off"
+            request.to_ice = "lite" if transports[1].ice else "off"
         caller = profile if sender is call.a else other if receiver is call.a else None
         if caller is not None:
             request.silence_s = caller.silence_s
@@ -143,7 +147,8 @@ def _cross(
         request = Answer(call.key, sender.name, receiver.name, streams, seen_at)
     if profile is not None:
         request.from_latch = profile.latch
-    core.ask(call, request, partial(_endpoints, core, call, sender, receiver, body, sdp, then), now)
+    shape = None if transports is None else Shape(*transports, receiver.sdp_in, offering)
+    core.ask(call, request, partial(_endpoints, core, call, sender, receiver, body, sdp, shape, then), now)
 
 
 def _profile(core: Core, call: Call, leg: Leg) -> MediaProfile | None:
@@ -154,6 +159,17 @@ def _profile(core: Core, call: Call, leg: Leg) -> MediaProfile | None:
     return profiles.peers.get(leg.peer)
 
 
+def _srtp(core: Core, leg: Leg, profile: MediaProfile | None) -> Srtp:
+    if profile is not None and profile.srtp is not None:
+        return profile.srtp
+    policies = core.settings.srtp
+    return "off" if policies is None else policies.of(leg.realm, leg.peer)
+
+
+def _transport(srtp: Srtp, profile: MediaProfile | None) -> Transport:
+    return Transport(True, profile is not None and profile.ice == "lite") if srtp == "dtls" else PLAIN
+
+
 def _endpoints(
     core: Core,
     call: Call,
@@ -161,6 +177,7 @@ def _endpoints(
     receiver: Leg,
     body: bytes,
     sdp: SessionDescription,
+    shape: Shape | None,
     then: Then,
     reply: Reply,
     now: float,
@@ -172,7 +189,7 @@ def _endpoints(
     call.has_media = True  # from the first endpoints on there is something to delete
     sender.anchored = receiver.anchored = True
     try:
-        data = _describe(core, receiver, sdp, reply)
+        data = _describe(core, receiver, sdp, shape, reply)
     except SdpError as error:
         core.note("error", "media answered nonsense", call, leg=sender.name, reason=str(error))
         then(b"", 503, now)
@@ -181,12 +198,12 @@ def _endpoints(
     then(data, 0, now)
 
 
-def _describe(core: Core, receiver: Leg, sdp: SessionDescription, reply: Reply) -> bytes:
+def _describe(core: Core, receiver: Leg, sdp: SessionDescription, shape: Shape | None, reply: Reply) -> bytes:
     """The description for ``receiver``; the version of its o= rises only when something changes (RFC 3264 §8)."""
     address = next((e.address for e in reply.endpoints if e.port), "")
     if not address:  # every stream is rejected: any address of ours does
         address = core.settings.listeners[receiver.flow.listener].advertised_host
-    text = anchored(sdp, reply.endpoints, address)
+    text = anchored(sdp, reply.endpoints, address) if shape is None else shape.text(sdp, reply.endpoints, address)
     if not receiver.session_id:
         receiver.session_id = core.session_id()
     if text != receiver.sdp_text:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from media.protocol import Latch, Srtp, Stream
+from media.protocol import IcePolicy, Latch, Srtp, Stream
 from sbc.b2bua.call import Redirects
 from sbc.b2bua.effects import RouteKind
 from sbc.dialog.session_timer import Policy as SessionTimers
@@ -118,13 +118,15 @@ class SrtpPolicies:
 @dataclass(frozen=True, slots=True)
 class MediaProfile:
     """How media of one side are treated. ``latch`` as in the protocol of the media plane; ``srtp`` None: as
-    :class:`SrtpPolicies` say; ``silence_s`` 0: as for all; ``codecs`` for offers from and to that side."""
+    :class:`SrtpPolicies` say; ``silence_s`` 0: as for all; ``codecs`` for offers from and to that side; ``ice`` only
+    with the srtp ``dtls``."""
 
     latch: Latch = ""
     srtp: Srtp | None = None
     silence_s: float = 0.0
     dscp: int = 0
     codecs: CodecFilter | None = None
+    ice: IcePolicy = "off"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import re
 import ssl
 from collections.abc import Iterable
 
-from sbc.config.models import RESERVED_PROFILES, Config, MediaProfile
+from sbc.config.models import Config, MediaProfile
 from sbc.config.source import Path, Source, dotted
 
 STORE_SCHEMES = ("redis", "rediss", "unix")
@@ -209,21 +209,39 @@ def _media_sets(config: Config, read: Source) -> None:
 def _media_profiles(config: Config, read: Source) -> None:
     for name, peer in config.peers.items():
         path: Path = ("peers", name, "profile")
-        if peer.profile in RESERVED_PROFILES:
-            read.fault(path, f"the media profile '{peer.profile}' is reserved: {RESERVED_PROFILES[peer.profile]}")
-        elif peer.profile not in config.media_profiles:
+        if peer.profile not in config.media_profiles:
             known = _did_you_mean(peer.profile, config.media_profiles)
             read.fault(path, f"no media profile is called '{peer.profile}'{known}")
         elif peer.srtp is not None and config.media_profiles[peer.profile].srtp not in (None, peer.srtp):
             wanted = config.media_profiles[peer.profile].srtp
             read.fault(("peers", name, "srtp"), f"the media profile '{peer.profile}' says '{wanted}': say it once")
+        else:
+            _end_to_end(config, name, read)
     for name, profile in config.media_profiles.items():
         if profile.direct and profile != MediaProfile(direct=True):
             read.fault(("media_profiles", name), "with direct: true we relay nothing, so nothing else can be said here")
+        if profile.ice == "lite" and profile.srtp != "dtls":
+            read.fault(("media_profiles", name, "ice"), "ICE is for browsers, which speak DTLS-SRTP: add srtp: dtls")
+        if profile.ice == "lite" and profile.latch is not None:
+            read.fault(("media_profiles", name, "latch"), "with ice: lite media go where its checks come from")
         for codec in sorted({*profile.codecs.allow, *profile.codecs.order}.intersection(profile.codecs.strip)):
             read.fault(
                 ("media_profiles", name, "codecs"), f"{codec} is stripped, so it cannot be in allow or order too"
             )
+
+
+def _end_to_end(config: Config, name: str, read: Source) -> None:
+    """Where a call is not relayed, both sides must speak the same: a browser and a plain phone do not."""
+    peer = config.peers[name]
+    other = config.peers.get(peer.calls_to)
+    if other is None or not config.media_profiles[peer.profile].direct:
+        return
+    called = config.media_profiles.get(other.profile)
+    if called is not None and called.ice == "lite":
+        read.fault(
+            ("peers", name, "profile"),
+            f"'{peer.profile}' relays no media, but peers.{peer.calls_to} has '{other.profile}' and needs it",
+        )
 
 
 def _registration(config: Config, name: str, read: Source) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from media.protocol import Srtp
+from media.protocol import IcePolicy, Srtp
 
 
 def _not_a_number(value: Any) -> Any:  # Any: whatever the YAML held
@@ -102,7 +102,8 @@ class RealmMedia(Model):
     address: IpAddress
     advertise: IpAddress | None = None
     ports: PortRange = (30000, 39999)
-    srtp: Srtp = "off"  # optional: as they like, OSRTP (RFC 8643); required; pass: keys stay with the two ends
+    # optional: as they like, OSRTP (RFC 8643); required; pass: keys stay with the two ends; dtls: DTLS-SRTP (RFC 5763)
+    srtp: Srtp = "off"
 
     @field_validator("ports")
     @classmethod
@@ -374,7 +375,8 @@ class MediaProfile(Model):
     # whose packets are heard: of the described address only; where that is a private one, also of the host of the
     # signalling or whoever is first; whoever is first. None: as the nat of the realm says
     latch: Literal["fixed", "signalled", "learn"] | None = None
-    srtp: Srtp | None = None  # instead of that of the realm or peer
+    srtp: Srtp | None = None  # instead of that of the realm or peer; dtls: DTLS-SRTP (RFC 5763) and nothing else
+    ice: IcePolicy = "off"  # lite, with srtp dtls: media go where checks come from, over rtcp-mux (RFC 8445)
     codecs: Codecs = Codecs()
     dscp: Annotated[int, Field(ge=0, le=63)] = 0  # of what is sent there; 46 is EF, expedited forwarding (RFC 3246)
     silence_s: Annotated[float | None, Field(ge=1, le=86400)] = None  # of the calls of a peer; None: as for all
@@ -386,9 +388,9 @@ BUILT_IN_PROFILES: dict[str, MediaProfile] = {
     "carrier": MediaProfile(latch="fixed"),
     "phone-behind-nat": MediaProfile(latch="learn"),
     "secure": MediaProfile(srtp="required"),
+    "webrtc": MediaProfile(srtp="dtls", ice="lite"),
     "direct": MediaProfile(direct=True),
 }
-RESERVED_PROFILES = {"webrtc": "it takes ICE and DTLS-SRTP, which this version does not have"}
 
 
 class MediaHealth(Model):
@@ -495,8 +497,6 @@ class Config(Model):
     def _profiles(cls, value: dict[str, MediaProfile]) -> dict[str, MediaProfile]:
         """With those that are built in."""
         for name, profile in value.items():
-            if name in RESERVED_PROFILES:
-                raise ValueError(f"'{name}' is reserved: {RESERVED_PROFILES[name]}")
             if profile != BUILT_IN_PROFILES.get(name, profile):
                 raise ValueError(f"'{name}' is built in: give yours another name")
         return {**BUILT_IN_PROFILES, **value}

@@ -2,7 +2,8 @@
 
 A codec is named as in a=rtpmap (RFC 8866 §6.6), without regard to case: ``PCMA``, ``opus``, ``G722``; with a clock rate
 where one name has several: ``L16/44100``. What only accompanies a codec stays unless it is named to be stripped:
-telephone-event (RFC 4733) and CN (RFC 3389). Retransmissions (``apt``, RFC 4588) go with the codec that they are of.
+telephone-event (RFC 4733) and CN (RFC 3389); of several, those that have the clock of a codec that stays.
+Retransmissions (``apt``, RFC 4588) go with the codec that they are of.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ class CodecFilter(NamedTuple):
         if all(_base(names[number]) in COMPANIONS or number in partners for number in kept):
             media.port = 0
             return
+        if len(kept) < len(media.formats):
+            kept = _with_a_codec(kept, names)
         if self.order:
             kept.sort(key=lambda number: self._rank(names[number]))
         if kept == media.formats:
@@ -68,6 +71,17 @@ class CodecFilter(NamedTuple):
         if name in order:
             return order.index(name)
         return order.index(base) if base in order else len(order) + (base in COMPANIONS)
+
+
+def _with_a_codec(kept: list[str], names: dict[str, str]) -> list[str]:
+    """Browsers offer a companion for each clock: of those, the ones that still have a codec of theirs."""
+    clocks = {_clock(names[number]) for number in kept if _base(names[number]) not in COMPANIONS}
+    served = {_base(names[number]) for number in kept if _clock(names[number]) in clocks}
+    return [number for number in kept if _base(names[number]) not in served or _clock(names[number]) in clocks]
+
+
+def _clock(name: str) -> str:
+    return name.partition("/")[2]
 
 
 def _base(name: str) -> str:

@@ -77,17 +77,28 @@ def assemble(origin: Origin, address: str, rest: str) -> bytes:
     return (head + rest).encode("utf-8", "surrogateescape")
 
 
-def anchored(sdp: SessionDescription, endpoints: Sequence[Endpoint], address: str) -> str:
-    """All lines after o=: what must differ for the version of o= to rise."""
+def anchored(
+    sdp: SessionDescription,
+    endpoints: Sequence[Endpoint],
+    address: str,
+    session: Sequence[str] = (),
+    ours: Sequence[Sequence[str]] | None = None,
+) -> str:
+    """All lines after o=: what must differ for the version of o= to rise.
+
+    ``session`` and ``ours`` are further lines of ours, of the session and of each stream.
+    """
     streams = sdp.streams
     if len(endpoints) != len(streams):
         raise EndpointMismatch(f"{len(endpoints)} endpoints for {len(streams)} streams")
-    names = _names(sdp)
-    passing = _without(sdp.passing, names)
+    names = names_of(sdp)
+    passing = without(sdp.passing, names)
     out = ["s=-", "c=" + connection_data(address), *passing]
     if not any(line.startswith("t=") for line in passing):
         out.insert(2, "t=0 0")  # RFC 8866 §5.9: mandatory; some phones forget it
-    for media, endpoint in zip(streams, endpoints, strict=True):
+    if session:
+        out += session
+    for index, (media, endpoint) in enumerate(zip(streams, endpoints, strict=True)):
         port = endpoint.port
         out.append(f"m={media.kind} {port} {endpoint.protocol or media.protocol} {' '.join(media.formats)}")
         if port:
@@ -96,7 +107,7 @@ def anchored(sdp: SessionDescription, endpoints: Sequence[Endpoint], address: st
                 out.append("c=" + connection_data("::" if ":" in address else "0.0.0.0"))
             elif endpoint.address != address:
                 out.append("c=" + connection_data(endpoint.address))
-        out += _without(media.passing, names)
+        out += without(media.passing, names)
         if port:
             rtcp_port = endpoint.rtcp_port
             if rtcp_port == port:
@@ -105,11 +116,13 @@ def anchored(sdp: SessionDescription, endpoints: Sequence[Endpoint], address: st
                 out.append(f"a=rtcp:{rtcp_port}")
             for key in endpoint.keys:
                 out.append("a=crypto:" + key)
+        if ours is not None:
+            out += ours[index]
     out.append("")
     return "\r\n".join(out)
 
 
-def _without(lines: list[str], names: list[str]) -> list[str]:
+def without(lines: list[str], names: list[str]) -> list[str]:
     """The lines that hold none of ``names``: usually all of them."""
     text = "\n".join(lines)
     for name in names:
@@ -118,7 +131,7 @@ def _without(lines: list[str], names: list[str]) -> list[str]:
     return lines
 
 
-def _names(sdp: SessionDescription) -> list[str]:
+def names_of(sdp: SessionDescription) -> list[str]:
     """Every address and host name that the description calls its own; bare labels and null addresses tell nothing."""
     found = {sdp.address, sdp.origin[5]}
     for media in sdp.streams:

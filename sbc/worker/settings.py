@@ -142,6 +142,7 @@ def _profile(given: Given) -> MediaProfile:
         given.silence_s or 0.0,
         given.dscp,
         None if wanted == CodecFilter() else wanted,
+        given.ice,
     )
 
 

@@ -130,16 +130,25 @@ class Agent:
     a number that begins with a status of 4xx to 6xx is refused with it.
 
     ``audio_port`` gives each new call the port that its SDP names. ``secure``: it speaks SRTP alone (RFC 4568).
+    ``codec``, its payload type and name, is the only one that it knows. Whoever registers is told that he is.
     """
 
     def __init__(
-        self, host: str, port: int = 0, *, audio_port: Callable[[], int] | None = None, secure: bool = False
+        self,
+        host: str,
+        port: int = 0,
+        *,
+        audio_port: Callable[[], int] | None = None,
+        secure: bool = False,
+        codec: str = "0 PCMU/8000",
     ) -> None:
         self.host = host
         self.calls: dict[str, UaCall] = {}
         self.stray: list[Received] = []  # what belongs to no call
         self._audio_port = audio_port or (lambda: 40_000)
         self._secure = secure
+        self._codec = codec
+        self.registered: list[str] = []  # the URIs of Contacts
         self._lock = threading.Lock()
         self._waiting: dict[str, tuple[Asked, UaCall]] = {}  # by branch
         self._answered: dict[tuple[str, str], bytes] = {}  # by branch and method
@@ -255,7 +264,8 @@ class Agent:
         call.audio_port = call.audio_port or self._audio_port()
         call.descriptions += 1
         lines = ["v=0", f"o=ua 1 {call.descriptions} IN IP4 {self.host}", "s=-", f"c=IN IP4 {self.host}", "t=0 0"]
-        lines += [f"m=audio {call.audio_port} RTP/{'SAVP' if self._secure else 'AVP'} 0", "a=rtpmap:0 PCMU/8000"]
+        lines.append(f"m=audio {call.audio_port} RTP/{'SAVP' if self._secure else 'AVP'} {self._codec.split()[0]}")
+        lines.append(f"a=rtpmap:{self._codec}")
         if self._secure:
             call.key = call.key or base64.b64encode(os.urandom(30)).decode()
             tag = (call.invite.crypto()[0] if call.invite is not None else "") or "1"
@@ -355,6 +365,10 @@ class Agent:
             return
         if method == "INVITE" and call is None:
             self._invited(message, source)
+            return
+        if call is None and method == "REGISTER":
+            self.registered.append(message.target()[0])
+            self._reply(message, source, 200)
             return
         if call is None:
             self.stray.append(message)

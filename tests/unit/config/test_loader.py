@@ -264,7 +264,7 @@ def test_a_media_set_is_chosen_by_its_name() -> None:
 @pytest.mark.parametrize(
     ("block", "fault"),
     [
-        ("webrtc: {}", "'webrtc' is reserved: it takes ICE and DTLS-SRTP, which this version does not have"),
+        ("webrtc: {}", "'webrtc' is built in: give yours another name"),
         ("secure: {}", "'secure' is built in: give yours another name"),
         (
             "mine: { codecs: { allow: [P CMA] } }",
@@ -278,6 +278,9 @@ def test_a_media_set_is_chosen_by_its_name() -> None:
             "mine: { direct: true, latch: learn }",
             "with direct: true we relay nothing, so nothing else can be said here",
         ),
+        ("mine: { ice: lite }", "ICE is for browsers, which speak DTLS-SRTP: add srtp: dtls"),
+        ("mine: { ice: lite, srtp: required }", "ICE is for browsers, which speak DTLS-SRTP: add srtp: dtls"),
+        ("mine: { ice: lite, srtp: dtls, latch: fixed }", "with ice: lite media go where its checks come from"),
         ("mine: { latch: learned }", "should be 'fixed', 'signalled' or 'learn', not 'learned', did you mean 'learn'?"),
     ],
 )
@@ -290,10 +293,7 @@ def test_a_media_profile_is_chosen_by_its_name() -> None:
     assert changed("realm: core,", "realm: core, profile: carier,") == [
         "11:35: peers.core-a.profile: no media profile is called 'carier', did you mean 'carrier'?"
     ]
-    assert changed("realm: core,", "realm: core, profile: webrtc,") == [
-        "11:35: peers.core-a.profile: the media profile 'webrtc' is reserved: it takes ICE and DTLS-SRTP, which this"
-        " version does not have"
-    ]
+    assert changed("realm: core,", "realm: core, profile: webrtc,") == []
     assert changed("realm: core,", "realm: core, profile: secure, srtp: optional,") == [
         "11:49: peers.core-a.srtp: the media profile 'secure' says 'required': say it once"
     ]
@@ -510,3 +510,11 @@ def test_faults_of_a_media_node(tmp_path: Path) -> None:
     file.write_text("")
     with pytest.raises(ConfigError, match="the file is empty"):
         loader.load_media_node(file)
+
+
+def test_a_browser_is_not_called_without_a_relay() -> None:
+    direct = GOOD.replace("calls_to: core-a", "calls_to: core-a, profile: direct")
+    assert faults(direct) == []
+    assert faults(direct.replace("realm: core,", "realm: core, profile: webrtc,")) == [
+        "10:87: peers.carrier-a.profile: 'direct' relays no media, but peers.core-a has 'webrtc' and needs it"
+    ]

@@ -105,3 +105,18 @@ def test_descriptions_of_real_phones_and_browsers() -> None:
                 assert not any(line.startswith((f"a=rtpmap:{gone} ", f"a=fmtp:{gone} ")) for line in other.passing)
             assert not any(line.lower().startswith("a=rtpmap:") and " opus/" in line.lower() for line in other.passing)
     assert seen > 0
+
+
+@pytest.mark.parametrize(
+    ("codecs", "formats"),
+    [
+        (CodecFilter(allow=names("pcma", "pcmu")), "0 8 13 126"),
+        (CodecFilter(allow=names("opus")), "111 13 110"),
+        (CodecFilter(allow=names("opus", "g722")), "111 9 13 110 126"),
+        (CodecFilter(), "111 63 9 0 8 13 110 126"),
+    ],
+)
+def test_a_companion_of_the_clock_stays(codecs: CodecFilter, formats: str) -> None:
+    """A browser has telephone-event for 48 kHz and for 8 kHz; CN has but one."""
+    text = (shared_data("sdp", "real") / "chromium_audio_video.sdp").read_text()
+    assert filtered(codecs, text).streams[0].formats == formats.split()

@@ -32,6 +32,7 @@ def test_profiles_that_ask_for_something_by_name_and_peer() -> None:
         "carrier": MediaProfile(latch="fixed"),
         "phone-behind-nat": MediaProfile(latch="learn"),
         "secure": secure,
+        "webrtc": MediaProfile(srtp="dtls", ice="lite"),
         "narrow": narrow,
     }
     assert profiles.peers == {"phones": narrow, "carrier": secure}
