@@ -20,6 +20,9 @@ from media.relay import Relay
 from media.state import Arena
 
 TICK_MS = 100
+NEVER = 1_000_000_000
+FEW_SESSIONS = 200  # at so few the collector is done before a packet is late
+GARBAGE_REST_S = 600.0
 SWEEP_PER_TICK = 500  # sessions looked at for silence
 
 
@@ -50,6 +53,7 @@ class Worker:
         self.page = config.page if config.page is not None else memoryview(bytearray(8 * PAGE_WORDS)).cast("Q")
         self.config = config
         self.stopping = False
+        self._garbage_at_ns = time.monotonic_ns() + int(GARBAGE_REST_S * 1e9)
         name = f"media-{config.slot}"
         self.arena = Arena(config.state_fd, config.capacity)
         self.datapath = Datapath(self.arena.rules, self.arena.keys, self.page, config.collect_us)
@@ -105,6 +109,9 @@ class Worker:
             event: dict[str, object] = {"event": "timeout", "session": session.id, "silent_s": round(silent_s, 1)}
             self.control.notify(session.owner, event)
         self.control.drain(now_ns)
+        if now_ns >= self._garbage_at_ns and len(self.relay.sessions) <= FEW_SESSIONS:
+            self._garbage_at_ns = now_ns + int(GARBAGE_REST_S * 1e9)
+            gc.collect()
 
     def _show_levels(self) -> None:
         """Gauges: a page may still hold those of a predecessor."""
@@ -137,10 +144,11 @@ def run(config: MediaConfig) -> int:
     for end in (reader, writer):
         end.setblocking(False)
     worker.datapath.watch(reader.fileno(), SIGNAL)
-    # What lives now lives long, and requests leave no cycles behind: the collector may come rarely.
+    # What lives now lives long, and requests leave no cycles behind. The collector, which stops every stream, is to
+    # look at what is young alone; at the rest when hardly a session is there.
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
+    gc.set_threshold(10_000, NEVER, NEVER)
     old_wakeup = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
     old = {number: signal.signal(number, worker.stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:

@@ -27,6 +27,7 @@ Notification = dict[str, Any]  # Any: JSON values; keys "event", "session" and w
 MOST_MISSED = 2  # deadlines that one new session may wait for, each on another node
 PROBE = protocol.ListSessions(limit=0)
 PROBE_BODY = protocol.encode(PROBE)
+LATE_S = 0.05  # a deadline that is looked at so late says nothing of the node: it was us who were held up
 DELETE_REPEATS = 8  # a delete is repeated, doubling from the deadline, so that no port stays taken for ever
 
 
@@ -47,7 +48,7 @@ def _session(request: protocol.Request) -> bytes:
 class _Pending:
     """A request that waits for its reply on one node."""
 
-    __slots__ = ("body", "done", "due", "key", "members", "missed", "node", "repeats", "request", "tried")
+    __slots__ = ("body", "done", "due", "key", "members", "missed", "node", "repeats", "request", "spared", "tried")
 
     def __init__(
         self,
@@ -66,6 +67,7 @@ class _Pending:
         self.missed = 0
         self.repeats = 0
         self.due = 0.0
+        self.spared = False  # it got a second deadline, because the first passed while we were held up
         self.node: Node
 
 
@@ -236,7 +238,7 @@ class MediaPool:
             for request_id in node.link.flush():  # it has been away for long, or does not let us in
                 pending = self._pending.pop(request_id, None)
                 if pending is not None:
-                    self._missed(node)
+                    self._missed(node, self._loop.time())
                     self._failed(pending, "unreachable")
 
     # -- receiving
@@ -300,18 +302,33 @@ class MediaPool:
         queue = self._queue
         if queue and queue[0][0] <= now:
             self.poll()  # a worker that was held up itself finds the replies of the meantime
+            if now > queue[0][0] + LATE_S:
+                self._spare(now)
         while queue and (queue[0][1] not in self._pending or queue[0][0] <= now):
             _, request_id = queue.popleft()
             pending = self._pending.pop(request_id, None)
             if pending is None:
                 continue
-            self._missed(pending.node)
+            self._missed(pending.node, pending.due - self._deadline_s)
             self.counts["timeouts"] += 1
             if isinstance(pending.request, protocol.Delete):
                 self._repeat_later(request_id, pending)
             self._failed(pending, "timeout")
         if queue and not self._closed:
             self._rearm(max(queue[0][0], now))
+
+    def _spare(self, now: float) -> None:
+        """We were held up, so that what waits may not even have been sent, and a node beside us had no time either:
+        half a deadline more, once."""
+        self._flush()
+        limit = now + self._deadline_s / 2
+        for at, (due, request_id) in enumerate(self._queue):
+            if due >= limit:
+                break
+            pending = self._pending.get(request_id)
+            if pending is not None and not pending.spared:
+                pending.spared, pending.due = True, limit
+                self._queue[at] = (limit, request_id)
 
     def _rearm(self, when: float) -> None:
         if self._timer is not None:  # of what was sent in this sweep, which is due later
@@ -382,9 +399,9 @@ class MediaPool:
             node.draining = reply.draining
             node.sessions = reply.total
 
-    def _missed(self, node: Node) -> None:
+    def _missed(self, node: Node, sent_at: float) -> None:
         node.trouble = node.link.trouble() or node.trouble
-        if node.miss(self._loop.time(), self._health):
+        if node.miss(sent_at, self._loop.time(), self._health):
             self._changed(node)
 
     def _changed(self, node: Node) -> None:

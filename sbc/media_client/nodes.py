@@ -62,6 +62,7 @@ class Node:
         "draining",
         "link",
         "missed",
+        "missed_at",
         "name",
         "opened",
         "refused",
@@ -77,6 +78,7 @@ class Node:
         self.address = address
         self.salt = name.encode()[:64]
         self.missed = 0  # requests without an answer, one after the other
+        self.missed_at = float("-inf")
         self.answered = 0  # answers in time since it went down
         self.down_since: float | None = None
         self.draining = False  # as it says
@@ -115,8 +117,12 @@ class Node:
             return "mute" if self.missed else "recovering"
         return "drained" if self.drained else "draining" if self.draining else ""
 
-    def miss(self, now: float, health: MediaHealth) -> bool:
-        """No answer by a deadline; True when it goes down with this one."""
+    def miss(self, sent_at: float, now: float, health: MediaHealth) -> bool:
+        """No answer by a deadline; True when it goes down with this one. Those that were under way at the same time as
+        the last one tell nothing more: one stumble is one miss, however many requests it holds up."""
+        if sent_at < self.missed_at:
+            return False
+        self.missed_at = now
         self.missed += 1
         self.answered = 0
         if self.down_since is None and self.missed >= health.fall:

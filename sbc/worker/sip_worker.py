@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import random
 import signal
@@ -40,6 +39,7 @@ from sbc.telemetry import log
 from sbc.transport.resolver import NameServers, Resolver
 from sbc.transport.source_address import SourceAddresses
 from sbc.worker._datagrams import Reader, Writer
+from sbc.worker.garbage import Garbage
 from sbc.worker.load import BusyMeter
 from sbc.worker.lodging import LodgingSide
 from sbc.worker.media import MediaSide
@@ -127,6 +127,7 @@ class SipWorker:
         self._ticking = False
         self._meter = BusyMeter()
         self._busy_s = self._meter.read()
+        self._garbage = Garbage(self._now())
         self._measured_at = self._now()
         self._last_turn = 0.0
         self._close_turns = 0
@@ -167,11 +168,7 @@ class SipWorker:
         self._watch_sockets()
         self._streams.streams.start()
         self._trunks.configure(self.config)
-        # What lives now lives long: the collector need not look at it again. Calls leave no cycles behind, so it may
-        # come rarely.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(50_000, 20, 50)
+        self._garbage.start()
         self._busy_s, self._measured_at = self._meter.read(), self._now()  # starting up was no load
         self._measure()
         self.slot.page.ready()
@@ -280,6 +277,8 @@ class SipWorker:
         elapsed_s = now - self._measured_at
         # CDRs that nobody takes: no new calls that would make more of them.
         self.core.overload.measure(elapsed_s if self.journal.is_full else busy_s - self._busy_s, elapsed_s)
+        if self._garbage.measured((busy_s - self._busy_s) / max(elapsed_s, 1e-3), now):
+            now, busy_s = self._now(), self._meter.read()  # that was no load
         self._busy_s, self._measured_at = busy_s, now
         self.loop.call_later(LOAD_S, self._measure)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -218,3 +219,15 @@ async def test_only_the_sessions_of_one_client_node_are_listed(asking: Asking) -
     assert (await asking.ask(ListSessions(owner="sbc1/"), reply.worker)).sessions == ["s"]
     other = await asking.ask(ListSessions(owner="sbc2/"), reply.worker)
     assert (other.sessions, other.total) == ([], 0)
+
+
+async def test_being_held_up_ourselves_is_no_fault_of_a_node(asking: Asking) -> None:
+    """The loop stands still for longer than the deadline while a request still waits to be sent."""
+    answers: list[Reply] = []
+    for number in range(50):
+        asking.pool.perform(MediaCommand(number, offer(f"s{number}"), ""), lambda _, reply: answers.append(reply))
+    time.sleep(0.4)  # noqa: ASYNC251  # what a pause of the collector does
+    await eventually(lambda: len(answers) == 50)
+    assert all(reply.ok for reply in answers), answers
+    assert asking.pool.counts["timeouts"] == 0
+    assert asking.states == []

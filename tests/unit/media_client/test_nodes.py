@@ -22,7 +22,7 @@ def chosen(of: list[Member], count: int = 4000) -> list[str]:
 
 def down(member: Member) -> None:
     for _ in range(HEALTH.fall):
-        member[0].miss(0.0, HEALTH)
+        member[0].miss(0.0, 0.0, HEALTH)
 
 
 def test_shares_follow_the_weights() -> None:
@@ -63,16 +63,16 @@ def test_a_draining_node_is_the_last_to_be_asked() -> None:
 
 def test_a_node_comes_back_after_its_answers_and_its_time() -> None:
     node = members(a=1)[0][0]
-    assert node.miss(100.0, HEALTH) is False
+    assert node.miss(100.0, 100.0, HEALTH) is False
     assert node.answer(100.1, HEALTH) is False
-    assert node.miss(100.2, HEALTH) is False, "one answer in between: not in a row"
-    assert node.miss(100.3, HEALTH) is True
+    assert node.miss(100.2, 100.2, HEALTH) is False, "one answer in between: not in a row"
+    assert node.miss(100.3, 100.3, HEALTH) is True
     assert (node.state, node.why, node.reason) == (State.DOWN, "mute", "2 requests without an answer")
-    assert node.miss(101.0, HEALTH) is False, "it is told once"
+    assert node.miss(101.0, 101.0, HEALTH) is False, "it is told once"
     assert node.answer(102.0, HEALTH) is False
     assert node.why == "recovering"
     assert node.answer(103.0, HEALTH) is False, "twice, but too early"
-    assert node.miss(104.0, HEALTH) is False
+    assert node.miss(104.0, 104.0, HEALTH) is False
     assert node.answer(105.5, HEALTH) is False, "the miss began the count again"
     assert node.answer(106.0, HEALTH) is True
     assert (node.state, node.reason) == (State.UP, "")
@@ -95,3 +95,10 @@ def test_nodes_and_sets_of_a_configuration() -> None:
         "local": {"media-0": 1, "media-1": 1},
         "far": {"10.0.0.9:7700": 3, "media-0": 0, "media-1": 0},
     }
+
+
+def test_requests_that_were_under_way_together_are_one_miss() -> None:
+    node = members(a=1)[0][0]
+    assert [node.miss(100.0 + n / 100, 100.25 + n / 100, HEALTH) for n in range(20)] == [False] * 20
+    assert node.state is State.UP
+    assert node.miss(100.5, 100.75, HEALTH) is True, "asked again, and mute again"
