@@ -19,6 +19,7 @@ A map for those who are new here, in the order of a call:
   :mod:`~sbc.b2bua.lodging`: calls that another worker takes over for one.
 - :mod:`~sbc.b2bua.exchange`: every offer and answer passes the media plane here.
 - :mod:`~sbc.b2bua.shape`, :mod:`~sbc.b2bua.facing`: what the other side gets to see, and what we look like there.
+- :mod:`~sbc.b2bua.output`: whatever the core asks of its shell, the media workers and the peers leaves by it.
 - :mod:`~sbc.b2bua.snapshot`, :mod:`~sbc.b2bua.cdr`: what is kept of a call while it lives, and after.
 
 This module owns the registries (calls by key, legs by our tag), dispatches, and runs the tables. The modules above call
@@ -28,12 +29,11 @@ back into :class:`Core` for whatever touches those.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar
 
 from media.protocol import Reply
-from media.protocol import Request as MediaRequest
 from sbc.b2bua import (
     accept,
     cdr,
@@ -50,24 +50,21 @@ from sbc.b2bua import (
     snapshot,
 )
 from sbc.b2bua.call import Call, Outcome, Redirects, Target
-from sbc.b2bua.effects import Effect, MediaCommand, Note, RouteKind, RunRoute, SaveCall, Transmit
-from sbc.b2bua.facing import Facing
+from sbc.b2bua.effects import RouteKind, RunRoute, SaveCall
 from sbc.b2bua.leg import Leg
+from sbc.b2bua.output import Output
 from sbc.b2bua.settings import CoreSettings
 from sbc.b2bua.subjects import BadMessage, Branch, LocalRequest, OutOfDialogRequest, ReplyEvent
 from sbc.b2bua.tables import B_LEG, CALL, CallAction, CallEvent, CallState, LegAction, LegEvent
 from sbc.b2bua.trunk import Trunk
 from sbc.errors import SipSyntaxError
 from sbc.policy.overload import Overload
-from sbc.sip.build import reply_to
 from sbc.sip.flow import Flow
 from sbc.sip.ids import Ids
 from sbc.sip.message import Message
 from sbc.transaction.client import NOBODY, ClientUser
 from sbc.transaction.layer import TransactionLayer
-from sbc.transaction.server import ServerTransaction
 from sbc.transaction.timers import Settings as TimerSettings
-from sbc.transaction.timers import TimerQueue
 
 # Any: what an action gets depends on its event: an Outcome, a Reply, a Branch, a ReplyEvent or the body of an ACK
 CALL_ACTIONS: dict[CallAction, Callable[[Core, Call, float, Any], None]] = {
@@ -101,7 +98,7 @@ _LEG_ROWS = {
 }
 
 
-class Core(Facing):
+class Core(Output):
     """All calls of one SIP worker. After every method that takes ``now``, drain :meth:`poll` and look at
     :meth:`next_timer`."""
 
@@ -109,22 +106,14 @@ class Core(Facing):
     nobody: ClassVar[ClientUser] = NOBODY
 
     def __init__(self, settings: CoreSettings, ids: Ids) -> None:
-        super().__init__()
-        self.ids = ids
-        self.timers = TimerQueue()
+        super().__init__(ids)
         self.draining = False
         self.overload = Overload()
         self.legs: dict[str, Leg] = {}  # by our tag in their dialog
         self.trunks: dict[str, Trunk] = {}  # peers at which this node registers, whichever worker does it
         self._calls: dict[str, Call] = {}
         self.calls: Mapping[str, Call] = MappingProxyType(self._calls)
-        self._effects: deque[Effect] = deque()
-        self._counts: dict[str, int] = {}
-        self._media: dict[int, tuple[Call, Callable[[Reply, float], None]]] = {}
-        # Media workers cache replies by request id, so a respawned worker must not begin where its former self began.
-        self._media_id = int.from_bytes(ids.token()[:7].encode(), "big") << 7
         self._dirty: dict[str, Call] = {}
-        self._wall_offset = 0.0
         self.stateless_tag = ids.tag()  # RFC 3261 §8.2.7: the same for every stateless answer
         self.requests = forward.Requests(self)
         self.lodging = lodging.Lodging(self)
@@ -159,18 +148,6 @@ class Core(Facing):
         except Exception as error:  # a fault of ours costs this message, never the worker
             self._fault(error, msg, now)
         self._flush(now)
-
-    def poll(self) -> Effect | None:
-        """The next thing to do, in order; None: nothing."""
-        return self._effects.popleft() if self._effects else None
-
-    def take_counts(self) -> dict[str, int]:
-        """What to add to the counters of these names (:class:`sbc.telemetry.counters.Counter`) since the last time:
-        no effects, because nobody waits for them and a message has several."""
-        counts = self._counts
-        if counts:
-            self._counts = {}
-        return counts
 
     def next_timer(self) -> float | None:
         """When :meth:`fire` is wanted, monotonic seconds."""
@@ -491,92 +468,6 @@ class Core(Facing):
         call.version += 1
         call.saved = True
         self.emit(SaveCall(call.key, call.shard, call.version, snapshot.encode(self, call, now), wait))
-
-    # Output
-
-    def emit(self, effect: Effect) -> None:
-        """Ask the shell."""
-        self._effects.append(effect)
-
-    def transmit(self, flow: Flow, data: bytes) -> None:
-        """Send octets."""
-        self._effects.append(Transmit(flow, data))
-
-    def count(self, counter: str, amount: int = 1) -> None:
-        """Count an event."""
-        counts = self._counts
-        counts[counter] = counts.get(counter, 0) + amount
-
-    def note(self, level: str, event: str, call: Call | None, **fields: Any) -> None:  # Any: JSON values
-        """Say something worth a line in the log."""
-        self._effects.append(Note(level, event, call.key if call is not None else "", fields))
-
-    def run_route(self, call: Call, effect: RunRoute) -> None:
-        """Ask for a route; one that decides about the whole call holds up what would end it."""
-        if effect.subject is call:
-            call.pending_route = effect
-        self._effects.append(effect)
-
-    def ask(self, call: Call, request: MediaRequest, then: Callable[[Reply, float], None], now: float) -> None:
-        """Ask a media worker; ``then`` gets its reply, always."""
-        self._media_id += 1
-        self._media[self._media_id] = (call, then)
-        call.media_pending += 1
-        self._effects.append(MediaCommand(self._media_id, request, call.media_node, call.media_set))
-
-    def response(
-        self,
-        tx: ServerTransaction,
-        status: int,
-        headers: Iterable[tuple[str, str]] = (),
-        body: bytes = b"",
-        to_tag: str = "",
-        reason: str = "",
-    ) -> bytes:
-        """A response to the request of ``tx``; ``reason`` '' is the standard phrase."""
-        flow = tx.flow
-        return reply_to(
-            tx.request,
-            status,
-            reason=reason or None,
-            to_tag=to_tag,
-            received=(flow.host, flow.port),
-            headers=headers,
-            body=body,
-        )
-
-    def respond(
-        self,
-        tx: ServerTransaction,
-        status: int,
-        now: float,
-        headers: Iterable[tuple[str, str]] = (),
-        body: bytes = b"",
-        to_tag: str = "",
-        reason: str = "",
-    ) -> None:
-        """Build that response and send it through its transaction."""
-        tx.respond(status, self.response(tx, status, headers, body, to_tag, reason), now)
-
-    def refuse(
-        self,
-        tx: ServerTransaction,
-        status: int,
-        now: float,
-        headers: Iterable[tuple[str, str]] = (),
-        *,
-        established: bool = False,
-    ) -> None:
-        """Refuse a request; ``established``: its To has a tag already."""
-        self.respond(tx, status, now, headers, to_tag="" if established else self.ids.tag())
-
-    def wall(self, now: float) -> float:
-        """Wall-clock seconds of a monotonic time."""
-        return now + self._wall_offset
-
-    def session_id(self) -> int:
-        """An o= session id."""
-        return int.from_bytes(self.ids.token()[:7].encode(), "big")
 
     # Faults of ours
 
