@@ -36,6 +36,19 @@ class Reason(IntEnum):
     INDEX_USED = 14  # would have to be sent under an index that was used, or too far behind to know
     SOURCES_FULL = 15  # more SSRCs under one key than we keep indices for
     KEY_SPENT = 16  # every index of the key is used up (RFC 3711 §9.2)
+    BAD_STUN = 17  # STUN that breaks its format, or is no check: we ask nothing that could be answered
+    STUN_UNPROVEN = 18  # a check whose sender knows no credentials of ours, beyond those that are told so
+    STUN_LIMIT = 19  # more checks in a second than any agent makes
+    NO_CONSENT = 20  # for a leg with ICE that has not (or no longer) proved to be where we would send (RFC 7675)
+    SLOW_PATH_FULL = 21  # DTLS that comes faster than it is handled
+
+
+class Handled(IntEnum):
+    """What the datapath did with a packet that is neither passed on nor dropped; the end of ``enum reason``."""
+
+    ANSWERED = 64
+    TO_PYTHON = 65
+    ABSORBED = 66
 
 
 class MediaCounter(IntEnum):
@@ -47,6 +60,8 @@ class MediaCounter(IntEnum):
     WAKEUPS = 19
     LATCHES = 20
     EVENTS_LOST = 21
+    STUN_ANSWERED = 22
+    DTLS_RECEIVED = 23
 
     DROP_SHORT = DROP_BASE + Reason.SHORT
     DROP_BAD_VERSION = DROP_BASE + Reason.BAD_VERSION
@@ -64,6 +79,11 @@ class MediaCounter(IntEnum):
     DROP_INDEX_USED = DROP_BASE + Reason.INDEX_USED
     DROP_SOURCES_FULL = DROP_BASE + Reason.SOURCES_FULL
     DROP_KEY_SPENT = DROP_BASE + Reason.KEY_SPENT
+    DROP_BAD_STUN = DROP_BASE + Reason.BAD_STUN
+    DROP_STUN_UNPROVEN = DROP_BASE + Reason.STUN_UNPROVEN
+    DROP_STUN_LIMIT = DROP_BASE + Reason.STUN_LIMIT
+    DROP_NO_CONSENT = DROP_BASE + Reason.NO_CONSENT
+    DROP_SLOW_PATH_FULL = DROP_BASE + Reason.SLOW_PATH_FULL
 
     SESSIONS_ACTIVE = 64  # gauge
     PORTS_FREE = 65  # gauge: pairs, over all realms

@@ -10,10 +10,11 @@ import ctypes
 import socket
 from typing import NamedTuple
 
-from media import reference_srtp
-from media.counters import Reason
-from media.rules import NO_RULE, NO_SEQUENCE, UNLATCHED_PACKETS, Address, Rule, RuleFlag, lost_packets
+from media import reference_srtp, reference_stun
+from media.counters import Handled, Reason
+from media.rules import NO_RULE, NO_SEQUENCE, UNLATCHED_PACKETS, Address, Feature, Rule, RuleFlag, lost_packets
 from media.srtp import LegKeys
+from media.webrtc import WebrtcLeg, has_consent
 
 MAX_DROPOUT = 3000  # RFC 3550 A.1
 MAX_MISORDER = 100
@@ -25,9 +26,9 @@ LATCHED_AS_SIGNALLED, LATCHED_ELSEWHERE, LATCHED_RTCP = 1, 2, 3
 
 class Verdict(NamedTuple):
     """FORWARD to the leg of rule ``target``, or the reason why not; ``latched`` is one of LATCHED_..., or 0; ``data``
-    is what is to be sent."""
+    is what is to be sent, to the source of the packet where it is ANSWERED."""
 
-    reason: Reason
+    reason: Reason | Handled
     target: int = 0
     rtcp: bool = False
     from_rtp_port: bool = False
@@ -197,11 +198,38 @@ def _srtp_source(rule: Rule, source: Address) -> Reason:
     return Reason.FORWARD if known else Reason.WRONG_SOURCE
 
 
+def _ice_source(rule: Rule, leg: WebrtcLeg, on_rtcp_port: bool, source: Address) -> Reason:
+    """A leg with ICE speaks from where it has proved to be, and has no RTCP port of its own."""
+    return Reason.FORWARD if not on_rtcp_port and source in (rule.rtp_remote, leg.heard) else Reason.WRONG_SOURCE
+
+
+def _attend(
+    rule: Rule, leg: WebrtcLeg, on_rtcp_port: bool, data: bytes, source: Address, now_ns: int
+) -> tuple[Reason | Handled, bytes, int]:
+    """STUN and DTLS beside RTP on one port (RFC 7983); FORWARD for everything else."""
+    if on_rtcp_port or not data or data[0] > 63:
+        return Reason.FORWARD, data, 0
+    if data[0] < 4 and rule.features & Feature.ICE:
+        outcome, answer, moved = reference_stun.receive(rule, leg, data, source, now_ns)
+        reason = Handled(outcome) if outcome >= Handled.ANSWERED else Reason(outcome)
+        return reason, answer, LATCHED_ELSEWHERE if moved else 0
+    if data[0] < 20 or not rule.features & Feature.DTLS:
+        return Reason.FORWARD, data, 0
+    if rule.features & Feature.ICE:
+        known = _ice_source(rule, leg, False, source) is Reason.FORWARD
+    else:
+        known = source == rule.rtp_remote or _proven(rule, source, rule.rtp_signalled)
+    return Handled.TO_PYTHON if known else Reason.WRONG_SOURCE, data, 0
+
+
 def _accept_srtp(
-    rule: Rule, keys: LegKeys, rtcp: bool, on_rtcp_port: bool, data: bytes, source: Address
+    rule: Rule, keys: LegKeys, leg: WebrtcLeg, rtcp: bool, on_rtcp_port: bool, data: bytes, source: Address, now_ns: int
 ) -> tuple[Reason, int, bytes]:
     """A packet of a leg with SRTP: nothing is learned from it before it is known to be authentic."""
-    reason = _rtcp_source(rule, on_rtcp_port, source) if rtcp else _srtp_source(rule, source)
+    if rule.features & Feature.ICE:
+        reason = _ice_source(rule, leg, on_rtcp_port, source)
+    else:
+        reason = _rtcp_source(rule, on_rtcp_port, source) if rtcp else _srtp_source(rule, source)
     if reason is Reason.FORWARD:
         reason, data = reference_srtp.unprotect(keys, rtcp, data)
     if reason is Reason.FORWARD and rtcp:
@@ -211,12 +239,16 @@ def _accept_srtp(
     if rtcp:
         return reason, _latch_rtcp(rule, on_rtcp_port, source), data
     known = rule.rtp_latched and source == rule.rtp_remote
-    return reason, 0 if known else _latch_rtp(rule, source), data
+    latched = 0 if known else _latch_rtp(rule, source)
+    if latched == LATCHED_ELSEWHERE and rule.features & Feature.ICE:
+        leg.checked_ns = now_ns  # it came from where the last check did: the leg has moved behind its NAT
+    return reason, latched, data
 
 
 def inspect(
     rules: ctypes.Array[Rule],
     keys: ctypes.Array[LegKeys],
+    webrtc: ctypes.Array[WebrtcLeg],
     index: int,
     on_rtcp_port: bool,
     data: bytes,
@@ -229,10 +261,18 @@ def inspect(
     latched, tentative = 0, False
     arrived = len(data)
     rtcp = on_rtcp_port or (len(data) >= 2 and 192 <= data[1] <= 223)
-    reason = check_rtcp(data, bool(rule.flags & (RuleFlag.SECURE | RuleFlag.SRTP))) if rtcp else check_rtp(data)
+    reason: Reason | Handled = Reason.FORWARD
+    if rule.features & (Feature.ICE | Feature.DTLS):
+        reason, data, latched = _attend(rule, webrtc[index], on_rtcp_port, data, where, now_ns)
+    if reason is Reason.FORWARD:
+        reason = check_rtcp(data, bool(rule.flags & (RuleFlag.SECURE | RuleFlag.SRTP))) if rtcp else check_rtp(data)
     if reason is Reason.FORWARD:
         if rule.flags & RuleFlag.SRTP:
-            reason, latched, data = _accept_srtp(rule, keys[index], rtcp, on_rtcp_port, data, where)
+            reason, latched, data = _accept_srtp(
+                rule, keys[index], webrtc[index], rtcp, on_rtcp_port, data, where, now_ns
+            )
+        elif rule.features & Feature.ICE:
+            reason = _ice_source(rule, webrtc[index], on_rtcp_port, where)
         elif rtcp:
             reason = _rtcp_source(rule, on_rtcp_port, where)
             if reason is Reason.FORWARD:
@@ -240,8 +280,9 @@ def inspect(
         else:
             reason, latched, tentative = _rtp_source(rule, data, where)
     if reason is not Reason.FORWARD:
-        rule.refused += 1
-        return Verdict(reason, latched=latched)
+        if reason < Handled.ANSWERED:
+            rule.refused += 1
+        return Verdict(reason, latched=latched, data=data)
     rule.last_arrival_ns = now_ns
     if rtcp:
         rule.rtcp_in += 1
@@ -258,6 +299,9 @@ def inspect(
     if not (target.rtp_remote if from_rtp_port else target.rtcp_remote).family:
         rule.refused += 1
         return Verdict(Reason.NO_REMOTE, latched=latched)
+    if target.features & Feature.ICE and not has_consent(webrtc[rule.peer], now_ns):
+        rule.refused += 1
+        return Verdict(Reason.NO_CONSENT, latched=latched)
     if target.flags & RuleFlag.SRTP:
         reason, data = reference_srtp.protect(keys[rule.peer], rtcp, data)
         if reason is not Reason.FORWARD:

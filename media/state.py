@@ -1,9 +1,10 @@
 """The arena: everything that must survive the death of a media worker, in memory that its supervisor holds.
 
-Layout: one header page, then ``capacity`` session slots, then ``capacity * RULES_PER_SESSION`` rules, then as many keys
-(only those of rules with SRTP are ever touched, and so take memory). A session slot
-holds a generation and a bounded JSON identity (session, legs, realms, rule numbers). The generation is odd while the
-slot and its rules are being written: a successor that finds it odd drops the session. Rules of no slot are free.
+Layout: one header page, ``capacity`` session slots, ``capacity * RULES_PER_SESSION`` rules, then as many keys, then as
+much for ICE and DTLS (of these two only what belongs to a rule that uses it is ever touched, and takes memory).
+
+A session slot holds a generation and a bounded JSON identity (session, legs, realms, rule numbers). The generation is odd
+while the slot and its rules are being written: a successor that finds it odd drops the session. Rules of no slot are free.
 """
 
 from __future__ import annotations
@@ -13,15 +14,28 @@ import mmap
 import os
 import struct
 
-from media.rules import AT_FLAGS, AT_LAST_ARRIVAL, AT_SLOT, BLANK, RULE_BYTES, RULE_U32, RULE_U64, Rule, RuleFlag
+from media.rules import (
+    AT_FEATURES,
+    AT_FLAGS,
+    AT_LAST_ARRIVAL,
+    AT_SLOT,
+    BLANK,
+    RULE_BYTES,
+    RULE_U32,
+    RULE_U64,
+    Feature,
+    Rule,
+    RuleFlag,
+)
 from media.srtp import KEYS_BYTES, LegKeys
+from media.webrtc import WEBRTC_BYTES, WebrtcLeg
 
 MAGIC = 0x504F52544D454431  # "PORTMED1"
-LAYOUT = 2
+LAYOUT = 3
 HEADER_BYTES = 4096
 SLOT_BYTES = 2048
 RULES_PER_SESSION = 4  # two legs of one stream, and as much again for forks and video: a pool, not a limit per session
-_KEYED = int(RuleFlag.KEYED)
+_KEYED, _WEBRTC = int(RuleFlag.KEYED), int(Feature.ICE | Feature.DTLS)
 _HEADER = struct.Struct("<QIIQQ")  # magic, layout, rule size, capacity, epoch (number of workers that used it)
 _SLOT = struct.Struct("=II")  # generation, length of the JSON
 BLOB_BYTES = SLOT_BYTES - _SLOT.size
@@ -29,7 +43,7 @@ BLOB_BYTES = SLOT_BYTES - _SLOT.size
 
 def state_size(capacity: int) -> int:
     """Octets of shared memory that a worker of ``capacity`` sessions needs (sparse: touched only as far as used)."""
-    return HEADER_BYTES + capacity * (SLOT_BYTES + RULES_PER_SESSION * (RULE_BYTES + KEYS_BYTES))
+    return HEADER_BYTES + capacity * (SLOT_BYTES + RULES_PER_SESSION * (RULE_BYTES + KEYS_BYTES + WEBRTC_BYTES))
 
 
 class Arena:
@@ -57,6 +71,7 @@ class Arena:
         keys_offset = self.rules_offset + count * RULE_BYTES
         self.rules = (Rule * count).from_buffer(self.memory, self.rules_offset)
         self.keys = (LegKeys * count).from_buffer(self.memory, keys_offset)
+        self.webrtc = (WebrtcLeg * count).from_buffer(self.memory, keys_offset + count * KEYS_BYTES)
         # The same rules as plain arrays (RULE_U16, RULE_U32, RULE_U64 words each), and the words of the slots.
         self.octets = memoryview(self.memory)[self.rules_offset : keys_offset]
         self.u16, self.u32, self.u64 = self.octets.cast("H"), self.octets.cast("I"), self.octets.cast("Q")
@@ -125,11 +140,20 @@ class Arena:
         if self.octets[at] & _KEYED:
             self.wipe_keys(index)
         self.octets[at] = 0
+        if self.octets[index * RULE_BYTES + AT_FEATURES]:
+            self.wipe_features(index)
         self.free_rules.append(index)
 
     def wipe_keys(self, index: int) -> None:
         """Nothing of the keys of a rule remains in memory."""
         ctypes.memset(ctypes.byref(self.keys[index]), 0, KEYS_BYTES)
+
+    def wipe_features(self, index: int) -> None:
+        """Nothing is done with a rule beyond passing packets on, and nothing of what that took remains in memory."""
+        at = index * RULE_BYTES + AT_FEATURES
+        if self.octets[at] & _WEBRTC:
+            ctypes.memset(ctypes.byref(self.webrtc[index]), 0, WEBRTC_BYTES)
+        self.octets[at] = 0
 
     def keep(self, slots: set[int], rules: set[int]) -> None:
         """After a scan: these are in use, all others free (and committed empty)."""
@@ -145,3 +169,5 @@ class Arena:
                 self.wipe_keys(index)
             if flags:
                 self.rules[index].flags = 0
+            if self.rules[index].features:
+                self.wipe_features(index)

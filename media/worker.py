@@ -56,7 +56,7 @@ class Worker:
         self._garbage_at_ns = time.monotonic_ns() + int(GARBAGE_REST_S * 1e9)
         name = f"media-{config.slot}"
         self.arena = Arena(config.state_fd, config.capacity)
-        self.datapath = Datapath(self.arena.rules, self.arena.keys, self.page, config.collect_us)
+        self.datapath = Datapath(self.arena.rules, self.arena.keys, self.arena.webrtc, self.page, config.collect_us)
         self.relay = Relay(
             config.realms,
             self.arena,

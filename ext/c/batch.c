@@ -12,7 +12,6 @@
 #include <unistd.h>
 
 #define DEPTH 16            /* packets taken from one socket before the next has its turn */
-#define PACKET_BYTES 2048   /* a longer datagram is no RTP that we would want to fragment */
 #define READY 512
 #define DRAINED 256         /* packets dropped before a pair that a stranger floods is left alone */
 #define WATCHED ((uint64_t)1 << 63)
@@ -81,7 +80,12 @@ int relay_init(struct relay *relay, const struct plane *plane, uint64_t *page, u
     relay->page = page;
     relay->collect_ns = collect_ns;
     relay->batch = calloc(1, sizeof *relay->batch);
-    if (!relay->batch) return -ENOMEM;
+    relay->slow = calloc(SLOW_RING, sizeof *relay->slow);
+    if (!relay->batch || !relay->slow) {
+        free(relay->batch);
+        free(relay->slow);
+        return -ENOMEM;
+    }
     for (int i = 0; i < DEPTH; i++) {
         struct batch *b = relay->batch;
         b->in_parts[i].iov_base = b->packets[i];
@@ -106,7 +110,9 @@ void relay_close(struct relay *relay) {
     if (relay->epoll_fd >= 0) close(relay->epoll_fd);
     relay->epoll_fd = -1;
     free(relay->batch);
+    free(relay->slow);
     relay->batch = NULL;
+    relay->slow = NULL;
 }
 
 static int add_to_epoll(struct relay *relay, int fd, uint64_t key) {
@@ -286,6 +292,40 @@ static void note(struct relay *relay, uint32_t index) {
     relay->ring[relay->events++] = index;
 }
 
+static void keep(struct relay *relay, uint32_t index, const struct address *source, const uint8_t *data,
+                 uint32_t length) {
+    if (relay->slow_count == SLOW_RING) {
+        relay->page[PAGE_DROP_BASE + SLOW_PATH_FULL]++;
+        rule_refused(&relay->plane.rules[index]);
+        return;
+    }
+    struct slow *s = &relay->slow[(relay->slow_first + relay->slow_count++) % SLOW_RING];
+    s->rule = index;
+    s->length = length;
+    s->source = *source;
+    memcpy(s->octets, data, length);
+    relay->page[PAGE_DTLS_RECEIVED]++;
+}
+
+int relay_send(struct relay *relay, uint32_t index, const struct address *to, const uint8_t *data, uint32_t length) {
+    const struct rule *r = &relay->plane.rules[index];
+    union socket_address address;
+    if (!(r->flags & FLAG_IN_USE) || !to->family) return -ENOTCONN;
+    socklen_t size = write_address(to, &address);
+    return sendto(r->rtp_fd, data, length, MSG_DONTWAIT, &address.any, size) < 0 ? -errno : 0;
+}
+
+/* What neither leaves for the other leg nor is dropped. */
+static void handle(struct relay *relay, enum reason reason, uint32_t index, const struct address *source,
+                   const uint8_t *data, uint32_t length) {
+    if (reason == TO_PYTHON) {
+        keep(relay, index, source, data, length);
+    } else if (reason == ANSWERED) {
+        relay->page[PAGE_STUN_ANSWERED]++;
+        relay_send(relay, index, source, data, length);
+    }
+}
+
 /* Read into in[]; how many datagrams that were. A port seldom holds two, and the call for one is much the cheaper one:
  * a port that is ready again in the very next round has more, and is read by the other. */
 static int take(struct relay *relay, int fd, uint32_t *round) {
@@ -337,7 +377,10 @@ static int serve(struct relay *relay, int pair, int on_rtcp_port) {
             if (verdict.latched == LATCHED_ELSEWHERE) note(relay, index); /* the usual case wakes nobody */
         }
         if (reason != FORWARD) {
-            relay->page[PAGE_DROP_BASE + reason]++;
+            if (reason < ANSWERED)
+                relay->page[PAGE_DROP_BASE + reason]++;
+            else
+                handle(relay, reason, index, &source, b->packets[i], verdict.length);
             continue;
         }
         const struct rule *target = &relay->plane.rules[verdict.target];
@@ -364,7 +407,8 @@ int relay_run(struct relay *relay, int timeout_ms) {
     int woken = 0;
     while (now < end && !woken) {
         struct epoll_event *ready = relay->batch->ready;
-        int full = 0, n = epoll_wait(relay->epoll_fd, ready, READY, (int)((end - now + 999999u) / 1000000u));
+        int wait_ms = relay->slow_count ? 0 : (int)((end - now + 999999u) / 1000000u); /* Python has not taken all */
+        int full = 0, n = epoll_wait(relay->epoll_fd, ready, READY, wait_ms);
         if (n < 0) return errno == EINTR ? WOKEN_SIGNAL : WOKEN_TICK;
         relay->page[PAGE_WAKEUPS]++;
         relay->round++;
@@ -376,7 +420,7 @@ int relay_run(struct relay *relay, int timeout_ms) {
                 full += serve(relay, (int)(key >> 1), (int)(key & 1)) == DEPTH;
         }
         now = monotonic_ns();
-        if (relay->events) woken |= WOKEN_EVENTS;
+        if (relay->events || relay->slow_count) woken |= WOKEN_EVENTS;
         /* Dense traffic: one packet per wake-up costs several times a packet in a batch, so let a batch gather; but not
          * when we are behind: the event table was full, or a port's batch. */
         if (!woken && n && n < READY && !full && relay->collect_ns && now - relay->last_wake_ns < 2 * relay->collect_ns) {

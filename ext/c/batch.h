@@ -8,9 +8,18 @@
 #include "forward.h"
 
 #define RING 4096
+#define SLOW_RING 64
+#define PACKET_BYTES 2048 /* a longer datagram is no RTP that we would want to fragment */
 
 /* Why relay_run came back; bits. */
 enum { WOKEN_TICK = 1, WOKEN_CONTROL = 2, WOKEN_SIGNAL = 4, WOKEN_EVENTS = 8 };
+
+/* A packet that Python must see. */
+struct slow {
+    uint32_t rule, length;
+    struct address source;
+    uint8_t octets[PACKET_BYTES];
+};
 
 struct relay {
     int epoll_fd;
@@ -21,6 +30,8 @@ struct relay {
     uint32_t round; /* of epoll */
     uint32_t events;
     uint32_t ring[RING]; /* rules that latched elsewhere than signalled; full: further ones are counted as lost */
+    struct slow *slow;   /* a ring of SLOW_RING; full: further ones are dropped and counted */
+    uint32_t slow_first, slow_count;
     struct pair *pairs; /* by RTP descriptor */
     uint32_t pair_count;
     struct batch *batch;
@@ -41,6 +52,9 @@ int relay_shut(struct relay *relay, int pair); /* the port that it had, or -EBAD
 int relay_attach(struct relay *relay, int pair, uint32_t rule);
 /* From now on what arrives at the rule's pair is dropped. The pair's number, or -EBADF for a rule that has none. */
 int relay_detach(struct relay *relay, uint32_t rule);
+
+/* A datagram from the RTP port of a rule. 0 or -errno. */
+int relay_send(struct relay *relay, uint32_t rule, const struct address *to, const uint8_t *data, uint32_t length);
 
 /* Relay for up to timeout_ms; the bits say why it ended. */
 int relay_run(struct relay *relay, int timeout_ms);

@@ -13,14 +13,6 @@ static inline uint32_t read32(const uint8_t *p) {
     return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
 }
 
-static inline int same_address(const struct address *a, const struct address *b) {
-    return memcmp(a, b, sizeof *a) == 0;
-}
-
-static inline int same_ip(const struct address *a, const struct address *b) {
-    return a->family == b->family && memcmp(a->ip, b->ip, sizeof a->ip) == 0;
-}
-
 /* RFC 3550 §5.1: fixed header, CSRC list and header extension must fit. */
 static enum reason check_rtp(const uint8_t *data, uint32_t length) {
     if (length < 12) return SHORT;
@@ -187,11 +179,41 @@ static enum reason check_srtp_source(const struct rule *r, const struct address 
     return !r->rtp_latched && proven(r, source, &r->rtp_signalled) ? FORWARD : WRONG_SOURCE;
 }
 
+/* A leg with ICE speaks from where it has proved to be, and has no RTCP port of its own. */
+static enum reason check_ice_source(const struct plane *plane, uint32_t index, int on_rtcp_port,
+                                    const struct address *source) {
+    if (on_rtcp_port) return WRONG_SOURCE;
+    if (same_address(source, &plane->rules[index].rtp_remote)) return FORWARD;
+    return same_address(source, &plane->webrtc[index].heard) ? FORWARD : WRONG_SOURCE;
+}
+
+/* STUN and DTLS beside RTP on one port (RFC 7983); FORWARD for everything else. */
+static enum reason attend(const struct plane *plane, uint32_t index, int on_rtcp_port, uint8_t *data, uint32_t *length,
+                          const struct address *source, uint64_t now_ns, int *latched) {
+    struct rule *r = &plane->rules[index];
+    int moved = 0;
+    if (on_rtcp_port || !*length || data[0] > 63) return FORWARD;
+    if (data[0] < 4 && r->features & FEATURE_ICE) {
+        enum reason reason =
+            stun_receive(plane->engine, r, &plane->webrtc[index], data, length, source, now_ns, &moved);
+        if (moved) *latched = LATCHED_ELSEWHERE;
+        return reason;
+    }
+    if (data[0] < 20 || !(r->features & FEATURE_DTLS)) return FORWARD;
+    if (r->features & FEATURE_ICE) {
+        enum reason reason = check_ice_source(plane, index, 0, source);
+        return reason == FORWARD ? TO_PYTHON : reason;
+    }
+    return same_address(source, &r->rtp_remote) || proven(r, source, &r->rtp_signalled) ? TO_PYTHON : WRONG_SOURCE;
+}
+
 /* A packet of a leg with SRTP: nothing is learned from it before it is known to be authentic. */
 static enum reason accept_srtp(const struct plane *plane, uint32_t index, int rtcp, int on_rtcp_port, uint8_t *data,
-                               uint32_t *length, const struct address *source, int *latched) {
+                               uint32_t *length, const struct address *source, uint64_t now_ns, int *latched) {
     struct rule *r = &plane->rules[index];
-    enum reason reason = rtcp ? check_rtcp_source(r, on_rtcp_port, source) : check_srtp_source(r, source);
+    enum reason reason = r->features & FEATURE_ICE ? check_ice_source(plane, index, on_rtcp_port, source)
+                         : rtcp                    ? check_rtcp_source(r, on_rtcp_port, source)
+                                                   : check_srtp_source(r, source);
     if (reason == FORWARD) reason = srtp_unprotect(plane->engine, &plane->keys[index], rtcp, data, length);
     if (reason == FORWARD && rtcp) reason = check_rtcp(data, *length, 0);
     if (reason != FORWARD) return reason;
@@ -199,6 +221,8 @@ static enum reason accept_srtp(const struct plane *plane, uint32_t index, int rt
         *latched = latch_rtcp(r, on_rtcp_port, source);
     else if (!r->rtp_latched || !same_address(source, &r->rtp_remote))
         *latched = latch_rtp(r, source);
+    /* with ICE it came from where the last check did: it has moved behind its NAT */
+    if (*latched == LATCHED_ELSEWHERE && r->features & FEATURE_ICE) plane->webrtc[index].checked_ns = now_ns;
     return FORWARD;
 }
 
@@ -208,11 +232,16 @@ enum reason rule_inspect(const struct plane *plane, uint32_t index, int on_rtcp_
     int latched = 0, tentative = 0;
     int rtcp = on_rtcp_port || (length >= 2 && data[1] >= 192 && data[1] <= 223);
     uint32_t arrived = length;
-    enum reason reason =
-        rtcp ? check_rtcp(data, length, r->flags & (FLAG_SECURE | FLAG_SRTP)) : check_rtp(data, length);
+    enum reason reason = FORWARD;
+    if (r->features & (FEATURE_ICE | FEATURE_DTLS))
+        reason = attend(plane, index, on_rtcp_port, data, &length, source, now_ns, &latched);
+    if (reason == FORWARD)
+        reason = rtcp ? check_rtcp(data, length, r->flags & (FLAG_SECURE | FLAG_SRTP)) : check_rtp(data, length);
     if (reason == FORWARD) {
         if (r->flags & FLAG_SRTP) {
-            reason = accept_srtp(plane, index, rtcp, on_rtcp_port, data, &length, source, &latched);
+            reason = accept_srtp(plane, index, rtcp, on_rtcp_port, data, &length, source, now_ns, &latched);
+        } else if (r->features & FEATURE_ICE) {
+            reason = check_ice_source(plane, index, on_rtcp_port, source);
         } else if (rtcp) {
             reason = check_rtcp_source(r, on_rtcp_port, source);
             if (reason == FORWARD) latched = latch_rtcp(r, on_rtcp_port, source);
@@ -221,8 +250,9 @@ enum reason rule_inspect(const struct plane *plane, uint32_t index, int on_rtcp_
         }
     }
     verdict->latched = (uint8_t)latched;
+    verdict->length = length;
     if (reason != FORWARD) {
-        r->refused++;
+        if (reason < ANSWERED) r->refused++;
         return reason;
     }
     r->last_arrival_ns = now_ns;
@@ -244,6 +274,10 @@ enum reason rule_inspect(const struct plane *plane, uint32_t index, int on_rtcp_
     if (!(verdict->from_rtp_port ? target->rtp_remote.family : target->rtcp_remote.family)) {
         r->refused++;
         return NO_REMOTE;
+    }
+    if (target->features & FEATURE_ICE && !has_consent(&plane->webrtc[r->peer], now_ns)) {
+        r->refused++;
+        return NO_CONSENT;
     }
     if (target->flags & FLAG_SRTP) {
         reason = srtp_protect(plane->engine, &plane->keys[r->peer], rtcp, data, &length);

@@ -5,13 +5,15 @@
 
 #include "rule.h"
 #include "srtp.h"
+#include "stun.h"
 
 enum { LATCHED_AS_SIGNALLED = 1, LATCHED_ELSEWHERE = 2, LATCHED_RTCP = 3 };
 
-/* What packets are judged by: the rules, and beside each the keys of its leg. */
+/* What packets are judged by: the rules, and beside each the keys of its leg, and what ICE and DTLS take. */
 struct plane {
     struct rule *rules;
     struct srtp_leg *keys;
+    struct webrtc_leg *webrtc;
     struct srtp_engine *engine;
 };
 
@@ -23,8 +25,9 @@ struct verdict {
     uint32_t length;       /* octets to send: SRTP makes a packet longer and shorter */
 };
 
-/* FORWARD with *verdict filled and the packet as it is to be sent, or why not. Counts into the rule (not into the target:
-   see rule_sent). SRTP_ROOM octets behind the packet are ours. */
+/* FORWARD with *verdict filled and the packet as it is to be sent, or why not; ANSWERED with the answer in place of the
+   packet and its length in *verdict; TO_PYTHON and ABSORBED. Counts into the rule (not into the target: see rule_sent).
+   SRTP_ROOM octets behind the packet are ours, and STUN_ROOM octets from its beginning. */
 enum reason rule_inspect(const struct plane *plane, uint32_t index, int on_rtcp_port, uint8_t *data, uint32_t length,
                          const struct address *source, uint64_t now_ns, struct verdict *verdict);
 

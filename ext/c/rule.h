@@ -3,6 +3,7 @@
 #define PORTCULLIS_RULE_H
 
 #include <stdint.h>
+#include <string.h>
 
 #define NO_RULE 0xffffffffu
 #define NO_SEQUENCE 0x10000u
@@ -39,6 +40,15 @@ enum reason {
     INDEX_USED,
     SOURCES_FULL,
     KEY_SPENT,
+    BAD_STUN,
+    STUN_UNPROVEN,
+    STUN_LIMIT,
+    NO_CONSENT,
+    SLOW_PATH_FULL,
+    /* what is neither passed on nor dropped */
+    ANSWERED = 64, /* the answer is where the packet was, for its source */
+    TO_PYTHON,     /* a DTLS record for the ring */
+    ABSORBED,      /* it asks for nothing */
 };
 
 /* Words of the counters page that C adds to: media.counters.MediaCounter */
@@ -49,6 +59,8 @@ enum {
     PAGE_WAKEUPS = 19,
     PAGE_LATCHES = 20,
     PAGE_EVENTS_LOST = 21,
+    PAGE_STUN_ANSWERED = 22,
+    PAGE_DTLS_RECEIVED = 23,
     PAGE_DROP_BASE = 32,
 };
 
@@ -72,6 +84,14 @@ struct rule {
     struct address rtp_remote, rtcp_remote, rtp_signalled, rtcp_signalled, signalling, candidate;
     uint32_t slot; /* Python only: the session that owns this rule */
 };
+
+static inline int same_address(const struct address *a, const struct address *b) {
+    return memcmp(a, b, sizeof *a) == 0;
+}
+
+static inline int same_ip(const struct address *a, const struct address *b) {
+    return a->family == b->family && memcmp(a->ip, b->ip, sizeof a->ip) == 0;
+}
 
 _Static_assert(sizeof(struct address) == 20, "media.rules.Address");
 _Static_assert(sizeof(struct rule) == 296, "media.rules.Rule");

@@ -83,6 +83,13 @@ void srtp_engine_free(struct srtp_engine *engine) {
     free(engine);
 }
 
+int srtp_hmac_sha1(struct srtp_engine *engine, const uint8_t *key, uint32_t key_bytes, const uint8_t *data, uint32_t size,
+                   uint8_t tag[20]) {
+    size_t written;
+    return EVP_MAC_init(engine->hmac, key, key_bytes, NULL) && EVP_MAC_update(engine->hmac, data, size) &&
+           EVP_MAC_final(engine->hmac, tag, &written, 20);
+}
+
 uint32_t srtp_master_bytes(int suite) {
     return suite > SRTP_NO_SUITE && suite < SRTP_SUITES ? (uint32_t)(SUITES[suite].key_bytes + SUITES[suite].salt_bytes)
                                                         : 0;

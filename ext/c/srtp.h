@@ -74,6 +74,10 @@ struct srtp_engine;
 struct srtp_engine *srtp_engine_new(void); /* NULL when libcrypto has not what it takes */
 void srtp_engine_free(struct srtp_engine *engine);
 
+/* HMAC-SHA1 of `size` octets under any key. 0 when libcrypto fails. */
+int srtp_hmac_sha1(struct srtp_engine *engine, const uint8_t *key, uint32_t key_bytes, const uint8_t *data, uint32_t size,
+                   uint8_t tag[20]);
+
 /* Octets of master key and salt that a suite takes; 0 for no suite. */
 uint32_t srtp_master_bytes(int suite);
 

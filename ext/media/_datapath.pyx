@@ -25,10 +25,16 @@ cdef extern from "srtp.h":
     int srtp_unprotect(srtp_engine *engine, srtp_leg *leg, int rtcp, uint8_t *data, uint32_t *length)
     int srtp_protect(srtp_engine *engine, srtp_leg *leg, int rtcp, uint8_t *data, uint32_t *length)
 
+cdef extern from "stun.h":
+    enum: STUN_ROOM
+    cdef struct webrtc_leg:
+        pass
+
 cdef extern from "forward.h":
     cdef struct plane:
         rule *rules
         srtp_leg *keys
+        webrtc_leg *webrtc
         srtp_engine *engine
     cdef struct verdict:
         uint32_t target, length
@@ -38,9 +44,16 @@ cdef extern from "forward.h":
     void rule_sent(rule *target, int rtcp, uint32_t length) nogil
 
 cdef extern from "batch.h":
+    enum: SLOW_RING
+    cdef struct slow:
+        uint32_t rule, length
+        address source
+        uint8_t *octets
     cdef struct relay:
         uint32_t events
         uint32_t *ring
+        slow *slow
+        uint32_t slow_first, slow_count
     int relay_init(relay *r, const plane *p, uint64_t *page, uint64_t collect_ns)
     void relay_close(relay *r)
     int relay_watch(relay *r, int fd, int woken)
@@ -49,10 +62,12 @@ cdef extern from "batch.h":
     int relay_shut(relay *r, int pair)
     int relay_attach(relay *r, int pair, uint32_t index)
     int relay_detach(relay *r, uint32_t index)
+    int relay_send(relay *r, uint32_t index, const address *to, const uint8_t *data, uint32_t length)
     int relay_run(relay *r, int timeout_ms) nogil
 
 RULE_BYTES = sizeof(rule)
 KEYS_BYTES = sizeof(srtp_leg)
+WEBRTC_BYTES = sizeof(webrtc_leg)
 TICK = 1
 CONTROL = 2
 SIGNAL = 4
@@ -68,21 +83,25 @@ cdef class Datapath:
     cdef relay relay
     cdef Py_buffer rules_view
     cdef Py_buffer keys_view
+    cdef Py_buffer webrtc_view
     cdef Py_buffer page_view
     cdef uint32_t count
     cdef uint64_t own_page[512]
     cdef bint alive, has_page
 
-    def __cinit__(self, rules, keys, page=None, int collect_us=0):
+    def __cinit__(self, rules, keys, webrtc, page=None, int collect_us=0):
         cdef uint64_t *words = self.own_page
         cdef plane p
         cdef int error
         memset(self.own_page, 0, sizeof(self.own_page))
         PyObject_GetBuffer(rules, &self.rules_view, PyBUF_SIMPLE | PyBUF_WRITABLE)
         PyObject_GetBuffer(keys, &self.keys_view, PyBUF_SIMPLE | PyBUF_WRITABLE)
+        PyObject_GetBuffer(webrtc, &self.webrtc_view, PyBUF_SIMPLE | PyBUF_WRITABLE)
         self.count = <uint32_t>(self.rules_view.len // <Py_ssize_t>sizeof(rule))
         if self.keys_view.len != <Py_ssize_t>(self.count * sizeof(srtp_leg)):
             raise ValueError("not as many keys as rules")
+        if self.webrtc_view.len != <Py_ssize_t>(self.count * sizeof(webrtc_leg)):
+            raise ValueError("not as many legs as rules")
         if page is not None:
             PyObject_GetBuffer(page, &self.page_view, PyBUF_SIMPLE | PyBUF_WRITABLE)
             self.has_page = True
@@ -91,6 +110,7 @@ cdef class Datapath:
             words = <uint64_t *>self.page_view.buf
         p.rules = <rule *>self.rules_view.buf
         p.keys = <srtp_leg *>self.keys_view.buf
+        p.webrtc = <webrtc_leg *>self.webrtc_view.buf
         p.engine = ENGINE
         error = relay_init(&self.relay, &p, words, <uint64_t>collect_us * 1000)
         if error:
@@ -101,6 +121,8 @@ cdef class Datapath:
         self.close()
         if self.has_page:
             PyBuffer_Release(&self.page_view)
+        if self.webrtc_view.buf != NULL:
+            PyBuffer_Release(&self.webrtc_view)
         if self.keys_view.buf != NULL:
             PyBuffer_Release(&self.keys_view)
         if self.rules_view.buf != NULL:
@@ -155,6 +177,22 @@ cdef class Datapath:
         self.relay.events = 0
         return found
 
+    def take(self, uint32_t limit):
+        found = []
+        cdef slow *s
+        while self.relay.slow_count and len(found) < limit:
+            s = &self.relay.slow[self.relay.slow_first]
+            self.relay.slow_first = (self.relay.slow_first + 1) % SLOW_RING
+            self.relay.slow_count -= 1
+            found.append((s.rule, (<const char *>&s.source)[: sizeof(address)], (<const char *>s.octets)[: s.length]))
+        return found
+
+    def send(self, uint32_t index, bytes to, bytes data):
+        self.check(index)
+        if len(to) != sizeof(address):
+            raise ValueError("not a packed address")
+        return -relay_send(&self.relay, index, <const address *><const char *>to, data, <uint32_t>len(data))
+
 
 def install(stream, int suite, bytes master, bytes mki=b""):
     cdef Py_buffer view
@@ -191,16 +229,17 @@ def transform(leg, bint protect, bint rtcp, bytes data):
     return reason, bytes(packet[:length])
 
 
-def inspect(rules, keys, uint32_t index, bint on_rtcp_port, bytes data, bytes source, uint64_t now_ns):
+def inspect(rules, keys, webrtc, uint32_t index, bint on_rtcp_port, bytes data, bytes source, uint64_t now_ns):
     cdef Py_buffer rules_view
     cdef Py_buffer keys_view
+    cdef Py_buffer webrtc_view
     cdef plane p
     cdef verdict v
     cdef address where
     cdef int reason
     cdef uint32_t length = <uint32_t>len(data)
     packet = bytearray(data)
-    packet.extend(bytes(SRTP_ROOM))
+    packet.extend(bytes(SRTP_ROOM + STUN_ROOM))
     cdef uint8_t *octets = packet
     memset(&v, 0, sizeof(v))
     if len(source) != sizeof(address):
@@ -208,13 +247,17 @@ def inspect(rules, keys, uint32_t index, bint on_rtcp_port, bytes data, bytes so
     memcpy(&where, <const char *>source, sizeof(address))
     PyObject_GetBuffer(rules, &rules_view, PyBUF_SIMPLE | PyBUF_WRITABLE)
     PyObject_GetBuffer(keys, &keys_view, PyBUF_SIMPLE | PyBUF_WRITABLE)
+    PyObject_GetBuffer(webrtc, &webrtc_view, PyBUF_SIMPLE | PyBUF_WRITABLE)
     try:
         if index >= <uint64_t>rules_view.len // sizeof(rule):
             raise IndexError("no such rule")
+        if webrtc_view.len // sizeof(webrtc_leg) != rules_view.len // sizeof(rule):
+            raise ValueError("not as many legs as rules")
         if keys_view.len // sizeof(srtp_leg) != rules_view.len // sizeof(rule):
             raise ValueError("not as many keys as rules")
         p.rules = <rule *>rules_view.buf
         p.keys = <srtp_leg *>keys_view.buf
+        p.webrtc = <webrtc_leg *>webrtc_view.buf
         p.engine = ENGINE
         reason = rule_inspect(&p, index, on_rtcp_port, octets, length, &where, now_ns, &v)
         if reason == 0:
@@ -222,4 +265,5 @@ def inspect(rules, keys, uint32_t index, bint on_rtcp_port, bytes data, bytes so
     finally:
         PyBuffer_Release(&rules_view)
         PyBuffer_Release(&keys_view)
+        PyBuffer_Release(&webrtc_view)
     return reason, v.target, bool(v.rtcp), bool(v.from_rtp_port), v.latched, bytes(packet[: v.length])

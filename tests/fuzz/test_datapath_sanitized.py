@@ -10,19 +10,25 @@ import pytest
 
 from tests.support.secure import rtcp, rtp
 from tests.support.shared import ROOT, shared_data
+from tests.support.stun import Agent
 
-SOURCES = [ROOT / "tests/fuzz/c/replay_datapath.c", *(ROOT / "ext/c" / name for name in ("forward.c", "srtp.c"))]
+LINKED = {"replay_datapath": ("forward.c", "srtp.c", "stun.c"), "replay_stun": ("srtp.c",)}  # it includes stun.c
 FLAGS = ["-g", "-O1", "-Wall", "-Wextra", "-Werror", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+
+
+def build(name: str, folder: Path) -> Path:
+    gcc = shutil.which("gcc")
+    if gcc is None:
+        pytest.skip("no gcc")
+    program = folder / name
+    sources = [ROOT / f"tests/fuzz/c/{name}.c", *(ROOT / "ext/c" / linked for linked in LINKED[name])]
+    subprocess.run([gcc, *FLAGS, f"-I{ROOT / 'ext/c'}", *map(str, sources), "-lcrypto", "-o", str(program)], check=True)
+    return program
 
 
 @pytest.fixture(scope="module")
 def replay(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    gcc = shutil.which("gcc")
-    if gcc is None:
-        pytest.skip("no gcc")
-    program = tmp_path_factory.mktemp("asan") / "replay"
-    subprocess.run([gcc, *FLAGS, f"-I{ROOT / 'ext/c'}", *map(str, SOURCES), "-lcrypto", "-o", str(program)], check=True)
-    return program
+    return build("replay_datapath", tmp_path_factory.mktemp("asan"))
 
 
 @pytest.mark.parametrize("kind", ["rtp", "rtcp", "stun"])
@@ -37,3 +43,16 @@ def test_no_octet_is_read_out_of_bounds(replay: Path, kind: str, tmp_path: Path)
     inspected, forwarded = map(int, done.stdout.split())
     assert inspected == len(files) * (mutations + 1)
     assert forwarded > 300
+
+
+def test_no_octet_of_stun_is_read_out_of_bounds(tmp_path: Path) -> None:
+    program = build("replay_stun", tmp_path)
+    files = sorted(map(str, (shared_data() / "corpus" / "stun").iterdir()))
+    (tmp_path / "check").write_bytes(Agent("ourufrag", "p" * 24).check(nominate=True))  # the corpus has none for us
+    files += [str(tmp_path / "check")] * 5
+    mutations = 5000
+    done = subprocess.run([str(program), str(mutations), *files], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    inspected, answered = map(int, done.stdout.split())
+    assert inspected == len(files) * (mutations + 1)
+    assert answered > 3000

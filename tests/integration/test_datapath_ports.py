@@ -30,7 +30,7 @@ class Bench:
     def __init__(self) -> None:
         self.arena = Arena(-1, 4)
         self.page = memoryview(bytearray(8 * 512)).cast("Q")
-        self.datapath = Datapath(self.arena.rules, self.arena.keys, self.page)
+        self.datapath = Datapath(self.arena.rules, self.arena.keys, self.arena.webrtc, self.page)
         self.sender, self.receiver = (socket.socket(type=socket.SOCK_DGRAM) for _ in range(2))
         for end in (self.sender, self.receiver):
             end.bind((HERE, 0))

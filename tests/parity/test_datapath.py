@@ -11,9 +11,10 @@ from collections.abc import Iterator
 import pytest
 
 from media import _datapath, reference_datapath
-from media.counters import Reason
+from media.counters import Handled, Reason
 from media.rules import NO_RULE, NO_SEQUENCE, RULE_BYTES, Address, Rule, RuleFlag, pack_address
 from media.srtp import LegKeys, Suite
+from media.webrtc import WEBRTC_BYTES, WebrtcLeg
 from tests.support.secure import SUITES, TwinKeys, master
 from tests.support.shared import shared_data
 
@@ -30,6 +31,8 @@ class Twin:
     def __init__(self, flags: int = 0, peer: int = 1, suites: dict[int, Suite] | None = None) -> None:
         self.compiled, self.reference = (Rule * 2)(), (Rule * 2)()
         self.compiled_keys, self.reference_keys = (LegKeys * 2)(), (LegKeys * 2)()
+        self.compiled_webrtc, self.reference_webrtc = (WebrtcLeg * 2)(), (WebrtcLeg * 2)()
+        self.answer = b""  # of the last packet that was answered
         for rules in (self.compiled, self.reference):
             for at, rule in enumerate(rules):
                 rule.flags = RuleFlag.IN_USE | flags
@@ -49,18 +52,23 @@ class Twin:
                 _datapath.install(keys[index].receiving, suite, master(suite, index))
                 _datapath.install(keys[index].sending, suite, master(suite, 10 + index))
 
-    def feed(self, data: bytes, source: bytes, now_ns: int, *, index: int = 0, rtcp_port: bool = False) -> Reason:
+    def feed(
+        self, data: bytes, source: bytes, now_ns: int, *, index: int = 0, rtcp_port: bool = False
+    ) -> Reason | Handled:
         """Both must agree in verdict and in every octet of both rules."""
-        got = _datapath.inspect(self.compiled, self.compiled_keys, index, rtcp_port, data, source, now_ns)
-        expected = reference_datapath.inspect(
-            self.reference, self.reference_keys, index, rtcp_port, data, source, now_ns
-        )
+        packet = (index, rtcp_port, data, source, now_ns)
+        got = _datapath.inspect(self.compiled, self.compiled_keys, self.compiled_webrtc, *packet)
+        expected = reference_datapath.inspect(self.reference, self.reference_keys, self.reference_webrtc, *packet)
         assert (got[0], got[4]) == (expected.reason, expected.latched)
         if expected.reason is Reason.FORWARD:
             assert got[1:4] == expected[1:4]
             assert got[5] == expected.data
+        if expected.reason is Handled.ANSWERED:
+            assert got[5] == expected.data
+            self.answer = expected.data
         assert bytes(self.compiled) == bytes(self.reference)
         assert bytes(self.compiled_keys) == bytes(self.reference_keys)
+        assert bytes(self.compiled_webrtc) == bytes(self.reference_webrtc)
         return expected.reason
 
 
@@ -76,13 +84,14 @@ def corpus(kind: str) -> Iterator[bytes]:
 
 def test_the_layouts_agree() -> None:
     assert _datapath.RULE_BYTES == RULE_BYTES == ctypes.sizeof(Rule)
+    assert _datapath.WEBRTC_BYTES == WEBRTC_BYTES == ctypes.sizeof(WebrtcLeg)
 
 
 @pytest.mark.parametrize("flags", [0, RuleFlag.BEHIND_NAT, RuleFlag.RTCP_MUX, RuleFlag.SECURE])
 @pytest.mark.parametrize("peer", [0, 1])
 def test_random_streams(flags: int, peer: int) -> None:
     draw = random.Random(f"{flags}-{peer}")
-    reasons: set[Reason] = set()
+    reasons: set[Reason | Handled] = set()
     for _ in range(30):
         twin = Twin(flags, peer)
         sequence, timestamp, now_ns, ssrc = draw.randrange(65536), draw.randrange(2**32), draw.randrange(2**50), 1

@@ -50,7 +50,7 @@ static void set_up(const struct plane *plane, struct srtp_leg *senders) {
 static uint32_t protect(const struct plane *plane, struct srtp_leg *sender, uint8_t *data, uint32_t length) {
     struct rule plain[2];
     struct srtp_leg keys[2];
-    struct plane one = {plain, keys, plane->engine};
+    struct plane one = {plain, keys, plane->webrtc, plane->engine};
     struct address here = {2, 1, {192, 0, 2, 1}};
     struct verdict verdict;
     memset(plain, 0, sizeof plain);
@@ -68,7 +68,8 @@ static uint32_t protect(const struct plane *plane, struct srtp_leg *sender, uint
 int main(int count, char **names) {
     static uint8_t seed[65536];
     struct srtp_leg senders[2];
-    struct plane plane = {malloc(2 * sizeof(struct rule)), malloc(2 * sizeof(struct srtp_leg)), srtp_engine_new()};
+    struct plane plane = {malloc(2 * sizeof(struct rule)), malloc(2 * sizeof(struct srtp_leg)),
+                          calloc(2, sizeof(struct webrtc_leg)), srtp_engine_new()};
     unsigned long inspected = 0, forwarded = 0, mutations = count > 1 ? strtoul(names[1], NULL, 10) : 0;
     uint64_t now_ns = 1;
     if (!plane.engine) return 1;
@@ -106,6 +107,7 @@ int main(int count, char **names) {
     srtp_engine_free(plane.engine);
     free(plane.rules);
     free(plane.keys);
+    free(plane.webrtc);
     printf("%lu %lu\n", inspected, forwarded);
     return 0;
 }

@@ -69,7 +69,9 @@ class Call:
             source = ADDRESSES[leg]
             if is_rtcp:
                 source = source[:2] + (int.from_bytes(source[2:4], "big") + 1).to_bytes(2, "big") + source[4:]
-            got = _datapath.inspect(arena.rules, arena.keys, index, is_rtcp, sent, source, self.bench.now_ns)
+            got = _datapath.inspect(
+                arena.rules, arena.keys, arena.webrtc, index, is_rtcp, sent, source, self.bench.now_ns
+            )
             if got[0]:
                 return Reason(got[0])
             to = next(name for name, other in self.bench.relay.sessions["s"].legs.items() if other.rules[0] == got[1])
@@ -254,7 +256,10 @@ def test_a_new_key_of_the_caller() -> None:
     call.hold("a", new, again)
     call.both_ways(300)
     arena, index = call.bench.arena, call.bench.rule("a")
-    assert _datapath.inspect(arena.rules, arena.keys, index, False, overtaken, ADDRESSES["a"], 1)[0] == Reason.FORWARD
+    assert (
+        _datapath.inspect(arena.rules, arena.keys, arena.webrtc, index, False, overtaken, ADDRESSES["a"], 1)[0]
+        == Reason.FORWARD
+    )
 
 
 def test_another_suite_never_brings_a_used_key_back() -> None:

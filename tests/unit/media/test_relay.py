@@ -61,7 +61,9 @@ class Bench:
         source = pack_address(ipaddress.ip_address(host), port)
         rules = self.arena.rules
         self.now_ns += 20_000_000
-        verdict = reference_datapath.inspect(rules, self.arena.keys, self.rule(leg), rtcp, data, source, self.now_ns)
+        verdict = reference_datapath.inspect(
+            rules, self.arena.keys, self.arena.webrtc, self.rule(leg), rtcp, data, source, self.now_ns
+        )
         if verdict.reason is not Reason.FORWARD:
             return verdict.reason, ""
         target = rules[verdict.target]
