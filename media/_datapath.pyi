@@ -2,16 +2,19 @@
 
 RULE_BYTES: int
 KEYS_BYTES: int
+WEBRTC_BYTES: int
 TICK: int
 CONTROL: int
 SIGNAL: int
 EVENTS: int
 
 class Datapath:
-    """Port pairs in one epoll, lent to rules. ``rules`` (``struct rule``), as many ``keys`` (``struct srtp_leg``) and
-    ``page`` (counters) are written."""
+    """Port pairs in one epoll, lent to rules. ``rules`` (``struct rule``), as many ``keys`` (``struct srtp_leg``)
+    and ``webrtc`` (``struct webrtc_leg``), and ``page`` (counters) are written."""
 
-    def __init__(self, rules: object, keys: object, page: object | None = None, collect_us: int = 0) -> None: ...
+    def __init__(
+        self, rules: object, keys: object, webrtc: object, page: object | None = None, collect_us: int = 0
+    ) -> None: ...
     def close(self) -> None:
         """Close every socket; the rules lose their IN_USE flag."""
 
@@ -42,6 +45,13 @@ class Datapath:
     def events(self) -> list[int]:
         """Take the rules that were latched to another address than the signalled one."""
 
+    def take(self, limit: int) -> list[tuple[int, bytes, bytes]]:
+        """Take up to ``limit`` of the DTLS datagrams that wait: rule, packed source, octets. While some wait, ``run``
+        ends at once with EVENTS."""
+
+    def send(self, index: int, to: bytes, data: bytes) -> int:
+        """Send a datagram from the RTP port of a rule to a packed address. Returns 0 or an errno."""
+
 def install(stream: object, suite: int, master: bytes, mki: bytes = b"") -> None:
     """Start a ``media.srtp.Stream`` under a master key and salt. Raises ValueError where they do not fit the suite."""
 
@@ -49,7 +59,7 @@ def transform(leg: object, protect: bool, rtcp: bool, data: bytes) -> tuple[int,
     """One sound packet through a ``media.srtp.LegKeys``, for tests: (reason, octets)."""
 
 def inspect(
-    rules: object, keys: object, index: int, on_rtcp_port: bool, data: bytes, source: bytes, now_ns: int
+    rules: object, keys: object, webrtc: object, index: int, on_rtcp_port: bool, data: bytes, source: bytes, now_ns: int
 ) -> tuple[int, int, bool, bool, int, bytes]:
-    """One packet against one rule, for tests: (reason, target, is RTCP, by RTP port, latched, octets to send); counted
-    as sent."""
+    """One packet against one rule, for tests: (reason, target, is RTCP, by RTP port, latched, octets to send, or of the
+    answer); counted as sent."""

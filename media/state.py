@@ -3,8 +3,9 @@
 Layout: one header page, ``capacity`` session slots, ``capacity * RULES_PER_SESSION`` rules, then as many keys, then as
 much for ICE and DTLS (of these two only what belongs to a rule that uses it is ever touched, and takes memory).
 
-A session slot holds a generation and a bounded JSON identity (session, legs, realms, rule numbers). The generation is odd
-while the slot and its rules are being written: a successor that finds it odd drops the session. Rules of no slot are free.
+A session slot holds a generation and a bounded JSON identity (session, legs, realms, rule numbers). The generation is
+odd while the slot and its rules are being written: a successor that finds it odd drops the session. Rules of no slot
+are free.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import pytest
 
 from media import reference_datapath
 from media.config import RealmInterface
-from media.counters import MediaCounter, Reason
+from media.counters import Handled, MediaCounter, Reason
 from media.protocol import Answer, Delete, Drain, Endpoint, Engage, ListSessions, Offer, Query, Reply, Stream
 from media.relay import Relay
 from media.rules import NO_RULE, RuleFlag, pack_address
@@ -53,7 +53,9 @@ class Bench:
     def rule(self, leg: str, stream: int = 0) -> int:
         return self.relay.sessions["s"].legs[leg].rules[stream]
 
-    def packet(self, leg: str, host: str, port: int, sequence: int = 1, *, rtcp: bool = False) -> tuple[Reason, str]:
+    def packet(
+        self, leg: str, host: str, port: int, sequence: int = 1, *, rtcp: bool = False
+    ) -> tuple[Reason | Handled, str]:
         """One packet to the port that faces ``leg``; the verdict, and the address that it would be sent to."""
         data = (
             bytes.fromhex("80c90001aabbccdd") if rtcp else bytes([0x80, 8]) + sequence.to_bytes(2, "big") + bytes(168)
