@@ -147,7 +147,9 @@ def _cross(
         request = Answer(call.key, sender.name, receiver.name, streams, seen_at)
     if profile is not None:
         request.from_latch = profile.latch
-    shape = None if transports is None else Shape(*transports, receiver.sdp_in, offering)
+    shape = None
+    if transports is not None:
+        shape = Shape(*transports, b"" if offering else receiver.sdp_in, receiver.sdp_text)
     core.ask(call, request, partial(_endpoints, core, call, sender, receiver, body, sdp, shape, then), now)
 
 

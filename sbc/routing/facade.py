@@ -122,14 +122,15 @@ class Media:
         self._node = node
         self._call = call
 
-    def engage(self, profile: str = "default", *, media_set: str = "") -> None:
+    def engage(self, profile: str = "", *, media_set: str = "") -> None:
         """Relay the media for the whole call: offer, answer and delete follow by themselves.
 
-        ``profile`` is for the caller's side; the called side has that of its peer. ``direct`` is as :meth:`direct`.
-        ``media_set`` names the media workers that may relay, '' those of the caller's peer or realm. Raises RouteError
-        for a profile or set that is not configured.
+        ``profile`` is for the caller's side, '' that of its peer; the called side has that of its own peer. ``direct``
+        is as :meth:`direct`. ``media_set`` names the media workers that may relay, '' those of the caller's peer or
+        realm. Raises RouteError for a profile or set that is not configured.
         """
         node, call = self._node, self._call
+        profile = profile or node.media_profile(call.a.peer)
         if profile not in node.media_profiles:
             raise RouteError(f"no media profile {profile!r} is configured; there are: {', '.join(node.media_profiles)}")
         if media_set and media_set not in node.media_sets:

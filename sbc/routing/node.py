@@ -171,6 +171,10 @@ class Node:
             raise RouteError(f"no peer {name!r} is configured; there are: {', '.join(self.peers) or 'none'}")
         return peer
 
+    def media_profile(self, peer: str) -> str:
+        """The media profile of a peer."""
+        return self.peers.get(peer, STRANGER).profile
+
     def media_set(self, peer: str, realm: str) -> str:
         """The media set for calls from a peer: its own, or that of its realm."""
         return self.peers.get(peer, STRANGER).media_set or self._realm_sets.get(realm, "")

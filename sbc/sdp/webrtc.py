@@ -101,20 +101,20 @@ def _secure(sdp: SessionDescription, media: MediaDescription, stream: Stream, tr
 class Shape(NamedTuple):
     """How a description is written that goes from a leg that speaks ``giving`` to one that speaks ``taking``.
 
-    ``own`` is what the receiver described last, b"" for nothing yet: an answer to it takes up what it offered and no
-    more, and an offer keeps its names for the streams.
+    ``asked`` is the offer of the receiver that this answers, of which it takes up what was offered and no more; b"" for
+    an offer. ``former`` is what the receiver was told last, from s= on: an offer keeps its names for the streams.
     """
 
     giving: Transport
     taking: Transport
-    own: bytes
-    offering: bool
+    asked: bytes
+    former: str
 
     def text(self, sdp: SessionDescription, endpoints: Sequence[Endpoint], address: str) -> str:
         """As :func:`sbc.sdp.rewrite.anchored`. Raises SdpError when the endpoints lack what the receiver takes."""
         if len(endpoints) != len(sdp.streams):
             raise EndpointMismatch(f"{len(endpoints)} endpoints for {len(sdp.streams)} streams")
-        theirs = SessionDescription.parse(self.own) if self.own else None
+        asked = SessionDescription.parse(self.asked) if self.asked else None
         if not (self.giving.ice and self.taking.ice):
             _between_kinds(sdp)
         else:
@@ -122,11 +122,13 @@ class Shape(NamedTuple):
                 media.passing = [line for line in media.passing if _MID_IN_PACKETS not in line]
         if self.taking.ice:
             _hold_in_words(sdp)
-        mids = _mids(sdp, theirs, self.offering) if self.taking.ice else [""] * len(endpoints)
+        mids = _mids(sdp, asked, self.former) if self.taking.ice else [""] * len(endpoints)
         ours: list[list[str]] = []
         for index, (media, endpoint, mid) in enumerate(zip(sdp.streams, endpoints, mids, strict=True)):
             media.passing = [line for line in media.passing if not line.startswith("a=mid:")]
-            endpoint.protocol = _protocol(media, endpoint, self.taking, index, None if self.offering else theirs)
+            endpoint.protocol = _protocol(media, endpoint, self.taking, index, asked)
+            if not endpoint.port:  # a browser's list of video codecs alone fills a datagram
+                media.passing, media.formats = [], media.formats[:1]
             lines = ["a=mid:" + mid] if mid else []
             if endpoint.port and media.is_rtp and self.taking.dtls:
                 if self.taking.ice:
@@ -135,7 +137,7 @@ class Shape(NamedTuple):
             ours.append(lines)
         session = []
         if self.taking.ice:
-            bundled = _bundled(sdp, endpoints, mids, None if self.offering else theirs)
+            bundled = _bundled(sdp, endpoints, mids, asked)
             session = [*(["a=group:BUNDLE " + bundled] if bundled else []), "a=ice-lite", "a=ice-options:ice2"]
         return anchored(sdp, endpoints, address, session, ours)
 
@@ -160,14 +162,18 @@ def _hold_in_words(sdp: SessionDescription) -> None:
         sdp.address = ""
 
 
-def _mids(sdp: SessionDescription, theirs: SessionDescription | None, offering: bool) -> list[str]:
+def _mids(sdp: SessionDescription, asked: SessionDescription | None, former: str) -> list[str]:
     """The name of each stream (RFC 5888 §9): the receiver's own; one of ours for a stream that it is offered first."""
-    known = [_value(None, media, "mid") for media in theirs.streams] if theirs is not None else []
-    known = [mid if _TOKEN.fullmatch(mid) else "" for mid in known]
-    if offering and (theirs is None or any(known)):
-        for index in range(len(known), len(sdp.streams)):
-            known.append(next(name for name in (str(index), f"s{index}", f"s{index}x") if name not in known))
-    return (known + [""] * len(sdp.streams))[: len(sdp.streams)]
+    if asked is not None:
+        known = [media.lines for media in asked.streams]
+    else:
+        known = [section.split("\r\n") for section in former.split("\r\nm=")[1:]]
+    mids = [next(iter(_values(lines, "mid")), "") for lines in known]
+    mids = [mid if _TOKEN.fullmatch(mid) else "" for mid in mids]
+    if asked is None and (not mids or any(mids)):
+        for index in range(len(mids), len(sdp.streams)):
+            mids.append(next(name for name in (str(index), f"s{index}", f"s{index}x") if name not in mids))
+    return (mids + [""] * len(sdp.streams))[: len(sdp.streams)]
 
 
 def _bundled(

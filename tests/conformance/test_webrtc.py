@@ -128,3 +128,45 @@ def test_dtls_by_the_policy_of_a_realm() -> None:
     assert isinstance(offered, Offer)
     assert (offered.from_srtp, offered.from_ice) == ("dtls", "off")
     assert (offered.streams[0].address, offered.streams[0].ice) == (A_HOST, None)
+
+
+def test_a_browser_calls_a_browser() -> None:
+    """Each has a transport of its own with us; what they negotiate beyond that is between them."""
+    f = BrowserLadder(BROWSER, BROWSER)
+    f.a.request("INVITE", body=browser())
+    f.a.expect(100)
+    invite = f.b.expect("INVITE")
+    f.b.reply(200, body=browser(ufrag="wxyz", setup="active"))
+    ok = f.a.expect(200)
+    f.a.ack()
+    f.b.expect("ACK")
+    for msg, setup in ((invite, "actpass"), (ok, "passive")):
+        told = lines(msg)
+        for line in ("a=ice-ufrag:ours", f"a=fingerprint:{OURS}", f"a=setup:{setup}", "a=mid:0", "a=group:BUNDLE 0"):
+            assert told.count(line) == 1, line
+        assert "a=extmap:1 urn:x" in told
+        assert "a=rtcp-fb:111 transport-cc" in told
+        assert not [line for line in told if "abcd" in line or "wxyz" in line or THEIRS in line or "trickle" in line]
+    offered, answered = f.media
+    assert isinstance(offered, Offer)
+    assert isinstance(answered, Answer)
+    assert (offered.from_ice, offered.to_ice, offered.to_srtp) == ("lite", "lite", "dtls")
+    assert (answered.streams[0].setup, answered.streams[0].ice) == ("active", Ice("wxyz", PASSWORD))
+
+
+def test_a_carrier_holds_a_browser_in_the_manner_of_rfc_2543() -> None:
+    """And the browser keeps its names and its transport."""
+    f = BrowserLadder(BROWSER, NARROW)
+    f.a.request("INVITE", body=browser().replace(b"BUNDLE 0", b"BUNDLE audio").replace(b"mid:0", b"mid:audio"))
+    f.a.expect(100)
+    f.b.expect("INVITE")
+    f.b.reply(200, body=sdp(B_HOST))
+    f.a.expect(200)
+    f.a.ack()
+    f.b.expect("ACK")
+    f.b.request("INVITE", body=sdp("0.0.0.0", version=2))
+    f.b.expect(100)
+    told = lines(f.a.expect("INVITE"))
+    for line in ("a=sendonly", "a=mid:audio", "a=group:BUNDLE audio", "a=setup:actpass", "a=ice-ufrag:ours"):
+        assert told.count(line) == 1, line
+    assert "c=IN IP4 0.0.0.0" not in told

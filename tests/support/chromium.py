@@ -44,8 +44,9 @@ class Chromium:
         self._tools: ClientConnection | None = None
         try:
             self._attach()
-        except BaseException:
+        except BaseException as error:
             self.stop()
+            error.add_note((directory / "log").read_text(errors="replace"))
             raise
 
     def __enter__(self) -> Self:
@@ -77,7 +78,7 @@ class Chromium:
 
     def _attach(self) -> None:
         there = self.directory / "profile" / "DevToolsActivePort"
-        eventually(lambda: there.exists() and there.read_text().count("\n") == 1, 20, f"a browser\n{self.directory}")
+        eventually(lambda: there.exists() and there.read_text().count("\n") == 1, 20, "a browser")
         port, path = there.read_text().splitlines()
         self._tools = self._open.enter_context(connect(f"ws://127.0.0.1:{port}{path}", max_size=None, compression=None))
         self._session = ""

@@ -47,6 +47,12 @@ def test_the_builtin_routes_connect_two_peers() -> None:
     stage.b.reply(200, to=stage.b.invite)
 
 
+def test_the_profile_of_the_callers_peer_goes_where_the_route_names_none() -> None:
+    stage = Stage(routes_dialling(Routes()))
+    stage.set_up()
+    assert stage.call.media_profile == "office"
+
+
 def test_a_call_has_the_media_set_of_its_peer_or_realm_or_the_one_that_its_route_names() -> None:
     stage = Stage(builtin.routes)
     stage.set_up()
