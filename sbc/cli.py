@@ -161,6 +161,75 @@ def media_keygen(
     print(json.dumps({"public": public.decode()}) if as_json else public.decode())
 
 
+route = typer.Typer(help="Routes: try them before they meet a call.", no_args_is_help=True)
+app.add_typer(route, name="route")
+
+
+@route.command("test")
+def route_test(
+    what: Annotated[
+        str | None,
+        typer.Argument(
+            help="A number, a SIP URI, or a file with a SIP message; none: the dry_runs of the configuration."
+        ),
+    ] = None,
+    config: ConfigPath = DEFAULT_CONFIG,
+    source: Annotated[str, typer.Option("-s", "--source", help="Who sends it: a peer, or address[:port].")] = "",
+    answer: Annotated[
+        list[str],
+        typer.Option(
+            metavar="PEER=SAYS",
+            help="What a peer answers: 503, 180+200, 180+5s+486, timeout, 302:sip:42@192.0.2.9, busy, 200+9s+bye; "
+            "503,200 for one attempt after the other.",
+        ),
+    ] = [],  # noqa: B006  # typer copies it
+    otherwise: Annotated[str, typer.Option(metavar="SAYS", help="What everybody else answers.")] = "180+200",
+    expect: Annotated[int | None, typer.Option(help="The final answer expected; 0 for none. Default: any 2xx.")] = None,
+    by: Annotated[str, typer.Option(help="The gateway that is expected to answer.")] = "",
+    at: Annotated[str, typer.Option(metavar="TIME", help="When: 2026-12-24T18:00. Default: now.")] = "",
+    listener: Annotated[str, typer.Option(help="Where it arrives: a realm, or udp:192.0.2.1:5060.")] = "",
+    caller: Annotated[str, typer.Option("--from", help="The caller's number.")] = "1000",
+    method: Annotated[str, typer.Option(help="Another method than INVITE.")] = "INVITE",
+    header: Annotated[list[str], typer.Option(metavar="'NAME: VALUE'", help="A further header.")] = [],  # noqa: B006
+    codec: Annotated[list[str], typer.Option(help="A codec that is offered, instead of PCMA and PCMU.")] = [],  # noqa: B006
+    calls: Annotated[list[str], typer.Option(metavar="PEER=N", help="Calls that a peer has already.")] = [],  # noqa: B006
+    host: Annotated[list[str], typer.Option(metavar="NAME=ADDRESS", help="What a host name stands for.")] = [],  # noqa: B006
+    talk: Annotated[float, typer.Option(metavar="SECONDS", help="How long the call lasts.")] = 1.0,
+    cancel: Annotated[float, typer.Option(metavar="SECONDS", help="The caller gives up after so long.")] = 0.0,
+    routes: Annotated[str, typer.Option(metavar="FILE", help="Other routes than those of the configuration.")] = "",
+    messages: Annotated[bool, typer.Option("--messages", help="Print every message in full.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Try a call without making it: the real routes in virtual time, everybody else answers as you say. Prints what
+    would be sent where, and why. Exit code 1 where it is not as expected."""
+    from sbc.errors import SbcError
+    from sbc.simulator import command
+    from sbc.simulator.virtual_loop import RestlessRoute
+
+    loaded = _load(config, as_json)
+    options: dict[str, Any]  # Any: each option has a type of its own
+    options = {"answer": answer, "otherwise": otherwise, "expect": expect, "by": by, "at": at, "listener": listener}
+    options |= {"caller": caller, "method": method, "header": header, "codec": codec, "calls": calls, "host": host}
+    options |= {"talk": talk, "cancel": cancel, "routes": routes}
+    try:
+        if what is None:
+            tried = command.try_all(loaded, routes or None)
+            command.show_all(tried, as_json=as_json)
+            failed = any(one.unmet for one in tried)
+        else:
+            if not source:
+                _fail([f"who sends it? --source names a peer ({', '.join(loaded.peers)}) or an address"], as_json)
+            report, unmet = command.try_one(loaded, what, source, options)
+            command.show_one(report, unmet, as_json=as_json, messages=messages)
+            failed = bool(unmet)
+    except (ValueError, SbcError, RestlessRoute) as error:
+        _fail(command.sentences(error), as_json)
+    except Exception as error:  # of a startup route
+        _fail([f"a startup route failed: {sentence}" for sentence in command.sentences(error)], as_json)
+    if failed:
+        raise typer.Exit(EXIT_FAULT)
+
+
 @app.command()
 def demo(as_json: AsJson = False) -> None:
     """Place a real call with audio through a real SBC on loopback, and show what happened."""

@@ -64,6 +64,11 @@ class Runner:
         self._timers: set[asyncio.TimerHandle] = set()
         self._closed = False
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a route waits for something."""
+        return bool(self._waiting)
+
     # what the core asks for
 
     def perform(self, effect: RunRoute) -> None:
