@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sbc.config.models import Config, DryRun
+from sbc.config.dry_runs import DryRun
+from sbc.config.models import Config
 from sbc.simulator.dry_run import Trial, run
 from sbc.simulator.party import CODECS
 from sbc.simulator.report import Report

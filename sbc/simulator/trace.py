@@ -291,7 +291,8 @@ def _changes(edits: Sequence[tuple[str, str | None]]) -> str:
             found[name] = []
         else:
             found.setdefault(name, []).append(value)
-    return ", ".join([f"{name}: {', '.join(values)}" if values else f"{name} removed" for name, values in found.items()])
+    said = [f"{name}: {', '.join(values)}" if values else f"{name} removed" for name, values in found.items()]
+    return ", ".join(said)
 
 
 def _media(call: subjects.Call) -> str:
