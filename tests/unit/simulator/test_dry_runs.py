@@ -184,7 +184,7 @@ def test_a_route_that_raises_says_where_and_one_that_forgets_says_so() -> None:
     @routes.route
     async def main(request: Request) -> None:
         if request.called_number == "1":
-            {}["tariff"]
+            raise KeyError("tariff")
         request.log.warning("nothing to do", number=request.called_number)
 
     stage = Stage(CONFIG, routes)
