@@ -1,14 +1,43 @@
 """Fixtures and the rule for peers: a program that a test needs is used where it is there, its absence skips the test
-with a reason, and with SBC_REQUIRE_PEERS=1 (as CI has it) fails it instead."""
+with a reason, and with SBC_REQUIRE_PEERS=1 (as CI has it) fails it instead.
+
+Without arguments `./dev test` runs two files at once, each in a process that :func:`set_apart` keeps from the other."""
 
 from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+from tests.support.apart import set_apart
 
 SEARCH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
+
+# These start processes and wait for them. They go first, so that the short ones fill what time is left at the end. Those
+# that load the machine (or measure) are never two at a time; of the others a file is one piece, for its fixtures.
+PROCESSES = tuple(str(Path(__file__).parent / name) + os.sep for name in ("ha", "integration"))
+LOADING = ("calls", "extensions", "forking", "hostile", "media_attacks", "media_link", "media_soak", "media_worker")
+LOADING += ("repeats", "requests", "stream_limits", "streams", "supervisor", "transfers")
+
+# How long an example takes tells more of what else runs on the machine than of the code.
+settings.register_profile("any-machine", deadline=None)
+settings.load_profile("any-machine")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config, "workerinput"):  # one of several, by pytest-xdist
+        set_apart()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not str(item.path).startswith(PROCESSES))
+    for item in items:
+        if str(item.path).startswith(PROCESSES):
+            alone = item.path.parent.name == "ha" or item.path.stem.removeprefix("test_") in LOADING
+            item.add_marker(pytest.mark.xdist_group("loading" if alone else str(item.path)))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
