@@ -54,7 +54,11 @@ class MediaTargets:
     def check(self, streams: Iterable[Stream]) -> None:
         """Raise SdpError (488) for the first stream in use that may not be sent to. The null address means hold."""
         for stream in streams:
-            if stream.port and stream.address not in _NULL and (reason := self.refusal(stream.address, stream.port)):
+            if not stream.port or stream.address in _NULL:
+                continue
+            # RTCP goes to any port of the same address (RFC 3605)
+            rtcp_port = stream.rtcp_port or stream.port + (not stream.rtcp_mux)
+            if reason := self.refusal(stream.address, stream.port) or self.refusal(stream.address, rtcp_port):
                 raise SdpError(f"media to {reason}")
 
     def refusal(self, address: str, port: int) -> str:

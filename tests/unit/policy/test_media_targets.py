@@ -59,6 +59,25 @@ def test_our_own_ports(address: str, port: int, allowed: bool) -> None:
     assert (MediaTargets("10.0.0.5", OWN).refusal(address, port) == "") is allowed
 
 
+@pytest.mark.parametrize(
+    ("stream", "allowed"),
+    [
+        (Stream("10.0.0.5", 6000, rtcp_port=5060), False),
+        (Stream("10.0.0.5", 6000, rtcp_port=30001), False),
+        (Stream("10.0.0.5", 5059), False),  # where RTCP goes when nothing is said of it
+        (Stream("10.0.0.5", 5059, rtcp_mux=True), True),
+        (Stream("10.0.0.5", 6000, rtcp_port=6005), True),
+    ],
+)
+def test_rtcp_goes_to_no_port_of_ours_either(stream: Stream, allowed: bool) -> None:
+    targets = MediaTargets("10.0.0.5", OWN)
+    if allowed:
+        targets.check([stream])
+    else:
+        with pytest.raises(SdpError, match="a port of this node"):
+            targets.check([stream])
+
+
 def test_usual_peers_hold_and_rejected_streams_pass() -> None:
     MediaTargets("10.0.0.5", OWN).check(
         [Stream("192.0.2.1", 4000), Stream("2001:db8::1", 4000), Stream("0.0.0.0", 4000), Stream("224.0.0.1", 0)]
