@@ -12,13 +12,25 @@ from typing import NamedTuple
 
 from media import reference_srtp, reference_stun
 from media.counters import Handled, Reason
-from media.rules import NO_RULE, NO_SEQUENCE, UNLATCHED_PACKETS, Address, Feature, Rule, RuleFlag, lost_packets
+from media.rules import (
+    BY_PROOF,
+    NO_RULE,
+    NO_SEQUENCE,
+    ON_TRUST,
+    UNLATCHED_PACKETS,
+    Address,
+    Feature,
+    Rule,
+    RuleFlag,
+    lost_packets,
+)
 from media.srtp import LegKeys
 from media.webrtc import WebrtcLeg, has_consent
 
 MAX_DROPOUT = 3000  # RFC 3550 A.1
 MAX_MISORDER = 100
 TRANSIT_BREAK_S = 5  # a larger step is a new time base, not jitter
+UNPROVEN_WAIT_NS = 200_000_000  # the time that a leg behind NAT has to send before a stranger may be taken for it
 U32 = 0xFFFFFFFF
 U64 = 0xFFFFFFFFFFFFFFFF
 LATCHED_AS_SIGNALLED, LATCHED_ELSEWHERE, LATCHED_RTCP = 1, 2, 3
@@ -139,31 +151,36 @@ def _latch_rtp(rule: Rule, source: Address) -> int:
             rule.rtcp_latched = 0
             _copy(rule.rtcp_remote, source)
             rule.rtcp_remote.port = socket.htons((socket.ntohs(source.port) + 1) & 0xFFFF)
-    rule.rtp_latched = 1
+    rule.rtp_latched = BY_PROOF if _proven(rule, source, rule.rtp_signalled) else ON_TRUST
     return LATCHED_ELSEWHERE if moved else LATCHED_AS_SIGNALLED
 
 
-def _rtp_source(rule: Rule, data: bytes, source: Address) -> tuple[Reason, int, bool]:
+def _rtp_source(rule: Rule, data: bytes, source: Address, now_ns: int) -> tuple[Reason, int, bool]:
     """May this source speak for the leg? (reason, latched, tentative: it may for now, but was not learned)."""
     if rule.rtp_latched:
         if source == rule.rtp_remote:
             return Reason.FORWARD, 0, False
-        if rule.flags & RuleFlag.BEHIND_NAT or source != rule.rtp_signalled:
+        if rule.rtp_latched == ON_TRUST:
+            moves = _proven(rule, source, rule.rtp_signalled)
+        else:
+            moves = not rule.flags & RuleFlag.BEHIND_NAT and source == rule.rtp_signalled
+        if not moves:
             return Reason.WRONG_SOURCE, 0, False
-        # The last packets of the former port of the same host came first: what is signalled wins, for good.
     elif source != rule.rtp_remote and not _proven(rule, source, rule.rtp_signalled):
         if not rule.flags & RuleFlag.BEHIND_NAT:
             return Reason.WRONG_SOURCE, 0, False
+        if rule.peer == NO_RULE:
+            return Reason.NO_PEER, 0, False
         sequence, ssrc = int.from_bytes(data[2:4], "big"), int.from_bytes(data[8:12], "big")
         follows = rule.candidate_ssrc == ssrc and (rule.candidate_sequence + 1) & 0xFFFF == sequence
         if source == rule.candidate and follows:
-            rule.probation += 1
+            rule.probation = min(rule.probation + 1, UNLATCHED_PACKETS + 1)
         else:
             _copy(rule.candidate, source)
             rule.candidate_ssrc = ssrc
             rule.probation = 1
         rule.candidate_sequence = sequence
-        if rule.probation <= UNLATCHED_PACKETS:
+        if rule.probation <= UNLATCHED_PACKETS or (now_ns - rule.last_arrival_ns) & U64 < UNPROVEN_WAIT_NS:
             if rule.relayed_unlatched >= UNLATCHED_PACKETS:
                 return Reason.UNLATCHED_LIMIT, 0, False
             rule.relayed_unlatched += 1
@@ -278,7 +295,7 @@ def inspect(
             if reason is Reason.FORWARD:
                 latched = _latch_rtcp(rule, on_rtcp_port, where)
         else:
-            reason, latched, tentative = _rtp_source(rule, data, where)
+            reason, latched, tentative = _rtp_source(rule, data, where, now_ns)
     if reason is not Reason.FORWARD:
         if reason < Handled.ANSWERED:
             rule.refused += 1

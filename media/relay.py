@@ -234,8 +234,9 @@ class Relay:
                 if u32[index * RULE_U32 + AT_PEER] in (own, facing):
                     u32[index * RULE_U32 + AT_PEER] = NO_RULE
             u32[own * RULE_U32 + AT_PEER], u32[facing * RULE_U32 + AT_PEER] = facing, own
-            arrival = own * RULE_U64 + AT_LAST_ARRIVAL
-            self.arena.u64[arrival] = max(self.arena.u64[arrival], now_ns)
+            for index in (own, facing):  # silence counts from here, and so does the wait for strangers
+                arrival = index * RULE_U64 + AT_LAST_ARRIVAL
+                self.arena.u64[arrival] = max(self.arena.u64[arrival], now_ns)
         giving.awaiting = False
         self._own(session, owner)
         session.touched_ns = now_ns

@@ -17,6 +17,9 @@ IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 NO_RULE = 0xFFFFFFFF
 NO_SEQUENCE = 0x10000  # bad_sequence: no jump is pending
+# Rule.rtp_latched: the address in use was learned from a host that the leg described or that its signalling came from,
+# or from the first that came.
+BY_PROOF, ON_TRUST = 1, 2
 UNLATCHED_PACKETS = 3  # what a leg behind NAT may send from an unproven source before its latch
 
 

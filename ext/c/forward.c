@@ -6,6 +6,7 @@
 #define MAX_DROPOUT 3000 /* RFC 3550 A.1 */
 #define MAX_MISORDER 100
 #define TRANSIT_BREAK_S 5 /* a larger step is a new time base, not jitter */
+#define UNPROVEN_WAIT_NS 200000000u /* the time that a leg behind NAT has to send before a stranger may be taken for it */
 
 static inline uint16_t read16(const uint8_t *p) { return (uint16_t)(p[0] << 8 | p[1]); }
 
@@ -117,31 +118,38 @@ static int latch_rtp(struct rule *r, const struct address *source) {
         }
     }
     __asm__ volatile("" ::: "memory");
-    r->rtp_latched = 1;
+    r->rtp_latched = proven(r, source, &r->rtp_signalled) ? BY_PROOF : ON_TRUST;
     return moved ? LATCHED_ELSEWHERE : LATCHED_AS_SIGNALLED;
 }
 
-/* May this source speak for the leg? *tentative: it may for now, but it was not learned. */
-static enum reason check_rtp_source(struct rule *r, const uint8_t *data, const struct address *source, int *latched,
-                                    int *tentative) {
+/* May this source speak for the leg? *tentative: it may for now, but it was not learned.
+   A leg behind NAT may send from a host that signalling knows nothing of, and so may a stranger who was faster. So a
+   host that signalling vouches for is believed at once, and before any other one, even when that was learned already;
+   one that nobody vouches for gets three packets through, and is learned when the leg has been silent since. */
+static enum reason check_rtp_source(struct rule *r, const uint8_t *data, const struct address *source, uint64_t now_ns,
+                                    int *latched, int *tentative) {
     if (r->rtp_latched) {
         if (same_address(source, &r->rtp_remote)) return FORWARD;
-        if (r->flags & FLAG_BEHIND_NAT || !same_address(source, &r->rtp_signalled)) return WRONG_SOURCE;
-        /* The last packets of the former port of the same host came first: what is signalled wins, for good. */
+        if (r->rtp_latched == ON_TRUST) {
+            if (!proven(r, source, &r->rtp_signalled)) return WRONG_SOURCE;
+        } else if (r->flags & FLAG_BEHIND_NAT || !same_address(source, &r->rtp_signalled)) {
+            return WRONG_SOURCE;
+        } /* else the last packets of the former port of the same host came first: what is signalled wins, for good */
     } else if (!same_address(source, &r->rtp_remote) && !proven(r, source, &r->rtp_signalled)) {
         uint16_t sequence = read16(data + 2);
         uint32_t ssrc = read32(data + 8);
         if (!(r->flags & FLAG_BEHIND_NAT)) return WRONG_SOURCE;
+        if (r->peer == NO_RULE) return NO_PEER; /* nothing is learned from strangers before there is an answer */
         if (same_address(source, &r->candidate) && r->candidate_ssrc == ssrc &&
             (uint16_t)(r->candidate_sequence + 1) == sequence) {
-            r->probation++;
+            if (r->probation <= UNLATCHED_PACKETS) r->probation++;
         } else {
             r->candidate = *source;
             r->candidate_ssrc = ssrc;
             r->probation = 1;
         }
         r->candidate_sequence = sequence;
-        if (r->probation <= UNLATCHED_PACKETS) {
+        if (r->probation <= UNLATCHED_PACKETS || now_ns - r->last_arrival_ns < UNPROVEN_WAIT_NS) {
             if (r->relayed_unlatched >= UNLATCHED_PACKETS) return UNLATCHED_LIMIT;
             r->relayed_unlatched++;
             *tentative = 1;
@@ -246,7 +254,7 @@ enum reason rule_inspect(const struct plane *plane, uint32_t index, int on_rtcp_
             reason = check_rtcp_source(r, on_rtcp_port, source);
             if (reason == FORWARD) latched = latch_rtcp(r, on_rtcp_port, source);
         } else {
-            reason = check_rtp_source(r, data, source, &latched, &tentative);
+            reason = check_rtp_source(r, data, source, now_ns, &latched, &tentative);
         }
     }
     verdict->latched = (uint8_t)latched;

@@ -14,6 +14,10 @@
 #define FLAG_SECURE 8
 #define FLAG_SRTP 32
 
+/* rtp_latched: whom the address in use was learned from */
+#define BY_PROOF 1 /* a host that the leg described or that its signalling came from */
+#define ON_TRUST 2 /* the first that came */
+
 /* What is done beyond passing packets on, each with memory of its own beside the rule: media.rules.Feature */
 #define FEATURE_ICE 1
 #define FEATURE_DTLS 2

@@ -77,21 +77,25 @@ class Lab:
         """The words that put a command into this host."""
         return ["ip", "netns", "exec", self.hosts[host]]
 
-    def connect(self, host: str, address: tuple[str, int]) -> socket.socket:
-        """A TCP connection made within a host, for this process. OSError where nobody listens."""
+    def open_socket(self, host: str, family: int = socket.AF_INET, kind: int = socket.SOCK_DGRAM) -> socket.socket:
+        """A socket within a host, for this process."""
         made: list[socket.socket] = []
 
         def make() -> None:
             with open(f"/run/netns/{self.hosts[host]}", "rb") as namespace:
                 if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), CLONE_NEWNET):
                     return
-            made.append(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+            made.append(socket.socket(family, kind))
 
         # A socket stays in the namespace that it was made in; so does the thread, which ends.
         thread = threading.Thread(target=make)
         thread.start()
         thread.join()
-        (sock,) = made
+        return made[0]
+
+    def connect(self, host: str, address: tuple[str, int]) -> socket.socket:
+        """A TCP connection made within a host, for this process. OSError where nobody listens."""
+        sock = self.open_socket(host, kind=socket.SOCK_STREAM)
         sock.settimeout(1)
         try:
             sock.connect(address)

@@ -180,15 +180,41 @@ def test_a_stranger_is_never_learned_without_nat() -> None:
     assert bench.packet("b1", GATEWAY, 6000) == (Reason.FORWARD, f"{PHONE}:5000")
 
 
-def test_behind_nat_a_foreign_source_is_learned_after_three_packets_in_sequence(bench: Bench) -> None:
+def test_behind_nat_a_foreign_source_is_learned_after_three_packets_and_a_silence(bench: Bench) -> None:
     bench.offer(streams=[Stream("192.168.1.20", 5000)], from_signalling="203.0.113.50")
     bench.answer()
     for sequence in (1, 2, 3):
         assert bench.packet("a", STRANGER, 7000, sequence)[0] is Reason.FORWARD
+    for sequence in range(4, 13):  # one in 20 ms
+        assert bench.packet("a", STRANGER, 7000, sequence)[0] is Reason.UNLATCHED_LIMIT
     assert not bench.arena.rules[bench.rule("a")].rtp_latched
     assert bench.packet("b1", GATEWAY, 6000) == (Reason.FORWARD, "192.168.1.20:5000")
-    assert bench.packet("a", STRANGER, 7000, 4)[0] is Reason.FORWARD
+    assert bench.packet("a", STRANGER, 7000, 13)[0] is Reason.FORWARD
     assert bench.packet("b1", GATEWAY, 6000, 2) == (Reason.FORWARD, f"{STRANGER}:7000")
+
+
+def test_who_was_learned_on_trust_gives_way_to_a_host_that_signalling_vouches_for(bench: Bench) -> None:
+    bench.offer(streams=[Stream("192.168.1.20", 5000)], from_signalling="203.0.113.50")
+    bench.answer()
+    for sequence in range(20):
+        bench.now_ns += S // 10
+        bench.packet("a", STRANGER, 7000, sequence)
+    assert bench.packet("b1", GATEWAY, 6000) == (Reason.FORWARD, f"{STRANGER}:7000")
+    assert bench.packet("a", "198.51.100.99", 7000)[0] is Reason.WRONG_SOURCE, "another stranger"
+    assert bench.packet("a", "203.0.113.50", 9000)[0] is Reason.FORWARD
+    assert bench.packet("b1", GATEWAY, 6000, 2) == (Reason.FORWARD, "203.0.113.50:9000")
+    assert bench.packet("a", STRANGER, 7000, 21)[0] is Reason.WRONG_SOURCE
+    assert bench.packet("a", "203.0.113.50", 9001)[0] is Reason.WRONG_SOURCE, "for good"
+
+
+def test_a_stranger_is_not_learned_before_the_answer(bench: Bench) -> None:
+    bench.offer(streams=[Stream("192.168.1.20", 5000)], from_signalling="203.0.113.50")
+    for sequence in range(50):
+        bench.now_ns += S // 10
+        assert bench.packet("a", STRANGER, 7000, sequence)[0] is Reason.NO_PEER
+    bench.answer()
+    got = [bench.packet("a", STRANGER, 7000, sequence)[0] for sequence in range(50, 62)]
+    assert got == [Reason.FORWARD] * 3 + [Reason.UNLATCHED_LIMIT] * 9
 
 
 def test_a_spray_before_the_latch_gets_three_packets_through_and_the_phone_still_latches(bench: Bench) -> None:
