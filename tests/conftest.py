@@ -16,8 +16,8 @@ from tests.support.apart import set_apart
 
 SEARCH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 
-# These start processes and wait for them. They go first, so that the short ones fill what time is left at the end. Those
-# that load the machine (or measure) are never two at a time; of the others a file is one piece, for its fixtures.
+# These start processes and wait for them. They go first, so that the short ones fill what time is left at the end.
+# Those that load the machine (or measure) are never two at a time; of the others a file is one piece, for its fixtures.
 PROCESSES = tuple(str(Path(__file__).parent / name) + os.sep for name in ("ha", "integration"))
 LOADING = ("calls", "extensions", "forking", "hostile", "media_attacks", "media_link", "media_soak", "media_worker")
 LOADING += ("repeats", "requests", "stream_limits", "streams", "supervisor", "transfers")

@@ -270,6 +270,7 @@ class Ladder:
         self.now, self.wall_offset = 1000.0, 1_700_000_000.0
         self.peers = Peers()
         self.core = Core(settings(self.peers, **changes), counting_ids(seed))
+        self.deaths = 0
         self.route = route or dial_b
         self.requests = requests or undecided
         self.hooks = hooks or {}
@@ -478,7 +479,8 @@ class Ladder:
     def dies(self) -> Ladder:
         """kill -9: a new core resumes what the journal holds; the phones notice nothing."""
         settings_ = self.core.settings
-        self.core = Core(settings_, counting_ids(99))
+        self.core = Core(settings_, counting_ids(99 + self.deaths))  # no two cores give the same names
+        self.deaths += 1
         self.peers.open = 0
         for record in list(self.records.values()):
             assert self.core.resume(record, self.now, self.wall) is not None
