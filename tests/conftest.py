@@ -19,8 +19,10 @@ SEARCH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 # These start processes and wait for them. They go first, so that the short ones fill what time is left at the end.
 # Those that load the machine (or measure) are never two at a time; of the others a file is one piece, for its fixtures.
 PROCESSES = tuple(str(Path(__file__).parent / name) + os.sep for name in ("ha", "integration"))
-LOADING = ("calls", "extensions", "forking", "hostile", "media_attacks", "media_link", "media_soak", "media_worker")
-LOADING += ("repeats", "requests", "stream_limits", "streams", "supervisor", "transfers")
+LOADING = """
+    calls extensions forking hostile media_attacks media_link media_soak media_worker repeats requests stream_limits
+    streams supervisor transfers
+"""
 
 # How long an example takes tells more of what else runs on the machine than of the code.
 settings.register_profile("any-machine", deadline=None)
@@ -36,7 +38,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: not str(item.path).startswith(PROCESSES))
     for item in items:
         if str(item.path).startswith(PROCESSES):
-            alone = item.path.parent.name == "ha" or item.path.stem.removeprefix("test_") in LOADING
+            alone = item.path.parent.name == "ha" or item.path.stem.removeprefix("test_") in LOADING.split()
             item.add_marker(pytest.mark.xdist_group("loading" if alone else str(item.path)))
 
 
