@@ -26,7 +26,7 @@ EXT = ROOT / "ext"
 LINKS: dict[str, dict[str, list[str]]] = {
     "media._datapath": {
         "sources": sorted(str(p.relative_to(ROOT)) for p in (EXT / "c").glob("*.c")),
-        "libraries": ["crypto"],
+        "libraries": ["crypto", "m"],
     },
 }
 

@@ -3,17 +3,55 @@
 RULE_BYTES: int
 KEYS_BYTES: int
 WEBRTC_BYTES: int
+PLAYER_BYTES: int
 TICK: int
 CONTROL: int
 SIGNAL: int
 EVENTS: int
 
+class Tap:
+    """A ring of ``size`` octets (a power of two) for copies of packets, and the recordings that are made of them.
+
+    ``point`` and ``clear`` are of the relay's thread, all else of the one that writes, and free of the GIL.
+    """
+
+    def __init__(self, rules: int, size: int) -> None: ...
+    def point(self, index: int, number: int, side: int) -> None:
+        """What comes by a rule is for one side (0 left, 1 right) of a recording."""
+
+    def clear(self, index: int) -> None:
+        """What comes by a rule is for no recording."""
+
+    def head(self) -> int:
+        """How far the ring has been written: for ``drain``."""
+
+    def open(self, number: int, fd: int, format: int, start_ns: int, wall_ns: int) -> int:
+        """Begin a recording (format 0: WAV, 1: pcap) in a file, which is the ring's from now on. 0 or an errno."""
+
+    def face(self, number: int, side: int, local: bytes) -> None:
+        """The packed address of ours that faces a side."""
+
+    def drain(self, end: int, now_ns: int) -> int:
+        """Write what the ring held up to ``end``; returns how many recordings have failed by it."""
+
+    def close(self, number: int) -> tuple[int, int, int, int, int, int]:
+        """Write a recording to its end: packets, lost, late, unreadable, frames, errno."""
+
+    def totals(self, number: int) -> tuple[int, int, int, int, int, int]:
+        """The same so far."""
+
 class Datapath:
-    """Port pairs in one epoll, lent to rules. ``rules`` (``struct rule``), as many ``keys`` (``struct srtp_leg``)
-    and ``webrtc`` (``struct webrtc_leg``), and ``page`` (counters) are written."""
+    """Port pairs in one epoll, lent to rules. ``rules`` (``struct rule``), as many ``keys`` (``struct srtp_leg``),
+    ``webrtc`` (``struct webrtc_leg``) and ``players`` (``struct player``), and ``page`` (counters) are written."""
 
     def __init__(
-        self, rules: object, keys: object, webrtc: object, page: object | None = None, collect_us: int = 0
+        self,
+        rules: object,
+        keys: object,
+        webrtc: object,
+        page: object | None = None,
+        collect_us: int = 0,
+        players: object | None = None,
     ) -> None: ...
     def close(self) -> None:
         """Close every socket; the rules lose their IN_USE flag."""
@@ -39,6 +77,19 @@ class Datapath:
     def detach(self, index: int) -> int:
         """Drop from now on what arrives at the pair of a rule. Returns the pair's number, negative if there is none."""
 
+    def play(self, index: int, clip: bytes) -> None:
+        """Play a clip (an octet for each sample) to the leg of a rule as its player says, from the next tick on; one
+        that a predecessor played goes on where it would be now. Raises OSError where the leg hears one already."""
+
+    def hush(self, index: int) -> None:
+        """The leg of a rule hears its peer again."""
+
+    def ended(self) -> list[int]:
+        """Take the rules whose clip is over."""
+
+    def tap_into(self, tap: Tap) -> None:
+        """Copy what rules with Feature.TAPPED bring into this ring."""
+
     def run(self, timeout_ms: int) -> int:
         """Relay for at most ``timeout_ms`` without the GIL; returns bits that say why it ended."""
 
@@ -58,8 +109,24 @@ def install(stream: object, suite: int, master: bytes, mki: bytes = b"") -> None
 def transform(leg: object, protect: bool, rtcp: bool, data: bytes) -> tuple[int, bytes]:
     """One sound packet through a ``media.srtp.LegKeys``, for tests: (reason, octets)."""
 
+def convert(data: bytes, coding: int, channels: int, rate_hz: int) -> tuple[bytes, bytes]:
+    """Audio of a WAV (coding 1: PCM of 16 bits, 6: A-law, 7: u-law) as clips at 8000 Hz: u-law and A-law. Without the
+    GIL. Raises ValueError for a rate outside 8000 to 48000 or more than two channels."""
+
+def play(player: object, clip: bytes, ticks: int = 0) -> bytes:
+    """The next packet of a ``media.player.Player``, or so many left out, for tests."""
+
 def inspect(
-    rules: object, keys: object, webrtc: object, index: int, on_rtcp_port: bool, data: bytes, source: bytes, now_ns: int
+    rules: object,
+    keys: object,
+    webrtc: object,
+    index: int,
+    on_rtcp_port: bool,
+    data: bytes,
+    source: bytes,
+    now_ns: int,
+    players: object | None = None,
+    tap: Tap | None = None,
 ) -> tuple[int, int, bool, bool, int, bytes]:
     """One packet against one rule, for tests: (reason, target, is RTCP, by RTP port, latched, octets to send, or of the
     answer); counted as sent."""

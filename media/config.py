@@ -57,7 +57,8 @@ class MediaConfig:
     ``page`` a memoryview of ``PAGE_WORDS`` u64 for counters, None for none. ``capacity`` is in sessions.
     ``curve`` None: whoever reaches ``endpoint`` may ask.
     ``collect_us`` is the longest wait that collects a batch of packets while traffic is dense, 0 for none. ``say``
-    takes what is worth a line in the log: a level (``info``, ``warning``) and a sentence.
+    takes what is worth a line in the log: a level (``info``, ``warning``) and a sentence. ``prompts`` and
+    ``recordings`` are the directories of announcements and recordings, empty for none.
     """
 
     slot: int
@@ -71,3 +72,5 @@ class MediaConfig:
     collect_us: int = 500
     say: Say = say
     curve: Curve | None = None
+    prompts: str = ""
+    recordings: str = ""

@@ -41,6 +41,7 @@ class Reason(IntEnum):
     STUN_LIMIT = 19  # more checks in a second than any agent makes
     NO_CONSENT = 20  # for a leg with ICE that has not (or no longer) proved to be where we would send (RFC 7675)
     SLOW_PATH_FULL = 21  # DTLS that comes faster than it is handled
+    MUTED = 22  # the other side hears an announcement instead
 
 
 class Handled(IntEnum):
@@ -62,6 +63,7 @@ class MediaCounter(IntEnum):
     EVENTS_LOST = 21
     STUN_ANSWERED = 22
     DTLS_RECEIVED = 23
+    PACKETS_PLAYED = 24
 
     DROP_SHORT = DROP_BASE + Reason.SHORT
     DROP_BAD_VERSION = DROP_BASE + Reason.BAD_VERSION
@@ -84,6 +86,7 @@ class MediaCounter(IntEnum):
     DROP_STUN_LIMIT = DROP_BASE + Reason.STUN_LIMIT
     DROP_NO_CONSENT = DROP_BASE + Reason.NO_CONSENT
     DROP_SLOW_PATH_FULL = DROP_BASE + Reason.SLOW_PATH_FULL
+    DROP_MUTED = DROP_BASE + Reason.MUTED
 
     SESSIONS_ACTIVE = 64  # gauge
     PORTS_FREE = 65  # gauge: pairs, over all realms
@@ -98,6 +101,10 @@ class MediaCounter(IntEnum):
     NOTIFICATIONS = 82
     MEDIA_TIMEOUTS = 83
     REPLIES_UNDELIVERED = 84
+    ANNOUNCEMENTS = 85  # that have begun
+    RECORDINGS = 86  # that have begun
+    RECORDINGS_FAILED = 87  # that a fault of the disk has ended
+    RECORDING_PACKETS_LOST = 88  # that recordings lack, since they were written too slowly
 
     REFUSED_MALFORMED = REFUSED_BASE + 0
     REFUSED_UNKNOWN_REALM = REFUSED_BASE + 1
@@ -108,6 +115,9 @@ class MediaCounter(IntEnum):
     REFUSED_FULL = REFUSED_BASE + 6
     REFUSED_UNSUPPORTED = REFUSED_BASE + 7
     REFUSED_INTERNAL = REFUSED_BASE + 8
+    REFUSED_NO_FILE = REFUSED_BASE + 9
+    REFUSED_BAD_FILE = REFUSED_BASE + 10
+    REFUSED_NO_CODEC = REFUSED_BASE + 11
 
 
 GAUGES = frozenset(
@@ -118,4 +128,7 @@ GAUGES = frozenset(
         MediaCounter.PORTS_BOUND,
     }
 )
-REFUSED = {code: MediaCounter["REFUSED_" + code.upper()] for code in list(REFUSALS)[:9]}
+# timeout and unreachable are minted by clients
+REFUSED = {
+    code: MediaCounter[name] for code in REFUSALS if (name := "REFUSED_" + code.upper()) in MediaCounter.__members__
+}

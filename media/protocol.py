@@ -182,7 +182,51 @@ class Drain(Asking, tag="drain"):
     on: bool = True
 
 
-Request = Engage | Offer | Answer | Delete | Query | ListSessions | Drain
+class Play(Asking, tag="play"):
+    """Let a leg hear a WAV of the worker's prompts instead of its peer, from ``at_ms`` of it on, ``repeat`` times (0:
+    until it is stopped). What it hears already ends.
+
+    ``formats`` are the payload types that the leg receives, written as in Stream; none: PCMU and PCMA under their
+    static numbers. The first that we can encode to is used. ``number`` comes back in the notification ``played``, which
+    says ``reason``: ``end``, ``stopped``, ``replaced``, or ``failed`` with a sentence as ``text``.
+    """
+
+    session: str
+    leg: str
+    file: str
+    repeat: Natural = 1
+    at_ms: Natural = 0
+    formats: list[str] = []
+    stream: Natural = 0
+    number: Annotated[int, msgspec.Meta(ge=0, lt=2**32)] = 0
+
+
+class Stop(Asking, tag="stop"):
+    """Let a leg hear its peer again; also where nothing is played."""
+
+    session: str
+    leg: str
+
+
+class Record(Asking, tag="record"):
+    """Write what the legs of a session send into a file of the worker's recordings, or end that (``on`` False).
+
+    A WAV has ``left`` on its left and the other legs on its right; a pcap has all RTP and RTCP in clear. Streams of
+    index ``stream``. The suffix ``.wav`` or ``.pcap`` is added; a file that exists is never written to. ``formats`` as
+    in Play: what the legs send. The notification ``recorded`` has ``file``, ``reason`` (``end``, or ``failed`` with a
+    sentence as ``text``) and how many packets the file lacks; ``recording_lost`` comes at the first of them.
+    """
+
+    session: str
+    on: bool = True
+    file: str = ""
+    format: Literal["wav", "pcap"] = "wav"
+    left: str = "a"
+    formats: list[str] = []
+    stream: Natural = 0
+
+
+Request = Engage | Offer | Answer | Delete | Query | ListSessions | Drain | Play | Stop | Record
 
 
 class StreamStats(Part):
@@ -227,6 +271,7 @@ class Reply(Part):
     sessions: list[str] = []
     total: int = 0
     draining: bool = False
+    file: str = ""  # where a recording goes
 
 
 # code -> may another worker be tried for a new session
@@ -239,6 +284,9 @@ REFUSALS: dict[str, bool] = {
     "draining": True,
     "full": True,  # session table full
     "unsupported": False,  # a profile or transport that this worker cannot serve
+    "no_file": False,  # no such prompt, none that may be read, or no place for a recording
+    "bad_file": False,  # no WAV that we can read
+    "no_codec": False,  # no codec of the stream that we can encode to, or write into a WAV
     "internal": False,  # a fault of the worker, told in its log
     "timeout": True,  # minted by the client: no reply before the deadline
     "unreachable": True,  # minted by the client: the worker is not there

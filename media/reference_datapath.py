@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from media import reference_srtp, reference_stun
 from media.counters import Handled, Reason
+from media.player import Player, PlayerState
 from media.rules import (
     BY_PROOF,
     NO_RULE,
@@ -271,6 +272,7 @@ def inspect(
     data: bytes,
     source: bytes,
     now_ns: int,
+    players: ctypes.Array[Player] | None = None,
 ) -> Verdict:
     """One packet against one rule; a forwarded one is counted as sent. ``source`` is a packed Address."""
     rule = rules[index]
@@ -312,6 +314,8 @@ def inspect(
         rule.refused += 1
         return Verdict(Reason.NO_PEER, latched=latched)
     target = rules[rule.peer]
+    if players is not None and target.features & Feature.PLAYING and players[rule.peer].state == PlayerState.PLAYING:
+        return Verdict(Reason.MUTED, latched=latched)
     from_rtp_port = not rtcp or bool(target.flags & RuleFlag.RTCP_MUX)
     if not (target.rtp_remote if from_rtp_port else target.rtcp_remote).family:
         rule.refused += 1

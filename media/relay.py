@@ -16,8 +16,20 @@ from media import keying, protocol
 from media.config import RealmInterface
 from media.counters import MediaCounter
 from media.endpoint import Description, OtherFamily, Unusable, apply, describe, negotiate_mux, read_host, relayable
+from media.features import Features
 from media.ports import SPARE, NoPortError, PortPool, Sockets
-from media.rules import AT_LAST_ARRIVAL, AT_LOCAL_PORT, AT_PEER, NO_RULE, RULE_U16, RULE_U32, RULE_U64, RuleFlag
+from media.rules import (
+    AT_FEATURES,
+    AT_LAST_ARRIVAL,
+    AT_LOCAL_PORT,
+    AT_PEER,
+    NO_RULE,
+    RULE_BYTES,
+    RULE_U16,
+    RULE_U32,
+    RULE_U64,
+    RuleFlag,
+)
 from media.session import (
     MAX_LEGS,
     MAX_NAME,
@@ -51,8 +63,10 @@ class Relay:
         *,
         worker: str,
         quarantine_s: float = 2.0,
+        features: Features | None = None,
     ) -> None:
         self.realms = realms
+        self.features = features
         self.arena = arena
         self.count = count
         self.worker = worker
@@ -78,6 +92,9 @@ class Relay:
             protocol.Query: self._query,
             protocol.ListSessions: self._list,
             protocol.Drain: self._drain,
+            protocol.Play: self._play,
+            protocol.Stop: self._stop,
+            protocol.Record: self._record,
         }
 
     # -- requests
@@ -113,6 +130,42 @@ class Relay:
     def _drain(self, request: protocol.Drain, owner: bytes, now_ns: int) -> protocol.Reply:
         self.draining = request.on
         return protocol.Reply(total=len(self.sessions))
+
+    def _play(self, request: protocol.Play, owner: bytes, now_ns: int) -> protocol.Reply:
+        session, leg, features = self._featured(request.session, request.leg)
+        features.playing.play(session, leg, request)
+        self._own(session, owner)
+        self._commit(session, now_ns)
+        return protocol.Reply()
+
+    def _stop(self, request: protocol.Stop, owner: bytes, now_ns: int) -> protocol.Reply:
+        session, leg, features = self._featured(request.session, request.leg)
+        features.playing.stop(session, leg)
+        return protocol.Reply()
+
+    def _record(self, request: protocol.Record, owner: bytes, now_ns: int) -> protocol.Reply:
+        session, _, features = self._featured(request.session, request.left if request.on else "")
+        self.arena.begin(session.slot)
+        file = ""
+        try:
+            if request.on:
+                file = features.recordings.start(session, request)
+            else:
+                features.recordings.stop(session)
+        finally:
+            self._own(session, owner)
+            self._commit(session, now_ns)
+        return protocol.Reply(file=file)
+
+    def _featured(self, name: str, leg_name: str) -> tuple[Session, Leg, Features]:
+        """A session, its leg of this name (any for ""), and what plays and records."""
+        session = self._session(name)
+        leg = session.legs.get(leg_name) if leg_name else Leg("", "")
+        if leg is None:
+            raise Unusable("unknown_leg", f"no leg {leg_name!r}")
+        if self.features is None:
+            raise Unusable("unsupported", "this worker plays and records nothing")
+        return session, leg, self.features
 
     def _session(self, name: str) -> Session:
         session = self.sessions.get(name)
@@ -180,6 +233,8 @@ class Relay:
                         leg.rules[stream] = self._make_rule(leg, session.slot, now_ns)
                         session.changed = True
                         made.append((leg, stream))
+                        if session.recording is not None and self.features is not None:
+                            self.features.recordings.made(session, leg, leg.rules[stream])
         except Unusable:
             for leg, stream in made:
                 self._drop_rule(session, leg, stream, now_ns)
@@ -328,11 +383,15 @@ class Relay:
         session.changed = True
 
     def _free_rule(self, leg: Leg, index: int, now_ns: int) -> None:
+        if self.features is not None and self.arena.octets[index * RULE_BYTES + AT_FEATURES]:
+            self.features.freed(index)
         self.ports[leg.realm].release(index, now_ns / 1e9)
         self.arena.release_rule(index)
 
     def _close(self, session: Session, now_ns: int) -> None:
         self.arena.begin(session.slot)
+        if session.recording is not None and self.features is not None:
+            self.features.recordings.stop(session)
         for leg in session.legs.values():
             for index in leg.rules:
                 if index != NO_STREAM:
@@ -386,6 +445,8 @@ class Relay:
         for pool in self._pools:
             pool.settle()
         self.arena.keep({session.slot for session in self.sessions.values()}, claimed)
+        if self.features is not None:
+            self.features.resume(self.sessions.values())
         self.count(MediaCounter.SESSIONS_RESUMED, len(self.sessions))
         self.count(MediaCounter.SESSIONS_UNRESUMABLE, lost)
         return len(self.sessions), lost

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 
@@ -45,6 +45,26 @@ class Leg:
 
 
 @dataclass(slots=True)
+class Recorded:
+    """A session that is recorded: the legs other than ``left`` are on the right. ``number`` is the datapath's."""
+
+    file: str  # without its suffix
+    format: Literal["wav", "pcap"]
+    left: str
+    stream: int
+    number: int = -1
+
+    @property
+    def name(self) -> str:
+        """The first file of it."""
+        return self.part(1)
+
+    def part(self, part: int) -> str:
+        """The file of that number."""
+        return f"{self.file}{f'-{part}' if part > 1 else ''}.{self.format}"
+
+
+@dataclass(slots=True)
 class Session:
     """The relay state of one call. ``owner`` is the control identity that used it last: it gets the notifications.
 
@@ -59,6 +79,7 @@ class Session:
     touched_ns: int = 0
     notified_ns: int = 0
     changed: bool = True
+    recording: Recorded | None = None
 
     def all_rules(self) -> list[int]:
         """Rule numbers of all legs."""
@@ -67,7 +88,11 @@ class Session:
     def encode(self) -> bytes | None:
         """The identity for the arena; None when it would not fit."""
         legs = [[leg.name, leg.realm, leg.rules, leg.dscp] for leg in self.legs.values()]
-        blob = orjson.dumps({"s": self.id, "t": self.silence_s, "o": self.owner.hex(), "l": legs})
+        identity = {"s": self.id, "t": self.silence_s, "o": self.owner.hex(), "l": legs}
+        recorded = self.recording
+        if recorded is not None:
+            identity["r"] = [recorded.file, recorded.format, recorded.left, recorded.stream]
+        blob = orjson.dumps(identity)
         return blob if len(blob) <= BLOB_BYTES else None
 
 
@@ -80,6 +105,9 @@ def decode(slot: int, blob: bytes, rule_count: int) -> Session:
             if not all(isinstance(index, int) and NO_STREAM <= index < rule_count for index in rules):
                 raise ValueError("a rule number out of range")
             session.legs[str(name)] = Leg(str(name), str(realm), list(rules), dscp=int(dscp) & 63)
+        if "r" in raw:
+            file, kind, left, stream = raw["r"]
+            session.recording = Recorded(str(file), "wav" if kind == "wav" else "pcap", str(left), int(stream))
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not a session: {error!r}") from error
     used = session.all_rules()

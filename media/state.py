@@ -1,7 +1,8 @@
 """The arena: everything that must survive the death of a media worker, in memory that its supervisor holds.
 
-Layout: one header page, ``capacity`` session slots, ``capacity * RULES_PER_SESSION`` rules, then as many keys, then as
-much for ICE and DTLS (of these two only what belongs to a rule that uses it is ever touched, and takes memory).
+Layout: one header page, ``capacity`` session slots, ``capacity * RULES_PER_SESSION`` rules, then as many keys, as
+much for ICE and DTLS, and as many players (of these only what belongs to a rule that uses it is ever touched, and takes
+memory).
 
 A session slot holds a generation and a bounded JSON identity (session, legs, realms, rule numbers). The generation is
 odd while the slot and its rules are being written: a successor that finds it odd drops the session. Rules of no slot
@@ -15,6 +16,7 @@ import mmap
 import os
 import struct
 
+from media.player import PLAYER_BYTES, Player
 from media.rules import (
     AT_FEATURES,
     AT_FLAGS,
@@ -32,7 +34,7 @@ from media.srtp import KEYS_BYTES, LegKeys
 from media.webrtc import WEBRTC_BYTES, WebrtcLeg
 
 MAGIC = 0x504F52544D454431  # "PORTMED1"
-LAYOUT = 3
+LAYOUT = 4
 HEADER_BYTES = 4096
 SLOT_BYTES = 2048
 RULES_PER_SESSION = 4  # two legs of one stream, and as much again for forks and video: a pool, not a limit per session
@@ -44,7 +46,8 @@ BLOB_BYTES = SLOT_BYTES - _SLOT.size
 
 def state_size(capacity: int) -> int:
     """Octets of shared memory that a worker of ``capacity`` sessions needs (sparse: touched only as far as used)."""
-    return HEADER_BYTES + capacity * (SLOT_BYTES + RULES_PER_SESSION * (RULE_BYTES + KEYS_BYTES + WEBRTC_BYTES))
+    beside = KEYS_BYTES + WEBRTC_BYTES + PLAYER_BYTES
+    return HEADER_BYTES + capacity * (SLOT_BYTES + RULES_PER_SESSION * (RULE_BYTES + beside))
 
 
 class Arena:
@@ -73,6 +76,8 @@ class Arena:
         self.rules = (Rule * count).from_buffer(self.memory, self.rules_offset)
         self.keys = (LegKeys * count).from_buffer(self.memory, keys_offset)
         self.webrtc = (WebrtcLeg * count).from_buffer(self.memory, keys_offset + count * KEYS_BYTES)
+        players_offset = keys_offset + count * (KEYS_BYTES + WEBRTC_BYTES)
+        self.players = (Player * count).from_buffer(self.memory, players_offset)
         # The same rules as plain arrays (RULE_U16, RULE_U32, RULE_U64 words each), and the words of the slots.
         self.octets = memoryview(self.memory)[self.rules_offset : keys_offset]
         self.u16, self.u32, self.u64 = self.octets.cast("H"), self.octets.cast("I"), self.octets.cast("Q")

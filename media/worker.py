@@ -10,13 +10,20 @@ import signal
 import socket
 import time
 from types import FrameType
+from typing import Any
 
 from media._datapath import CONTROL, EVENTS, SIGNAL, Datapath
+from media.clips import Clips
 from media.config import PAGE_WORDS, MediaConfig
 from media.control import Control
 from media.counters import WORD_HEARTBEAT_NS, WORD_PID, WORD_READY, WORD_START_NS, MediaCounter
+from media.features import Features
+from media.files import Clerk
+from media.playing import Playing
 from media.ports import BufferedRandom
+from media.recording import Recordings
 from media.relay import Relay
+from media.session import Session
 from media.state import Arena
 
 TICK_MS = 100
@@ -56,15 +63,27 @@ class Worker:
         self._garbage_at_ns = time.monotonic_ns() + int(GARBAGE_REST_S * 1e9)
         name = f"media-{config.slot}"
         self.arena = Arena(config.state_fd, config.capacity)
-        self.datapath = Datapath(self.arena.rules, self.arena.keys, self.arena.webrtc, self.page, config.collect_us)
+        arena = self.arena
+        self.datapath = Datapath(arena.rules, arena.keys, arena.webrtc, self.page, config.collect_us, arena.players)
+        self.control: Control | None = None
+        self._untold: list[tuple[bytes, dict[str, Any]]] = []  # while there is no control
+        self.clerk = Clerk()
+        datapath, clerk, random = self.datapath, self.clerk, BufferedRandom()
+        clips = Clips(config.prompts, clerk)
+        playing = Playing(arena, datapath, clips, random, self._tell, self.count)
+        recordings = Recordings(
+            arena, config.recordings, config.realms, clerk, datapath.tap_into, self._tell, self.count
+        )
+        self.features = Features(arena, playing, recordings)
         self.relay = Relay(
             config.realms,
             self.arena,
             self.datapath,
-            BufferedRandom(),
+            random,
             self.count,
             worker=name,
             quarantine_s=config.quarantine_s,
+            features=self.features,
         )
         if self.arena.resumed:
             resumed, lost = self.relay.resume(time.monotonic_ns())
@@ -74,6 +93,7 @@ class Worker:
         self.control = Control(config.endpoint, self.relay.handle, self.count, config.curve, name, config.say)
         for fd in self.control.fds:
             self.datapath.watch(fd, CONTROL)
+        self.datapath.watch(self.clerk.fd, EVENTS)
 
     def count(self, counter: MediaCounter, amount: int) -> None:
         """Add to a counter of the page."""
@@ -86,6 +106,8 @@ class Worker:
     def run(self) -> None:
         """Relay and answer until stopped. Sessions stay in the arena for a successor."""
         next_tick_ns = 0
+        control = self.control
+        assert control is not None  # made with the worker
         self.page[WORD_READY] = 1
         while not self.stopping:
             now_ns = time.monotonic_ns()
@@ -95,10 +117,11 @@ class Worker:
             woken = self.datapath.run(TICK_MS)
             now_ns = time.monotonic_ns()
             if woken & CONTROL:
-                self.control.drain(now_ns)
+                control.drain(now_ns)
             if woken & EVENTS:
                 self._report_latches()
-                self.control.drain(now_ns)
+                self._report_features()
+                control.drain(now_ns)
 
     def _tick(self, now_ns: int) -> None:
         self.page[WORD_HEARTBEAT_NS] = now_ns
@@ -107,8 +130,9 @@ class Worker:
         for session, silent_s in self.relay.silent(now_ns, int(self.config.media_timeout_s * 1e9), SWEEP_PER_TICK):
             self.count(MediaCounter.MEDIA_TIMEOUTS, 1)
             event: dict[str, object] = {"event": "timeout", "session": session.id, "silent_s": round(silent_s, 1)}
-            self.control.notify(session.owner, event)
-        self.control.drain(now_ns)
+            self._tell(session, event)
+        if self.control is not None:
+            self.control.drain(now_ns)
         if now_ns >= self._garbage_at_ns and len(self.relay.sessions) <= FEW_SESSIONS:
             self._garbage_at_ns = now_ns + int(GARBAGE_REST_S * 1e9)
             gc.collect()
@@ -126,11 +150,32 @@ class Worker:
                 if session and index in leg.rules:
                     event: dict[str, object] = {"event": "latched", "session": session.id, "leg": leg.name}
                     event |= {"stream": leg.rules.index(index), "remote": str(rule.rtp_remote)}
-                    self.control.notify(session.owner, event)
+                    self._tell(session, event)
+
+    def _report_features(self) -> None:
+        """What has ended, or can begin, since the files or the clips said so."""
+        self.clerk.heard()
+        playing = self.features.playing
+        playing.loaded(self._session_of)
+        playing.over(self.datapath.ended(), self._session_of)
+        self.features.recordings.take()
+
+    def _session_of(self, index: int) -> Session | None:
+        return self.relay.by_slot.get(self.arena.rules[index].slot)
+
+    def _tell(self, session: Session, event: dict[str, Any]) -> None:  # Any: JSON values
+        """Notify the owner of a session, as soon as there is a way to."""
+        self._untold.append((session.owner, event))
+        if self.control is not None:
+            for owner, one in self._untold:
+                self.control.notify(owner, one)
+            self._untold.clear()
 
     def close(self) -> None:
-        """Close all sockets; the arena keeps its content."""
-        self.control.close()
+        """Close all sockets; the arena keeps its content, and recordings what they have."""
+        self.clerk.close(self.features.recordings.close)
+        if self.control is not None:
+            self.control.close()
         self.datapath.close()
 
 

@@ -21,6 +21,12 @@ struct slow {
     uint8_t octets[PACKET_BYTES];
 };
 
+/* Who hears a clip: an octet for each sample of it. */
+struct voice {
+    uint32_t rule, samples;
+    const uint8_t *clip;
+};
+
 struct relay {
     int epoll_fd;
     struct plane plane;
@@ -35,6 +41,11 @@ struct relay {
     struct pair *pairs; /* by RTP descriptor */
     uint32_t pair_count;
     struct batch *batch;
+    struct voice *voices;
+    uint32_t voice_count, voice_room;
+    uint32_t *ended; /* rules whose clip is over, until somebody takes them */
+    uint32_t ended_count;
+    uint64_t tick_due_ns; /* while there are voices */
 };
 
 int relay_init(struct relay *relay, const struct plane *plane, uint64_t *page, uint64_t collect_ns); /* 0 or -errno */
@@ -55,6 +66,11 @@ int relay_detach(struct relay *relay, uint32_t rule);
 
 /* A datagram from the RTP port of a rule. 0 or -errno. */
 int relay_send(struct relay *relay, uint32_t rule, const struct address *to, const uint8_t *data, uint32_t length);
+
+/* Play a clip, which must stay where it is, to the leg of a rule as its player says, from the next tick on. 0, -EBUSY
+   for a rule that hears one already, or -ENOMEM. */
+int relay_play(struct relay *relay, uint32_t rule, const uint8_t *clip, uint32_t samples);
+void relay_hush(struct relay *relay, uint32_t rule); /* the leg hears its peer again, and the clip may go */
 
 /* Relay for up to timeout_ms; the bits say why it ended. */
 int relay_run(struct relay *relay, int timeout_ms);

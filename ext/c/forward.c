@@ -278,6 +278,11 @@ enum reason rule_inspect(const struct plane *plane, uint32_t index, int on_rtcp_
     target = &plane->rules[r->peer];
     verdict->target = r->peer;
     verdict->rtcp = (uint8_t)rtcp;
+    if ((r->features | target->features) & (FEATURE_TAPPED | FEATURE_PLAYING)) {
+        if (r->features & FEATURE_TAPPED && plane->tap)
+            tap_put(plane->tap, index, rtcp ? 1 + !on_rtcp_port : 0, data, length, source, now_ns);
+        if (target->features & FEATURE_PLAYING && plane->players[r->peer].state == PLAYER_PLAYING) return MUTED;
+    }
     verdict->from_rtp_port = !rtcp || target->flags & FLAG_RTCP_MUX;
     if (!(verdict->from_rtp_port ? target->rtp_remote.family : target->rtcp_remote.family)) {
         r->refused++;

@@ -3,18 +3,23 @@
 #ifndef PORTCULLIS_FORWARD_H
 #define PORTCULLIS_FORWARD_H
 
+#include "play.h"
 #include "rule.h"
 #include "srtp.h"
 #include "stun.h"
+#include "tap.h"
 
 enum { LATCHED_AS_SIGNALLED = 1, LATCHED_ELSEWHERE = 2, LATCHED_RTCP = 3 };
 
-/* What packets are judged by: the rules, and beside each the keys of its leg, and what ICE and DTLS take. */
+/* What packets are judged by: the rules, and beside each the keys of its leg, what ICE and DTLS take, and what
+   it is played. */
 struct plane {
     struct rule *rules;
     struct srtp_leg *keys;
     struct webrtc_leg *webrtc;
     struct srtp_engine *engine;
+    struct player *players;
+    struct tap *tap; /* NULL until something is recorded */
 };
 
 struct verdict {

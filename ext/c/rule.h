@@ -49,6 +49,7 @@ enum reason {
     STUN_LIMIT,
     NO_CONSENT,
     SLOW_PATH_FULL,
+    MUTED,
     /* what is neither passed on nor dropped */
     ANSWERED = 64, /* the answer is where the packet was, for its source */
     TO_PYTHON,     /* a DTLS record for the ring */
@@ -65,6 +66,7 @@ enum {
     PAGE_EVENTS_LOST = 21,
     PAGE_STUN_ANSWERED = 22,
     PAGE_DTLS_RECEIVED = 23,
+    PAGE_PACKETS_PLAYED = 24,
     PAGE_DROP_BASE = 32,
 };
 

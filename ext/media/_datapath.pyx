@@ -30,12 +30,30 @@ cdef extern from "stun.h":
     cdef struct webrtc_leg:
         pass
 
+cdef extern from "play.h":
+    enum: PLAY_PACKET_BYTES
+    cdef struct player:
+        uint64_t tick
+    uint32_t play_packet(player *p, const uint8_t *clip, uint32_t samples, uint8_t *packet)
+    void play_skip(player *p, uint32_t samples, uint64_t ticks)
+
+cdef extern from "tap.h":
+    cdef struct tap:
+        uint32_t *points
+        uint32_t rules
+    enum: MAX_RECORDINGS, NOT_TAPPED
+    tap *tap_new(uint32_t rules, uint32_t size)
+    void tap_free(tap *t)
+    uint64_t tap_head(tap *t)
+
 cdef extern from "forward.h":
     cdef struct plane:
         rule *rules
         srtp_leg *keys
         webrtc_leg *webrtc
         srtp_engine *engine
+        player *players
+        tap *tap
     cdef struct verdict:
         uint32_t target, length
         uint8_t rtcp, from_rtp_port, latched
@@ -50,10 +68,13 @@ cdef extern from "batch.h":
         address source
         uint8_t *octets
     cdef struct relay:
+        plane plane
         uint32_t events
         uint32_t *ring
         slow *slow
         uint32_t slow_first, slow_count
+        uint32_t ended_count
+        uint32_t *ended
     int relay_init(relay *r, const plane *p, uint64_t *page, uint64_t collect_ns)
     void relay_close(relay *r)
     int relay_watch(relay *r, int fd, int woken)
@@ -63,11 +84,14 @@ cdef extern from "batch.h":
     int relay_attach(relay *r, int pair, uint32_t index)
     int relay_detach(relay *r, uint32_t index)
     int relay_send(relay *r, uint32_t index, const address *to, const uint8_t *data, uint32_t length)
+    int relay_play(relay *r, uint32_t index, const uint8_t *clip, uint32_t samples)
+    void relay_hush(relay *r, uint32_t index)
     int relay_run(relay *r, int timeout_ms) nogil
 
 RULE_BYTES = sizeof(rule)
 KEYS_BYTES = sizeof(srtp_leg)
 WEBRTC_BYTES = sizeof(webrtc_leg)
+PLAYER_BYTES = sizeof(player)
 TICK = 1
 CONTROL = 2
 SIGNAL = 4
@@ -78,6 +102,8 @@ cdef srtp_engine *ENGINE = srtp_engine_new()
 if ENGINE == NULL:
     raise ImportError("libcrypto lacks AES in counter and Galois/counter mode, or HMAC with SHA-1")
 
+include "recording.pxi"
+
 
 cdef class Datapath:
     cdef relay relay
@@ -85,11 +111,14 @@ cdef class Datapath:
     cdef Py_buffer keys_view
     cdef Py_buffer webrtc_view
     cdef Py_buffer page_view
+    cdef Py_buffer players_view
     cdef uint32_t count
     cdef uint64_t own_page[512]
     cdef bint alive, has_page
+    cdef dict clips  # what C plays from, by rule
+    cdef Tap tap
 
-    def __cinit__(self, rules, keys, webrtc, page=None, int collect_us=0):
+    def __cinit__(self, rules, keys, webrtc, page=None, int collect_us=0, players=None):
         cdef uint64_t *words = self.own_page
         cdef plane p
         cdef int error
@@ -102,6 +131,11 @@ cdef class Datapath:
             raise ValueError("not as many keys as rules")
         if self.webrtc_view.len != <Py_ssize_t>(self.count * sizeof(webrtc_leg)):
             raise ValueError("not as many legs as rules")
+        self.clips = {}
+        if players is not None:
+            PyObject_GetBuffer(players, &self.players_view, PyBUF_SIMPLE | PyBUF_WRITABLE)
+            if self.players_view.len != <Py_ssize_t>(self.count * sizeof(player)):
+                raise ValueError("not as many players as rules")
         if page is not None:
             PyObject_GetBuffer(page, &self.page_view, PyBUF_SIMPLE | PyBUF_WRITABLE)
             self.has_page = True
@@ -112,6 +146,8 @@ cdef class Datapath:
         p.keys = <srtp_leg *>self.keys_view.buf
         p.webrtc = <webrtc_leg *>self.webrtc_view.buf
         p.engine = ENGINE
+        p.players = <player *>self.players_view.buf
+        p.tap = NULL
         error = relay_init(&self.relay, &p, words, <uint64_t>collect_us * 1000)
         if error:
             raise OSError(-error, "epoll")
@@ -123,6 +159,8 @@ cdef class Datapath:
             PyBuffer_Release(&self.page_view)
         if self.webrtc_view.buf != NULL:
             PyBuffer_Release(&self.webrtc_view)
+        if self.players_view.buf != NULL:
+            PyBuffer_Release(&self.players_view)
         if self.keys_view.buf != NULL:
             PyBuffer_Release(&self.keys_view)
         if self.rules_view.buf != NULL:
@@ -164,6 +202,35 @@ cdef class Datapath:
     def detach(self, uint32_t index):
         self.check(index)
         return relay_detach(&self.relay, index)
+
+    def play(self, uint32_t index, bytes clip):
+        cdef int error
+        self.check(index)
+        if self.players_view.buf == NULL:
+            raise ValueError("a datapath without players")
+        error = relay_play(&self.relay, index, clip, <uint32_t>len(clip))
+        if error:
+            raise OSError(-error, "play")
+        self.clips[index] = clip
+
+    def hush(self, uint32_t index):
+        self.check(index)
+        if self.players_view.buf != NULL:
+            relay_hush(&self.relay, index)
+            self.clips.pop(index, None)
+
+    def ended(self):
+        found = [self.relay.ended[i] for i in range(self.relay.ended_count)]
+        self.relay.ended_count = 0
+        for index in found:
+            self.clips.pop(index, None)
+        return found
+
+    def tap_into(self, Tap tap):
+        if tap.tap.rules < self.count:
+            raise ValueError("a tap of fewer rules")
+        self.tap = tap
+        self.relay.plane.tap = tap.tap
 
     def run(self, int timeout_ms):
         cdef int woken
@@ -229,10 +296,12 @@ def transform(leg, bint protect, bint rtcp, bytes data):
     return reason, bytes(packet[:length])
 
 
-def inspect(rules, keys, webrtc, uint32_t index, bint on_rtcp_port, bytes data, bytes source, uint64_t now_ns):
+def inspect(rules, keys, webrtc, uint32_t index, bint on_rtcp_port, bytes data, bytes source, uint64_t now_ns,
+            players=None, Tap tap=None):
     cdef Py_buffer rules_view
     cdef Py_buffer keys_view
     cdef Py_buffer webrtc_view
+    cdef Py_buffer players_view
     cdef plane p
     cdef verdict v
     cdef address where
@@ -242,6 +311,8 @@ def inspect(rules, keys, webrtc, uint32_t index, bint on_rtcp_port, bytes data, 
     packet.extend(bytes(SRTP_ROOM + STUN_ROOM))
     cdef uint8_t *octets = packet
     memset(&v, 0, sizeof(v))
+    memset(&p, 0, sizeof(p))
+    memset(&players_view, 0, sizeof(players_view))
     if len(source) != sizeof(address):
         raise ValueError("not a packed address")
     memcpy(&where, <const char *>source, sizeof(address))
@@ -259,11 +330,37 @@ def inspect(rules, keys, webrtc, uint32_t index, bint on_rtcp_port, bytes data, 
         p.keys = <srtp_leg *>keys_view.buf
         p.webrtc = <webrtc_leg *>webrtc_view.buf
         p.engine = ENGINE
+        if players is not None:
+            PyObject_GetBuffer(players, &players_view, PyBUF_SIMPLE | PyBUF_WRITABLE)
+            if players_view.len // sizeof(player) != rules_view.len // sizeof(rule):
+                raise ValueError("not as many players as rules")
+            p.players = <player *>players_view.buf
+        if tap is not None:
+            p.tap = tap.tap
         reason = rule_inspect(&p, index, on_rtcp_port, octets, length, &where, now_ns, &v)
         if reason == 0:
             rule_sent(p.rules + v.target, v.rtcp, v.length)
     finally:
+        if players_view.buf != NULL:
+            PyBuffer_Release(&players_view)
         PyBuffer_Release(&rules_view)
         PyBuffer_Release(&keys_view)
         PyBuffer_Release(&webrtc_view)
     return reason, v.target, bool(v.rtcp), bool(v.from_rtp_port), v.latched, bytes(packet[: v.length])
+
+
+def play(beside, bytes clip, uint64_t ticks=0):
+    cdef Py_buffer view
+    cdef uint32_t length = 0
+    cdef uint8_t packet[PLAY_PACKET_BYTES]
+    PyObject_GetBuffer(beside, &view, PyBUF_SIMPLE | PyBUF_WRITABLE)
+    try:
+        if view.len != sizeof(player):
+            raise ValueError("not a player")
+        if ticks:
+            play_skip(<player *>view.buf, <uint32_t>len(clip), ticks)
+        else:
+            length = play_packet(<player *>view.buf, clip, <uint32_t>len(clip), packet)
+    finally:
+        PyBuffer_Release(&view)
+    return bytes(packet[:length])

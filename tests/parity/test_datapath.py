@@ -12,6 +12,7 @@ import pytest
 
 from media import _datapath, reference_datapath
 from media.counters import Handled, Reason
+from media.player import Player
 from media.rules import NO_RULE, NO_SEQUENCE, RULE_BYTES, Address, Rule, RuleFlag, pack_address
 from media.srtp import LegKeys, Suite
 from media.webrtc import WEBRTC_BYTES, WebrtcLeg
@@ -53,10 +54,17 @@ class Twin:
                 _datapath.install(keys[index].sending, suite, master(suite, 10 + index))
 
     def feed(
-        self, data: bytes, source: bytes, now_ns: int, *, index: int = 0, rtcp_port: bool = False
+        self,
+        data: bytes,
+        source: bytes,
+        now_ns: int,
+        *,
+        index: int = 0,
+        rtcp_port: bool = False,
+        players: ctypes.Array[Player] | None = None,
     ) -> Reason | Handled:
         """Both must agree in verdict and in every octet of both rules."""
-        packet = (index, rtcp_port, data, source, now_ns)
+        packet = (index, rtcp_port, data, source, now_ns, players)
         got = _datapath.inspect(self.compiled, self.compiled_keys, self.compiled_webrtc, *packet)
         expected = reference_datapath.inspect(self.reference, self.reference_keys, self.reference_webrtc, *packet)
         assert (got[0], got[4]) == (expected.reason, expected.latched)

@@ -1,11 +1,14 @@
 /* Feeds files and seeded mutations of them to rule_inspect, on exactly sized heap copies so that ASan sees any overread:
    as they are, and between two legs with SRTP also protected first, so that what is behind the tag check is reached.
+   What legs send is recorded as well, to nowhere, through a ring that is sometimes full.
    Usage: replay_datapath MUTATIONS FILE... ; prints how many packets were inspected, and how many were forwarded. */
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "forward.h"
+#include "record.h"
 
 static uint64_t state = 88172645463325252u;
 
@@ -38,6 +41,8 @@ static void set_up(const struct plane *plane, struct srtp_leg *senders) {
     for (uint32_t i = 0; i < 2; i++) {
         struct address here = {2, (uint16_t)draw(65536), {192, 0, 2, (uint8_t)draw(3)}};
         rules[i].flags = (uint8_t)(FLAG_IN_USE | draw(16) | (draw(2) ? FLAG_SRTP : 0));
+        rules[i].features = (uint8_t)((draw(4) ? FEATURE_TAPPED : 0) | (draw(4) ? 0 : FEATURE_PLAYING));
+        plane->players[i].state = (uint8_t)draw(4);
         rules[i].peer = draw(4) ? 1 - i : NO_RULE;
         rules[i].bad_sequence = NO_SEQUENCE;
         rules[i].clock_rate_hz = draw(2) ? 8000 : 1000000;
@@ -50,7 +55,7 @@ static void set_up(const struct plane *plane, struct srtp_leg *senders) {
 static uint32_t protect(const struct plane *plane, struct srtp_leg *sender, uint8_t *data, uint32_t length) {
     struct rule plain[2];
     struct srtp_leg keys[2];
-    struct plane one = {plain, keys, plane->webrtc, plane->engine};
+    struct plane one = {plain, keys, plane->webrtc, plane->engine, NULL, NULL};
     struct address here = {2, 1, {192, 0, 2, 1}};
     struct verdict verdict;
     memset(plain, 0, sizeof plain);
@@ -65,11 +70,25 @@ static uint32_t protect(const struct plane *plane, struct srtp_leg *sender, uint
     return verdict.length;
 }
 
+/* Both recordings anew: the legs of one are heard, those of the other kept as packets. */
+static void record(struct recorder *recorder, struct tap *tap, uint64_t now_ns) {
+    struct record_totals totals;
+    struct address here = {2, 1, {192, 0, 2, 1}};
+    for (uint32_t i = 0; i < 2; i++) {
+        recorder_close(recorder, i, &totals);
+        if (recorder_open(recorder, i, open("/dev/null", O_WRONLY), i ? RECORD_PCAP : RECORD_WAV, now_ns, now_ns)) abort();
+        recorder_face(recorder, i, 0, &here);
+        tap->points[i] = draw(2) << 1 | draw(2);
+    }
+}
+
 int main(int count, char **names) {
     static uint8_t seed[65536];
     struct srtp_leg senders[2];
     struct plane plane = {malloc(2 * sizeof(struct rule)), malloc(2 * sizeof(struct srtp_leg)),
-                          calloc(2, sizeof(struct webrtc_leg)), srtp_engine_new()};
+                          calloc(2, sizeof(struct webrtc_leg)), srtp_engine_new(),
+                          calloc(2, sizeof(struct player)), tap_new(2, 16384)};
+    struct recorder *recorder = recorder_new(plane.tap);
     unsigned long inspected = 0, forwarded = 0, mutations = count > 1 ? strtoul(names[1], NULL, 10) : 0;
     uint64_t now_ns = 1;
     if (!plane.engine) return 1;
@@ -94,7 +113,10 @@ int main(int count, char **names) {
             data = malloc(length + SRTP_ROOM); /* no octet more than the datapath may touch */
             memcpy(data, whole, length);
             free(whole);
-            now_ns += (uint64_t)draw(40000000) * (draw(50) ? 1 : 100000);
+            uint32_t leap = draw(50) ? 1 : 100000;
+            now_ns += (uint64_t)draw(40000000) * leap;
+            if (leap > 1 || !inspected) record(recorder, plane.tap, now_ns);
+            if (!draw(30) && recorder_drain(recorder, tap_head(plane.tap), now_ns)) return 1;
             if (rule_inspect(&plane, index, (int)draw(2), data, length, &source, now_ns, &verdict) == FORWARD) {
                 if (verdict.length > length + SRTP_ROOM) return 1;
                 rule_sent(&plane.rules[verdict.target], verdict.rtcp, verdict.length);
@@ -104,6 +126,9 @@ int main(int count, char **names) {
             free(data);
         }
     }
+    recorder_free(recorder);
+    tap_free(plane.tap);
+    free(plane.players);
     srtp_engine_free(plane.engine);
     free(plane.rules);
     free(plane.keys);
