@@ -82,10 +82,54 @@ def status(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None
     _show(_ask(config, "status", as_json), as_json, "status", "nothing to show")
 
 
-@app.command()
-def calls(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
-    """List the calls that are up or being set up."""
-    _show(_ask(config, "calls", as_json), as_json, "calls", "no calls now; sbc status shows the counters")
+calls = typer.Typer(help="List the calls that are up or being set up, or do something to one.")
+app.add_typer(calls, name="calls", invoke_without_command=True)
+CallKey = Annotated[str, typer.Argument(metavar="ID", help="The key of the call, as sbc calls --json shows it.")]
+
+
+@calls.callback()
+def list_calls(context: typer.Context, config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+    """List the calls that are up or being set up, or do something to one."""
+    if context.invoked_subcommand is None:
+        _show(_ask(config, "calls", as_json), as_json, "calls", "no calls now; sbc status shows the counters")
+
+
+@calls.command("record")
+def calls_record(
+    key: CallKey,
+    switch: Annotated[str, typer.Argument(metavar="on|off", help="Begin, or end.")],
+    config: ConfigPath = DEFAULT_CONFIG,
+    pcap: Annotated[bool, typer.Option("--pcap", help="Keep packets instead of a WAV.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Record a call, or end that."""
+    if switch not in ("on", "off"):
+        raise typer.BadParameter("say on or off", param_hint="on|off")
+    answer = _ask(config, "record", as_json, key=key, on=switch == "on", format="pcap" if pcap else "wav")
+    if as_json:
+        print(json.dumps(answer))
+    elif switch == "on":
+        print(f"recording into {answer['file']} of the media worker's recordings")
+    else:
+        print(f"no longer recording; {answer['file']} is complete in a moment" if answer["file"] else "not recorded")
+
+
+@calls.command("play")
+def calls_play(
+    key: CallKey,
+    leg: Annotated[str, typer.Argument(help="Who is to hear it: a, who called, or b, who was called.")],
+    file: Annotated[
+        str, typer.Argument(help="A WAV of the media worker's prompts; left out: what is heard ends.")
+    ] = "",
+    config: ConfigPath = DEFAULT_CONFIG,
+    as_json: AsJson = False,
+) -> None:
+    """Let one side of a call hear a prompt, once, instead of the other side."""
+    answer = _ask(config, "play", as_json, key=key, leg=leg, file=file)
+    if as_json:
+        print(json.dumps(answer))
+    else:
+        print(f"{leg} hears {file}" if file else f"{leg} hears the other side")
 
 
 @app.command()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sbc.b2bua import connect, credentials, early, exchange, ping, provisional, refresh, shape
+from sbc.b2bua import accompany, connect, credentials, early, exchange, ping, provisional, refresh, shape
 from sbc.b2bua.call import Call, Outcome
 from sbc.b2bua.effects import RouteKind, RunRoute
 from sbc.b2bua.subjects import ReplyEvent
@@ -287,6 +287,7 @@ def accept(core: Core, call: Call, now: float) -> None:
     for leg in (a, b):
         refresh.arm(core, leg, now)
         ping.arm(core, leg, now)
+    accompany.answered(core, call, now)
     core.free(b, now)
 
 

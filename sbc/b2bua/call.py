@@ -10,6 +10,7 @@ from sbc.b2bua.tables import CallState
 from sbc.sip.flow import Flow
 
 if TYPE_CHECKING:
+    from sbc.b2bua.announce import Announcement
     from sbc.b2bua.effects import RunRoute
     from sbc.b2bua.leg import Leg
     from sbc.b2bua.transfer import Transfer
@@ -104,6 +105,7 @@ class Call:
     __slots__ = (
         "a",
         "admitted_peers",
+        "announcing",
         "answer_wall",
         "answered_at",
         "attempts",
@@ -138,6 +140,7 @@ class Call:
         "on_failure",
         "on_reply",
         "pending_route",
+        "recording",
         "redirects",
         "request",
         "resumed",
@@ -194,6 +197,8 @@ class Call:
         self.media_node = ""
         self.media_pending = 0  # requests to the media plane under way
         self.has_media = False  # a session was opened, so it must be deleted
+        self.recording = ""  # the file that it is recorded to, as the media worker calls it
+        self.announcing: Announcement | None = None  # what A hears before anybody has answered
         self.offer_from: Leg | None = None  # who made the offer that nobody has answered yet (RFC 3264 §4)
         # life
         self.started_at = now
@@ -273,6 +278,7 @@ class Call:
             "a_call_id": self.a.dialog.call_id,
             "b_call_id": b.dialog.call_id if b else "",
             "media_node": self.media_node,
+            "recording": self.recording,
             "resumed": self.resumed,
         }
 

@@ -27,6 +27,8 @@ Version 1, JSON values:
 ``resumed``      the call was taken up from the journal at least once
 ``transferred_from``  the ``id`` of the call that a party came from, '' where none did (RFC 3515, RFC 3891)
 ``transferred_to``    the ``id`` of the call that a party went on in
+``recording``    the file that the call was recorded to, below the recordings of its media worker, '' for none; of a
+                 worker that took over from another one, ``-2`` and so on beside it
 ``variables``    what routes stored in ``call.variables``
 """
 
@@ -141,6 +143,7 @@ def record(
         "variables": call.variables,
         "transferred_from": call.transferred_from,
         "transferred_to": call.transferred_to,
+        "recording": call.recording,
     }
     if stats:
         fields["media"] = {

@@ -307,6 +307,9 @@ def close(core: Core, call: Call, now: float, outcome: Outcome) -> None:
     if call.lifetime_timer is not None:
         call.lifetime_timer.cancel()
         call.lifetime_timer = None
+    if call.announcing is not None:
+        call.announcing.stop()
+        call.announcing = None
     for leg in call.legs():  # INVITEs and UPDATEs inside the dialog that nobody will answer
         refresh.stop(leg)
         ping.stop(leg)

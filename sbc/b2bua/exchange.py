@@ -11,6 +11,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from media.protocol import Answer, Delete, Offer, Reply, Srtp
+from sbc.b2bua import accompany
+from sbc.b2bua.settings import MediaProfile
 from sbc.b2bua.tables import CallState
 from sbc.errors import SdpError
 from sbc.sdp.description import SessionDescription
@@ -21,10 +23,11 @@ if TYPE_CHECKING:
     from sbc.b2bua.call import Call
     from sbc.b2bua.core import Core
     from sbc.b2bua.leg import Leg
-    from sbc.b2bua.settings import MediaProfile
 
 Then = Callable[[bytes, int, float], None]
 
+PROMPT = "prompt"  # the leg that stands for us where A hears an announcement
+_OURSELVES = MediaProfile(srtp="off")
 _NOT_ACCEPTABLE = frozenset({"unsupported", "malformed"})  # refusals that are about the offer itself
 
 
@@ -82,6 +85,30 @@ def said_again(leg: Leg) -> bytes:
     return b"v=0\r\no=" + origin + leg.sdp_out[len(former) :]
 
 
+def answer_ourselves(
+    core: Core, call: Call, receiver: Leg, request: Answer, sdp: SessionDescription, then: Then, now: float
+) -> None:
+    """Answer ``receiver`` with a description of ours; ``request`` tells the media plane of it."""
+    profile = _profile(core, call, receiver)
+    srtp = _srtp(core, receiver, profile)
+    shape = Shape(PLAIN, _transport(srtp, profile), receiver.sdp_in, receiver.sdp_text) if srtp == "dtls" else None
+
+    def answered(reply: Reply, now: float) -> None:
+        if not reply.ok:
+            core.note("warning", "media refused", call, leg=request.from_leg, code=reply.code, reason=reply.reason)
+            then(b"", 503, now)
+            return
+        try:
+            data = _describe(core, receiver, sdp, shape, reply)
+        except SdpError as error:
+            core.note("error", "media answered nonsense", call, leg=request.from_leg, reason=str(error))
+            then(b"", 503, now)
+            return
+        then(data, 0, now)
+
+    core.ask(call, request, answered, now)
+
+
 def drop_branch(core: Core, call: Call, leg: Leg, now: float) -> None:
     """A losing branch gives its endpoints back, if it has any."""
     if leg.anchored:
@@ -115,6 +142,18 @@ def _cross(
         targets = core.settings.media_targets.get(sender.realm)
         if targets is not None:
             targets.check(streams)
+        if (profile is not None and profile.music) or (other is not None and other.music):
+            then = accompany.with_music(
+                core,
+                call,
+                sender,
+                receiver,
+                sdp,
+                offering,
+                profile.music if profile is not None else "",
+                other.music if other is not None else "",
+                then,
+            )
     except SdpError as error:
         core.count("SDP_REFUSED")
         core.note("info", "sdp refused", call, leg=sender.name, reason=str(error))
@@ -156,6 +195,8 @@ def _cross(
 def _profile(core: Core, call: Call, leg: Leg) -> MediaProfile | None:
     """What is to be minded with media of this side; None for nothing."""
     profiles = core.settings.media_profiles
+    if leg.name == PROMPT:
+        return _OURSELVES
     if leg is call.a:
         return profiles.named.get(call.media_profile or "")
     return profiles.peers.get(leg.peer)

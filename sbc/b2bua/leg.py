@@ -56,6 +56,7 @@ class Leg:
         "invite_credentials",
         "invite_cseq",
         "modifying",
+        "music",
         "name",
         "peer",
         "ping_watch",
@@ -121,6 +122,7 @@ class Leg:
         self.sdp_text = ""  # what we last sent, from s= on: the version of o= rises when it differs
         self.sdp_out = b""  # what we last sent
         self.sdp_in = b""  # what it last sent and the media plane took
+        self.music = ""  # the prompt that it hears while the other side holds it
         self.anchored = False  # the media plane has endpoints for it
         self.sdp_before: bytes | None = None  # while an offer of ours is open: what holds again when it is refused
         # B leg: early dialogs (sbc.b2bua.early)

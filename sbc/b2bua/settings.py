@@ -119,7 +119,8 @@ class SrtpPolicies:
 class MediaProfile:
     """How media of one side are treated. ``latch`` as in the protocol of the media plane; ``srtp`` None: as
     :class:`SrtpPolicies` say; ``silence_s`` 0: as for all; ``codecs`` for offers from and to that side; ``ice`` only
-    with the srtp ``dtls``."""
+    with the srtp ``dtls``; ``music`` is the prompt that this side hears while the other one holds it, '' none;
+    ``record`` how its calls are recorded."""
 
     latch: Latch = ""
     srtp: Srtp | None = None
@@ -127,6 +128,8 @@ class MediaProfile:
     dscp: int = 0
     codecs: CodecFilter | None = None
     ice: IcePolicy = "off"
+    music: str = ""
+    record: Literal["off", "wav", "pcap"] = "off"
 
 
 @dataclass(frozen=True, slots=True)

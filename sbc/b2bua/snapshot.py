@@ -71,6 +71,8 @@ def encode(core: Core, call: Call, now: float) -> bytes:
         "came": call.transferred_from,
         "went": call.transferred_to,
     }
+    if call.recording:
+        record["rec"] = call.recording
     return dump(record)
 
 
@@ -237,6 +239,7 @@ def _call(core: Core, fields: Fields, now: float, wall: float) -> Call:
     call.transferred_from, call.transferred_to = (
         fields.text(name, 64) if name in fields.raw else "" for name in ("came", "went")
     )
+    call.recording = fields.text("rec", 256) if "rec" in fields.raw else ""
     a.state = LegState.CONFIRMED
     b.state = LegState.ANSWERED if b.unacked and not fields.flag("up") else LegState.CONFIRMED
     gone = fields.texts("gone", 2) if "gone" in fields.raw else ()

@@ -29,6 +29,7 @@ def cross_check(config: Config, read: Source) -> None:
     _peers(config, read)
     _media_sets(config, read)
     _media_profiles(config, read)
+    _media_files(config, read)
     _place(config, read)
     _store(config, read)
 
@@ -204,6 +205,27 @@ def _media_sets(config: Config, read: Source) -> None:
     for path, wanted in chosen:
         if wanted not in config.media_sets:
             read.fault(path, f"no media set is called '{wanted}'{_did_you_mean(wanted, config.media_sets)}")
+
+
+def _media_files(config: Config, read: Source) -> None:
+    """What our own media workers are to play and record; those elsewhere have directories of their own."""
+    prompts, recordings = config.media.prompts, config.media.recordings
+    if prompts and not os.path.isdir(prompts):
+        read.fault(("media", "prompts"), f"there is no directory {prompts}")
+        return
+    elsewhere = any(member.url for members in config.media_sets.values() for member in members)
+    for name, profile in config.media_profiles.items():
+        path: Path = ("media_profiles", name)
+        if profile.record != "off" and not recordings and not elsewhere:
+            read.fault((*path, "record"), "media: recordings names no directory to record into")
+        if not profile.music:
+            continue
+        if profile.music.startswith("/") or ".." in profile.music.split("/"):
+            read.fault((*path, "music"), f"'{profile.music}' is not a name below media: prompts")
+        elif prompts and not os.path.isfile(os.path.join(prompts, profile.music)) and not elsewhere:
+            read.fault((*path, "music"), f"there is no file {os.path.join(prompts, profile.music)}")
+        elif not prompts and not elsewhere:
+            read.fault((*path, "music"), "media: prompts names no directory of files to play")
 
 
 def _media_profiles(config: Config, read: Source) -> None:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from sbc.config import checks, source
-from sbc.config.models import Config, MediaNode, Realm
+from sbc.config.models import Config, MediaFiles, MediaNode, Realm
 from sbc.config.source import Fault, Source
 from sbc.errors import ConfigError
 
@@ -43,8 +43,12 @@ def load_media_node(path: str | Path) -> MediaNode:
         faults = [str(fault) for fault in sorted(set(read.faults))]
         raise ConfigError(faults or [f"{file}: the file is empty"])
     base = Path(os.path.abspath(file)).parent
-    folders = {key: os.path.normpath(base / getattr(node, key)) for key in ("run_dir", "state_dir")}
-    return node.model_copy(update=folders)
+
+    def at(path: str) -> str:
+        return os.path.normpath(base / path) if path else ""
+
+    changes = {"run_dir": at(node.run_dir), "state_dir": at(node.state_dir), "media": _media(node.media, at)}
+    return node.model_copy(update=changes)
 
 
 def check(path: str | Path) -> tuple[Config | None, list[Fault]]:
@@ -129,9 +133,14 @@ def _absolute(config: Config, base: Path) -> Config:
             "routes": at(config.routes),
             "database": database,
             "realms": {name: _realm(realm, at) for name, realm in config.realms.items()},
+            "media": _media(config.media, at),
             "cdr": config.cdr.model_copy(update={"csv": at(config.cdr.csv)}),
         }
     )
+
+
+def _media(files: MediaFiles, at: Callable[[str], str]) -> MediaFiles:
+    return files.model_copy(update={"prompts": at(files.prompts), "recordings": at(files.recordings)})
 
 
 def _realm(realm: Realm, at: Callable[[str], str]) -> Realm:

@@ -381,6 +381,8 @@ class MediaProfile(Model):
     codecs: Codecs = Codecs()
     dscp: Annotated[int, Field(ge=0, le=63)] = 0  # of what is sent there; 46 is EF, expedited forwarding (RFC 3246)
     silence_s: Annotated[float | None, Field(ge=1, le=86400)] = None  # of the calls of a peer; None: as for all
+    music: str = ""  # a prompt that this side hears while the other one holds it; empty: what the other one sends
+    record: Literal["off", "wav", "pcap"] = "off"  # its calls, from the answer on
     direct: bool = False  # no relay: both sides learn each other's media address
 
 
@@ -392,6 +394,13 @@ BUILT_IN_PROFILES: dict[str, MediaProfile] = {
     "webrtc": MediaProfile(srtp="dtls", ice="lite"),
     "direct": MediaProfile(direct=True),
 }
+
+
+class MediaFiles(Model):
+    """Where the media workers of this machine read announcements and write recordings; empty: they do not."""
+
+    prompts: str = ""  # a directory of WAV files, which routes and profiles name relative to it
+    recordings: str = ""  # a directory that is made when the first call is recorded
 
 
 class MediaHealth(Model):
@@ -485,6 +494,7 @@ class Config(Model):
     media_sets: Annotated[
         dict[str, Annotated[list[MediaMember], Field(min_length=1)]], Field(validate_default=True)
     ] = {}
+    media: MediaFiles = MediaFiles()
     media_health: MediaHealth = MediaHealth()
     media_profiles: Annotated[dict[str, MediaProfile], Field(validate_default=True)] = {}
     name_servers: list[NameServer] = []  # for host names of gateways; empty: those of the system
@@ -540,6 +550,7 @@ class MediaNode(Model):
     clients: list[str] = []  # public keys of the SBCs; none only on a loopback address
     workers: WorkerCount = 0  # 0: one per processor
     realms: Annotated[dict[str, MediaNodeRealm], Field(min_length=1)]
+    media: MediaFiles = MediaFiles()
     media_silence_s: Annotated[float, Field(ge=1, le=86400)] = 60.0
     log: Log = Log()
 

@@ -24,7 +24,8 @@ class Api:
 
     A SIP worker must offer ``calls {limit, offset}`` -> ``{"total": n, "calls": [...]}``, ``call {key}`` -> an object
     or null, ``hangup {key, reason}`` -> true, or false where it does not own the call, ``registrations`` and ``media``
-    -> a list, and ``media_drain {node, on}`` -> true, or false where there is no such media node.
+    -> a list, ``media_drain {node, on}`` -> true, or false where there is no such media node, and ``record {key, on,
+    format}`` and ``play {key, leg, file}`` -> an object, with ``refused`` where that could not be, or null.
     """
 
     def __init__(self, slot: ControlSlot, store: Callable[[], Answer], cdr: Callable[[], Answer]) -> None:
@@ -41,6 +42,8 @@ class Api:
             "calls": self.calls,
             "call": self.call,
             "hangup": self.hangup,
+            "record": self.record,
+            "play": self.play,
             "registrations": self.registrations,
             "media": self.media,
             "media_drain": self.media_drain,
@@ -100,6 +103,32 @@ class Api:
         for worker, answer in answers:
             if answer:
                 return {"key": key, "worker": worker}
+        raise _no_call(key, silent)
+
+    async def record(self, params: rpc.Params) -> Answer:
+        """``{key, on, format}`` -> the call is recorded from now on (``wav`` or ``pcap``), or no longer."""
+        on, kind = params.get("on", True), params.get("format", "wav")
+        if not isinstance(on, bool) or kind not in ("wav", "pcap"):
+            raise rpc.RpcError(rpc.INVALID_PARAMS, "on must be true or false, format wav or pcap")
+        return {"on": on, **await self._of_call("record", params, {"on": on, "format": kind})}
+
+    async def play(self, params: rpc.Params) -> Answer:
+        """``{key, leg, file}`` -> leg ``a`` or ``b`` hears a prompt once; without ``file`` its peer again."""
+        leg, file = params.get("leg"), params.get("file", "")
+        if not isinstance(leg, str) or not isinstance(file, str):
+            raise rpc.RpcError(rpc.INVALID_PARAMS, "leg must name a leg of the call, file a prompt")
+        return {"leg": leg, **await self._of_call("play", params, {"leg": leg, "file": file})}
+
+    async def _of_call(self, method: str, params: rpc.Params, more: rpc.Params) -> Answer:
+        """Ask the worker that has the call of ``params``; raises RpcError where there is none, or it refuses."""
+        key = _key(params)
+        answers, silent = await self._ask_all(method, {"key": key, **more})
+        for worker, answer in answers:
+            if not isinstance(answer, dict):
+                continue
+            if "refused" in answer:
+                raise rpc.RpcError(rpc.REFUSED, str(answer["refused"]))
+            return {"key": key, "worker": worker, **answer}
         raise _no_call(key, silent)
 
     async def registrations(self, _params: rpc.Params) -> Answer:

@@ -24,6 +24,7 @@ IDLE_S = 300.0
 
 PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS, INTERNAL_ERROR = -32700, -32600, -32601, -32602, -32603
 NOT_FOUND = -32001  # no such call
+REFUSED = -32003  # it cannot be done to this call
 UNAVAILABLE = -32002  # the process that should answer does not
 
 

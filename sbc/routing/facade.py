@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from sbc.b2bua import subjects
+from sbc.b2bua.announce import Announcement
 from sbc.b2bua.subjects import Attempt, Redirects, Target
 from sbc.errors import SbcError, SipSyntaxError
 from sbc.routing.headers import Headers, ReceivedHeaders, RequestHeaders
 from sbc.routing.node import STRANGER, Node, Peer, flattened
-from sbc.routing.routes import BranchRoute, FailureRoute, ReplyRoute, RouteError
+from sbc.routing.routes import BranchRoute, FailureRoute, ReplyRoute, RequestRoute, RouteError
 from sbc.sip.uri import Uri, parse_uri
 from sbc.telemetry.log import Logger
 
@@ -222,6 +223,37 @@ class Call(EstablishedCall):
             )
         except ValueError as error:
             raise RouteError(f"dial: {error}") from error
+
+    async def announce(
+        self,
+        file: str,
+        *,
+        then: int | RequestRoute,
+        reason: str = "",
+        headers: Sequence[tuple[str, str]] = (),
+        limit_s: float = 60.0,
+    ) -> None:
+        """Let the caller hear a prompt of the media workers before anybody answers (183), then refuse the call with the
+        status ``then`` (300 to 699), or run the route ``then``, which decides about it as a first one does.
+
+        ``file`` is a WAV below ``media.prompts``. A caller who cannot hear it (no offer in the INVITE, no PCMA or PCMU,
+        no media worker) is spared the wait, which the log tells. It ends after ``limit_s`` at the latest. Media that
+        were not engaged are, under the profile of the caller's peer. Raises RouteError for what cannot be a prompt.
+        """
+        if isinstance(then, int) and not 300 <= then <= 699:
+            raise RouteError(f"announce(then={then}): a refusal is a status of 300 to 699")
+        if not file or file.startswith("/") or ".." in file.split("/"):
+            raise RouteError(f"announce({file!r}): the name of a prompt is relative to the directory of prompts")
+        if not 0 < limit_s <= 3600:
+            raise RouteError(f"announce(limit_s={limit_s}): seconds, 3600 at most")
+        node, call = self.node, self._call
+        if call.media_profile is None:
+            direct = node.media_profiles[node.media_profile(call.a.peer)].direct
+            self.media.engage("default" if direct else "")
+        announcement = Announcement(
+            node.core.requests.core, call, file, then, limit_s=limit_s, reason=reason, headers=tuple(headers)
+        )
+        announcement.begin(node.clock.monotonic())
 
     async def dial_next(self) -> bool:
         """Send the call to the next target, or the next group, of the last ``dial``; False when there is none left."""

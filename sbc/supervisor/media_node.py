@@ -54,6 +54,7 @@ def as_config(given: MediaNode) -> Config:
         workers=Workers(sip=1, media=given.workers),
         store="none",
         realms=realms,
+        media=given.media,
         timers=Timers(media_silence_s=given.media_silence_s, drain_timeout_s=0.0),
         log=given.log,
     )

@@ -191,6 +191,8 @@ class Estate:
             media_timeout_s=self.config.timers.media_silence_s,
             quarantine_s=MEDIA_QUARANTINE_S,
             say=get().write,
+            prompts=self.config.media.prompts,
+            recordings=self.config.media.recordings,
         )
 
     def _control_slot(self, member: Member) -> ControlSlot:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection
 
-from media.protocol import Delete, Reply
+from media import protocol
+from media.protocol import Delete, Play, Record, Reply, Stop
+from sbc.b2bua import accompany
 from sbc.b2bua.call import Call
 from sbc.b2bua.core import Core
 from sbc.b2bua.effects import MediaCommand
@@ -20,7 +22,7 @@ from sbc.worker.slot import SipSlot
 
 class MediaSide:
     """``silent`` takes a call without media, the leg and its silence in seconds; ``mine`` tells whether the call of a
-    session belongs to this worker."""
+    session belongs to this worker. ``wake`` performs what the core wants after a call into it."""
 
     def __init__(
         self,
@@ -31,6 +33,8 @@ class MediaSide:
         silent: Callable[[Call, str, float], None],
         mine: Callable[[str], bool],
         count: Callable[..., None],
+        now: Callable[[], float],
+        wake: Callable[[], None],
     ) -> None:
         self._slot = slot
         self._core = core
@@ -38,6 +42,8 @@ class MediaSide:
         self._silent = silent
         self._mine = mine
         self._count = count
+        self._now = now
+        self._wake = wake
         self._log = log.get()
         config = slot.config
         nodes, sets = layout(config.media_sets, slot.media_endpoints)
@@ -65,7 +71,56 @@ class MediaSide:
 
     def methods(self) -> dict[str, rpc.Method]:
         """What the control worker may ask."""
-        return {"media": lambda _: self.pool.describe(), "media_drain": self._drain}
+        return {"media": self._describe, "media_drain": self._drain, "record": self._record, "play": self._play}
+
+    def _describe(self, _: rpc.Params) -> list[rpc.Params]:
+        return self.pool.describe()
+
+    async def _record(self, params: rpc.Params) -> rpc.Params | None:
+        """``{key, on, format}`` -> ``{file}``, or ``{refused}`` with a sentence; None: the call is not ours."""
+        call = self._core.calls.get(str(params["key"]))
+        if call is None:
+            return None
+        request = Record(call.key, on=False)
+        if params.get("on") is not False:
+            request = accompany.request_for(call, "pcap" if params.get("format") == "pcap" else "wav")
+        reply = await self._ask(call, request)
+        if not reply.ok:
+            return {"refused": reply.reason or reply.code}
+        if reply.file:
+            call.recording = reply.file
+            self._core.touch(call)
+        return {"file": call.recording}
+
+    async def _play(self, params: rpc.Params) -> rpc.Params | None:
+        """``{key, leg, file}`` -> ``{}``, or ``{refused}`` with a sentence; None: the call is not ours. Without
+        a file what the leg hears ends."""
+        call = self._core.calls.get(str(params["key"]))
+        if call is None:
+            return None
+        name, file = str(params.get("leg", "")), str(params.get("file", ""))
+        leg = call.a if name == "a" else call.b if name == "b" else None
+        leg = leg or next((one for one in call.legs() if one.name == name), None)
+        if leg is None:
+            return {"refused": f"the call has no leg {name!r}: a called, b was called"}
+        request: protocol.Request = Stop(call.key, leg.name)
+        if file:
+            request = Play(call.key, leg.name, file, formats=accompany.formats_for(leg))
+        reply = await self._ask(call, request)
+        return {} if reply.ok else {"refused": reply.reason or reply.code}
+
+    async def _ask(self, call: Call, request: protocol.Request) -> Reply:
+        """Ask the node that has the media of a call."""
+        if not call.has_media or not call.media_node:
+            return Reply(ok=False, code="unknown_session", reason="the media of this call do not pass here")
+        done: asyncio.Future[Reply] = self._loop.create_future()
+
+        def replied(_: int, reply: Reply) -> None:
+            if not done.done():
+                done.set_result(reply)
+
+        self.pool.perform(MediaCommand(0, request, call.media_node, call.media_set), replied)
+        return await done
 
     def _drain(self, params: rpc.Params) -> bool:
         """``{node, on}``; False where there is no such media node."""
@@ -77,7 +132,12 @@ class MediaSide:
 
     def _notified(self, node: str, event: Notification) -> None:
         """A media worker has something to tell: no media means the end of the call, unless a route says otherwise."""
-        if event["event"] != "timeout":
+        kind = event["event"]
+        if kind == "played":
+            self._played(event)
+        elif kind in ("recorded", "recording_lost"):
+            self._recorded(node, event)
+        if kind != "timeout":
             return
         session = str(event.get("session", ""))
         call = self._core.calls.get(session)
@@ -87,6 +147,31 @@ class MediaSide:
         elif self._mine(session):  # otherwise the owner was away, so everyone was told; it will be told again
             # its call ended while that media worker was away
             self.pool.perform(MediaCommand(0, Delete(session), node), _nothing)
+
+    def _played(self, event: Notification) -> None:
+        """What a leg was played is over: what waited for it goes on."""
+        call = self._core.calls.get(str(event.get("session", "")))
+        if event.get("reason") == "failed":
+            self._log.warning("a prompt cannot be played", call=str(event.get("session")), reason=event.get("text"))
+        if call is not None and call.announcing is not None:
+            call.announcing.played(int(event.get("number", 0)), self._now())
+            self._wake()
+
+    def _recorded(self, node: str, event: Notification) -> None:
+        """A recording is over, or lacks its first packets. Who records wants to know of what is missing."""
+        said = {
+            "call": str(event.get("session", "")),
+            "node": node,
+            "file": event.get("file"),
+            "lost": event.get("lost"),
+        }
+        if event["event"] == "recording_lost":
+            self._log.warning("a recording lacks packets: the disk is too slow for what is recorded", **said)
+        elif event.get("reason") == "failed":
+            self._log.error("a recording has ended early, its call goes on", **said, reason=event.get("text"))
+        else:
+            counts = {name: event[name] for name in ("packets", "late", "unreadable", "seconds") if name in event}
+            self._log.info("a recording is complete", **said, **counts)
 
     def _changed(self, node: Node) -> None:
         """A media node went up or down."""

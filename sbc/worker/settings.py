@@ -143,6 +143,8 @@ def _profile(given: Given) -> MediaProfile:
         given.dscp,
         None if wanted == CodecFilter() else wanted,
         given.ice,
+        given.music,
+        given.record,
     )
 
 

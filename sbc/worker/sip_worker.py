@@ -94,6 +94,8 @@ class SipWorker:
             silent=self._media_silent,
             mine=self._owns,
             count=self._count,
+            now=self._now,
+            wake=self._wake,
         )
         self.media = self._media.pool
         # by listener; None: connections, not datagrams

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from media.protocol import Answer, Delete, Endpoint, Offer, Reply, StreamStats
+from media.protocol import Answer, Delete, Endpoint, Offer, Play, Record, Reply, Stop, StreamStats
 from sbc.b2bua.call import Call, Target
 from sbc.b2bua.core import Core
 from sbc.b2bua.effects import (
@@ -292,6 +292,7 @@ class Ladder:
         self.offered: dict[str, int] = {}  # by session: the streams of the last offer
         self.facing: dict[tuple[str, str], str] = {}  # by session and leg: its realm
         self.media_legs: dict[str, set[str]] = {}  # by session: what the media plane has endpoints for
+        self.feature_refusals: dict[type, list[Reply]] = {}  # of Play, Stop and Record
         self.lost: list[bytes] = []
         self.lose_next = 0
         self.a = Phone(self, "a", A_HOST, 0)
@@ -380,7 +381,7 @@ class Ladder:
         try:
             if isinstance(effect.subject, OutOfDialogRequest):
                 self.requests(self, effect.subject)
-            elif effect.kind is RouteKind.REQUEST:
+            elif effect.kind is RouteKind.REQUEST and effect.hook is None:
                 if self.engage:
                     effect.subject.media_profile = "default"
                 self.route(self, effect.subject)
@@ -403,6 +404,8 @@ class Ladder:
         request = command.request
         if self.media_refusal is not None and not isinstance(request, Delete):
             return self.media_refusal
+        if isinstance(request, Play | Stop | Record):
+            return self.answer_feature(request)
         assert isinstance(request, Offer | Answer | Delete)
         legs = self.media_legs.setdefault(request.session, set())
         if isinstance(request, Offer):
@@ -437,6 +440,17 @@ class Ladder:
             }
             return Reply(worker="media-0", stats=stats)
         return Reply(worker="media-0")
+
+    def answer_feature(self, request: Play | Stop | Record) -> Reply:
+        """What is played and recorded; ``feature_refusals`` by class come first."""
+        legs = self.media_legs.get(request.session, set())
+        if refusals := self.feature_refusals.get(type(request)):
+            return refusals.pop(0)
+        wanted = request.left if isinstance(request, Record) else request.leg
+        if wanted not in legs:
+            return Reply(ok=False, code="unknown_leg", worker="media-0")
+        file = f"{request.file}.{request.format}" if isinstance(request, Record) and request.on else ""
+        return Reply(worker="media-0", file=file)
 
     @property
     def cdr(self) -> dict[str, Any]:  # Any: JSON values

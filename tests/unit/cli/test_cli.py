@@ -219,6 +219,26 @@ def test_a_media_node_is_drained_by_its_name(config: Path) -> None:
     assert (asked[0]["method"], asked[0]["params"]) == ("media_drain", {"node": "media-0", "on": True})
 
 
+def test_a_call_is_recorded_by_its_key(config: Path) -> None:
+    with answering(config, b'{"jsonrpc": "2.0", "id": 1, "result": {"file": "2026-01-01/x.wav"}}\n') as asked:
+        told = sbc("calls", "record", "x", "on", "-c", config)
+    assert told == (0, "recording into 2026-01-01/x.wav of the media worker's recordings\n", "")
+    assert (asked[0]["method"], asked[0]["params"]) == ("record", {"key": "x", "on": True, "format": "wav"})
+    assert sbc("calls", "record", "x", "maybe", "-c", config)[0] == 2
+
+
+def test_a_call_is_recorded_no_longer(config: Path) -> None:
+    with answering(config, b'{"jsonrpc": "2.0", "id": 1, "result": {"file": ""}}\n') as asked:
+        assert sbc("calls", "record", "x", "off", "--pcap", "-c", config) == (0, "not recorded\n", "")
+    assert asked[0]["params"] == {"key": "x", "on": False, "format": "pcap"}
+
+
+def test_a_leg_hears_a_prompt(config: Path) -> None:
+    with answering(config, b'{"jsonrpc": "2.0", "id": 1, "result": {}}\n') as asked:
+        assert sbc("calls", "play", "x", "b", "beep.wav", "-c", config) == (0, "b hears beep.wav\n", "")
+    assert (asked[0]["method"], asked[0]["params"]) == ("play", {"key": "x", "leg": "b", "file": "beep.wav"})
+
+
 def test_the_media_key_is_made_once_and_its_public_half_is_shown(config: Path) -> None:
     config.write_text(CONFIG + "state_dir: state\n")
     code, first, _ = sbc("media", "keygen", "-c", config)

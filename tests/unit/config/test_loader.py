@@ -281,12 +281,28 @@ def test_a_media_set_is_chosen_by_its_name() -> None:
         ("mine: { ice: lite }", "ICE is for browsers, which speak DTLS-SRTP: add srtp: dtls"),
         ("mine: { ice: lite, srtp: required }", "ICE is for browsers, which speak DTLS-SRTP: add srtp: dtls"),
         ("mine: { ice: lite, srtp: dtls, latch: fixed }", "with ice: lite media go where its checks come from"),
+        ("mine: { record: wav }", "media: recordings names no directory to record into"),
+        ("mine: { music: hold.wav }", "media: prompts names no directory of files to play"),
+        ("mine: { music: ../hold.wav }", "'../hold.wav' is not a name below media: prompts"),
+        ("mine: { record: mp3 }", "should be 'off', 'wav' or 'pcap', not 'mp3'"),
         ("mine: { latch: learned }", "should be 'fixed', 'signalled' or 'learn', not 'learned', did you mean 'learn'?"),
     ],
 )
 def test_media_profiles(block: str, fault: str) -> None:
     (told,) = changed("realms:", f"media_profiles:\n  {block}\nrealms:")
     assert told.endswith(f": {fault}")
+
+
+def test_prompts_are_looked_for(tmp_path: Path) -> None:
+    """In the directory of this machine, unless media nodes elsewhere may have them in theirs."""
+    (tmp_path / "hold.wav").write_bytes(b"")
+    block = f"media: {{ prompts: {tmp_path} }}\nmedia_profiles: {{ mine: {{ music: %s.wav }} }}\n%srealms:"
+    assert changed("realms:", block % ("hold", "")) == []
+    (told,) = changed("realms:", block % ("other", ""))
+    assert told.endswith(f"media_profiles.mine.music: there is no file {tmp_path}/other.wav")
+    assert changed("realms:", block % ("other", "media_sets: { far: [{ url: 'tcp://127.0.0.9:7700' }] }\n")) == []
+    (told,) = changed("realms:", f"media: {{ prompts: {tmp_path}/none }}\nrealms:")
+    assert told.endswith(f"media.prompts: there is no directory {tmp_path}/none")
 
 
 def test_a_media_profile_is_chosen_by_its_name() -> None:
