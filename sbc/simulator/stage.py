@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
+from media.protocol import Play
 from sbc.b2bua.core import Core
 from sbc.b2bua.effects import FinishCall, MediaCommand, Note, RouteKind, RunRoute, SaveCall, ServerFailed, Transmit
 from sbc.b2bua.leg import Leg
@@ -40,6 +41,7 @@ from sbc.sip.message import Message
 from sbc.sip.uri import Uri, parse_uri
 from sbc.worker.settings import core_settings
 
+PROMPT_S: Final = 3.0  # how long every prompt is
 IDLE_S: Final = 7200.0  # beyond every timer of a transaction
 SHARD_KEY: Final = b"a key of no node"
 MAX_INPUTS: Final = 10_000  # of one moment: a dry run that needs more has found a loop
@@ -319,6 +321,8 @@ class Stage:
                 self.runner.perform(effect)
             elif isinstance(effect, MediaCommand):
                 core.media_done(effect.request_id, self.media.answer(effect.request), self.clock.now)
+                if isinstance(effect.request, Play):
+                    self._played(effect.request)
             elif isinstance(effect, SaveCall):
                 if effect.wait:
                     core.saved(effect.key, effect.version, True, self.clock.now)
@@ -330,6 +334,21 @@ class Stage:
             elif isinstance(effect, ServerFailed):
                 self.node.server_failed(effect)
         self._explain()
+
+    def _played(self, play: Play) -> None:
+        """A prompt is heard, and is over after PROMPT_S unless it is music."""
+        call = self.core.calls.get(play.session)
+        if call is None:
+            return
+        who = "The caller" if play.leg == call.a.name else "The called side"
+        self.trace.add("decision", f"{who} hears {play.file}.")
+
+        def over(now: float) -> None:
+            if call.announcing is not None:
+                call.announcing.played(play.number, now)
+
+        if play.repeat:
+            self.core.timers.start(PROMPT_S, over, self.clock.now)
 
     def _leave(self, effect: Transmit) -> None:
         """A message leaves for the party at that address."""

@@ -342,3 +342,28 @@ def test_startup_routes_run_and_their_errors_are_told() -> None:
 
     with pytest.raises(OSError, match="no table"):
         Stage(CONFIG, routes)
+
+
+def test_a_caller_who_hears_an_announcement() -> None:
+    """Before the refusal, and before another route goes on."""
+    routes = Routes()
+
+    @routes.route
+    async def main(request: Request) -> None:
+        if request.called_number == "112":
+            return await request.call.announce("wait.wav", then=connect)
+        await request.call.announce("gone.wav", then=404)
+
+    async def connect(request: Request) -> None:
+        await request.call.dial("carrier-b")
+
+    stage = Stage(CONFIG, routes)
+    try:
+        report = run(stage, Trial("office", "4711"))
+        assert report.status == 404
+        assert "The caller hears gone.wav." in text(report)
+        report = run(stage, Trial("office", "112"))
+        assert (report.status, report.by) == (200, "carrier-b")
+        assert "The caller hears wait.wav." in text(report)
+    finally:
+        stage.close()
