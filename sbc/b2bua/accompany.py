@@ -19,7 +19,7 @@ from sbc.b2bua.tables import CallState
 from sbc.errors import SdpError
 from sbc.sdp.address import NULL_ADDRESSES
 from sbc.sdp.description import MediaDescription, SessionDescription
-from sbc.sdp.formats import formats_of
+from sbc.sdp.formats import formats_of, is_g711
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -197,7 +197,11 @@ def record(core: Core, call: Call, kind: Literal["wav", "pcap"], now: float) -> 
 def request_for(call: Call, kind: Literal["wav", "pcap"]) -> Record:
     """What asks for the recording of a call. Its file has the day, the time of its INVITE, and its key."""
     day = datetime.fromtimestamp(call.start_wall, UTC).strftime("%Y-%m-%d/%H%M%S")
-    return Record(call.key, file=f"{day}-{call.key}", format=kind, left=call.a.name, formats=formats_for(call.a))
+    formats = formats_for(call.a)
+    others = formats_for(call.b) if call.b is not None else []
+    if others and not is_g711(others[0]):  # each side sends what was agreed with it
+        formats = others
+    return Record(call.key, file=f"{day}-{call.key}", format=kind, left=call.a.name, formats=formats)
 
 
 def _recording(core: Core, call: Call, kind: Literal["wav", "pcap"], reply: Reply, now: float) -> None:

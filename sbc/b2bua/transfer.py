@@ -25,7 +25,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from sbc.b2bua import accept, cdr, exchange, ping, refresh, shape
+from sbc.b2bua import accept, accompany, cdr, exchange, ping, refresh, shape
 from sbc.b2bua.call import Call, Outcome
 from sbc.b2bua.effects import RouteKind, RunRoute
 from sbc.b2bua.invitation import Invitation
@@ -446,6 +446,7 @@ class Transfer:
             assert second.b is not None
             refresh.arm(core, second.b, now)
             ping.arm(core, second.b, now)
+            accompany.answered(core, second, now)
             return
         if second.a is place:
             second.a = moved

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from media.protocol import Answer, Delete, Offer
+from media.protocol import Answer, Delete, Offer, Record
 from sbc.b2bua.call import Call
+from sbc.b2bua.settings import MediaProfile, MediaProfiles
 from sbc.sip.message import Message
 from tests.support.ladder import (
     A_HOST,
@@ -247,6 +248,23 @@ def test_blind(who: str) -> None:
     assert f.cdrs[1]["answered"] is True
     assert f.cdrs[1]["a_peer"] == ("phones" if moved is f.a else "carrier-b")
     assert f.counts["TRANSFERS_DONE"] == 1
+
+
+@pytest.mark.parametrize("who", ["a", "b"])
+def test_what_comes_of_a_recorded_call_is_recorded_too(who: str) -> None:
+    """As a call of its own, under the profile of the side that was moved."""
+    profiles = MediaProfiles({"default": MediaProfile(record="wav")}, {})
+    f = ladder(media_profiles=profiles)
+    f.set_up()
+    transferor, moved = (f.a, f.b) if who == "a" else (f.b, f.a)
+    blind(f, transferor, moved)
+    joined(f, moved)
+    notified(transferor, 200, "terminated;reason=noresource")
+    ends(transferor)
+    files = [one.file + ".wav" for one in f.media if isinstance(one, Record)]
+    assert [f.cdr["recording"], f.call.recording] == files
+    hang_up(f, moved, f.c)
+    assert [cdr["recording"] for cdr in f.cdrs] == files
 
 
 def test_the_description_in_a_dialog_goes_on_in_its_numbering() -> None:
