@@ -106,6 +106,13 @@ class MediaCounter(IntEnum):
     RECORDINGS_FAILED = 87  # that a fault of the disk has ended
     RECORDING_PACKETS_LOST = 88  # that recordings lack, since they were written too slowly
 
+    DTLS_STARTED = 88
+    DTLS_ESTABLISHED = 89
+    DTLS_FAILED = 90
+    DTLS_WRONG_CERTIFICATE = 91  # the handshake was right, but with somebody else
+    DTLS_LIMITED = 92  # handshakes that did not begin, for too many at a time or from one source
+    DTLS_CLOSED = 93  # by close_notify or an alert of the leg
+
     REFUSED_MALFORMED = REFUSED_BASE + 0
     REFUSED_UNKNOWN_REALM = REFUSED_BASE + 1
     REFUSED_UNKNOWN_SESSION = REFUSED_BASE + 2

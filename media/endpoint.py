@@ -11,6 +11,7 @@ from media.protocol import Stream
 from media.rules import (
     ADDRESS_BYTES,
     AT_CLOCK_RATE,
+    AT_FEATURES,
     AT_FLAGS,
     AT_LATCH,
     AT_RTP_REMOTE,
@@ -19,6 +20,7 @@ from media.rules import (
     NO_ADDRESS,
     RULE_BYTES,
     RULE_U32,
+    Feature,
     IpAddress,
     RuleFlag,
     pack_local,
@@ -56,6 +58,7 @@ class Description(NamedTuple):
 _DESCRIBED_FLAGS = int(RuleFlag.BEHIND_NAT | RuleFlag.MUX_WANTED)
 _BEHIND_NAT, _MUX_WANTED = int(RuleFlag.BEHIND_NAT), int(RuleFlag.MUX_WANTED)
 _RTCP_MUX = int(RuleFlag.RTCP_MUX)
+_ONE_PORT = int(Feature.ICE | Feature.DTLS)
 
 
 class Host(NamedTuple):
@@ -157,9 +160,26 @@ def apply(arena: Arena, index: int, described: Description, reopen: bool) -> Non
 
 
 def negotiate_mux(arena: Arena, one: int, other: int) -> None:
-    """After an answer: RTP and RTCP share a port only where both sides said so (RFC 5761 §5.1.1)."""
+    """After an answer: RTP and RTCP share a port only where both sides said so (RFC 5761 §5.1.1). A leg with ICE or
+    DTLS always has one port (RFC 8834 §4.5), whatever the other has; RTCP then changes ports between them."""
     octets = arena.octets
+    own, others = (octets[index * RULE_BYTES + AT_FEATURES] & _ONE_PORT for index in (one, other))
+    if own or others:
+        share_port(arena, one, own != 0)
+        share_port(arena, other, others != 0)
+        return
     at, other_at = one * RULE_BYTES + AT_FLAGS, other * RULE_BYTES + AT_FLAGS
     both = octets[at] & octets[other_at] & _MUX_WANTED
     for flags in (at, other_at):
         octets[flags] = octets[flags] | _RTCP_MUX if both else octets[flags] & ~_RTCP_MUX
+
+
+def has_one_port(arena: Arena, index: int) -> bool:
+    """Has the leg of a rule ICE or DTLS, and so RTCP on its RTP port?"""
+    return arena.octets[index * RULE_BYTES + AT_FEATURES] & _ONE_PORT != 0
+
+
+def share_port(arena: Arena, index: int, on: bool) -> None:
+    """RTCP goes to the RTP port of a leg, or to its own."""
+    at = index * RULE_BYTES + AT_FLAGS
+    arena.octets[at] = arena.octets[at] | _RTCP_MUX if on else arena.octets[at] & ~_RTCP_MUX

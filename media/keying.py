@@ -1,8 +1,9 @@
-"""How the streams of a leg are keyed (SDES, RFC 4568), from what it offers or answers and from the policy for it.
+"""How the streams of a leg are keyed (SDES, RFC 4568; DTLS-SRTP, RFC 5763), from what it offers or answers and from the
+policy for it.
 
 Policies, for each leg: ``off`` speaks RTP alone; ``optional`` takes whatever the leg offers, and offers it RTP that may
 become SRTP (OSRTP, RFC 8643); ``required`` speaks SRTP alone; ``pass`` leaves keys to the two ends where both legs have
-it, and is ``optional`` otherwise.
+it, and is ``optional`` otherwise; ``dtls`` speaks SRTP alone, with keys from a handshake (``media.dtls``).
 
 Our keys towards a leg follow from a secret beside its rule, so that a successor of the worker can still keep what was
 offered. A key that was used is kept while its suite is, and never comes back once it was replaced.
@@ -18,10 +19,10 @@ from collections.abc import Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
-from media import _datapath
+from media import _datapath, association
 from media.endpoint import Unusable, relayable
-from media.protocol import Offer, Stream
-from media.rules import AT_FLAGS, RULE_BYTES, RuleFlag
+from media.protocol import Offer, Setup, Stream
+from media.rules import AT_AVPF, AT_FEATURES, AT_FLAGS, RULE_BYTES, Feature, RuleFlag
 from media.sdes import OFFERED, Key, read_key, write_key
 from media.session import NO_STREAM
 from media.srtp import GRACE, LegKeys, Suite
@@ -29,6 +30,7 @@ from media.srtp import Stream as Direction
 from media.state import Arena
 
 _SRTP, _KEYED, _SECURE = int(RuleFlag.SRTP), int(RuleFlag.KEYED), int(RuleFlag.SECURE)
+_DTLS = int(Feature.DTLS)
 
 
 class Mode(IntEnum):
@@ -38,20 +40,24 @@ class Mode(IntEnum):
     SDES = 1  # RTP/SAVP with a=crypto
     OPPORTUNISTIC = 2  # RTP/AVP with a=crypto: RTP until it is answered with a key
     PASSED = 3  # nothing of ours: the ends have the keys
+    DTLS = 4
 
 
 class Choice(NamedTuple):
-    """What one stream of an offer comes to; ``key`` is what the leg will send with."""
+    """What one stream of an offer comes to; ``key`` is what the leg sends with, ``peer`` what its handshake takes."""
 
     mode: Mode
     key: Key | None = None
+    peer: association.Peer | None = None
 
 
 class Shown(NamedTuple):
-    """What the other leg is shown of a stream: a protocol, "" for the same as described, and values of a=crypto."""
+    """What the other leg is shown of a stream: a protocol, "" for the same as described, values of a=crypto, and of
+    a=setup (our fingerprint goes with it)."""
 
     protocol: str = ""
     keys: tuple[str, ...] = ()
+    setup: Setup = ""
 
 
 PLAIN, UNCHANGED = Choice(Mode.PLAIN), Shown()
@@ -74,6 +80,7 @@ def offer(
         if own == NO_STREAM or facing == NO_STREAM or not relayable(stream):
             shown.append(UNCHANGED)
             continue
+        arena.octets[own * RULE_BYTES + AT_AVPF] = stream.protocol.upper().endswith("F")
         note_offer(arena, own, choice)
         shown.append(show_offer(arena, facing, choice, request.to_srtp, stream))
     return shown
@@ -112,6 +119,8 @@ def answer(arena: Arena, streams: list[Stream], giving: Sequence[int], taking: S
 def choose(stream: Stream, policy: str, other_policy: str) -> Choice:
     """What an offered stream comes to. Raises Unusable (``unsupported``) where the policy or we cannot serve it."""
     secure = _is_secure(stream)
+    if policy == "dtls":
+        return Choice(Mode.DTLS, peer=association.read(stream))
     if policy == other_policy == "pass" and (secure or stream.keys) and "TLS" not in stream.protocol.upper():
         return Choice(Mode.PASSED)
     key = next(filter(None, map(read_key, stream.keys)), None) if policy != "off" else None
@@ -134,6 +143,9 @@ def note_offer(arena: Arena, index: int, choice: Choice) -> None:
     if keys is None:
         return
     keys.offered_mode = choice.mode
+    if choice.peer is not None:
+        _speak_dtls(arena, index)
+        association.take(arena.webrtc[index], choice.peer, offered=True)
     if choice.key is None:
         return
     keys.offered_tag, keys.offered_suite = choice.key.tag, choice.key.suite
@@ -146,7 +158,8 @@ def show_offer(arena: Arena, index: int, choice: Choice, policy: str, stream: St
     """What to offer to the leg of a rule for ``stream`` of the other leg."""
     mode = choice.mode
     if mode is not Mode.PASSED:
-        mode = {"off": Mode.PLAIN, "required": Mode.SDES}.get(policy, Mode.OPPORTUNISTIC)
+        modes = {"off": Mode.PLAIN, "required": Mode.SDES, "dtls": Mode.DTLS}
+        mode = modes.get(policy, Mode.OPPORTUNISTIC)
         if mode is Mode.OPPORTUNISTIC and _flags(arena, index) & _KEYED and arena.keys[index].mode == Mode.SDES:
             mode = Mode.SDES  # what it offered itself
     keys = _keys(arena, index, mode)
@@ -154,7 +167,11 @@ def show_offer(arena: Arena, index: int, choice: Choice, policy: str, stream: St
         keys.offered_mode = mode
     if mode is Mode.PASSED:
         return Shown("", tuple(stream.keys))
-    protocol = _protocol(mode, stream)
+    if mode is Mode.DTLS:
+        _speak_dtls(arena, index)
+        association.begin(arena.webrtc[index])
+        return Shown(_protocol(arena, index, mode, stream), setup="actpass")
+    protocol = _protocol(arena, index, mode, stream)
     if keys is None or mode is Mode.PLAIN:
         return Shown(protocol)
     suites = list(OFFERED)
@@ -171,6 +188,8 @@ def read_answer(arena: Arena, index: int, stream: Stream) -> Choice:
     offered = Mode(keys.offered_mode) if keys is not None else Mode.PLAIN
     if offered is Mode.PASSED:
         return Choice(offered)
+    if offered is Mode.DTLS:
+        return Choice(offered, peer=association.read(stream))
     if keys is None or offered is Mode.PLAIN or (offered is Mode.OPPORTUNISTIC and not stream.keys):
         if _is_secure(stream):
             raise Unusable("unsupported", f"{stream.protocol} answers an offer of RTP")
@@ -186,6 +205,9 @@ def take_answer(arena: Arena, index: int, choice: Choice) -> None:
     if choice.key is not None:
         keys = arena.keys[index]
         _install(arena, index, keys, choice.mode, choice.key, _our_master(keys, choice.key.suite))
+    elif choice.peer is not None:
+        arena.keys[index].mode = Mode.DTLS
+        association.take(arena.webrtc[index], choice.peer, offered=False)
     elif choice.mode is Mode.PLAIN:
         _make_plain(arena, index)
 
@@ -193,12 +215,15 @@ def take_answer(arena: Arena, index: int, choice: Choice) -> None:
 def show_answer(arena: Arena, index: int, stream: Stream) -> Shown:
     """The offer of the leg of a rule is answered, with ``stream`` of the other leg: what to show to it."""
     if not _flags(arena, index) & _KEYED:
-        return Shown(_protocol(Mode.PLAIN, stream))
+        return Shown(_protocol(arena, index, Mode.PLAIN, stream))
     keys = arena.keys[index]
     mode = Mode(keys.offered_mode)
     if mode is Mode.PASSED:
         return Shown("", tuple(stream.keys))
-    protocol = _protocol(mode, stream)
+    protocol = _protocol(arena, index, mode, stream)
+    if mode is Mode.DTLS:
+        keys.mode = mode
+        return Shown(protocol, setup=association.shown_setup(arena.webrtc[index]))
     if mode is Mode.PLAIN:
         _make_plain(arena, index)
         return Shown(protocol)
@@ -218,9 +243,9 @@ def show_answer(arena: Arena, index: int, stream: Stream) -> Shown:
 def show_refused(arena: Arena, index: int, stream: Stream) -> Shown:
     """The other leg refused a stream (RFC 3264 §6): the protocol of the offer is said again."""
     if not _flags(arena, index) & _KEYED:
-        return Shown(_protocol(Mode.PLAIN, stream))
+        return Shown(_protocol(arena, index, Mode.PLAIN, stream))
     mode = Mode(arena.keys[index].offered_mode)
-    return UNCHANGED if mode is Mode.PASSED else Shown(_protocol(mode, stream))
+    return UNCHANGED if mode is Mode.PASSED else Shown(_protocol(arena, index, mode, stream))
 
 
 def _is_secure(stream: Stream) -> bool:
@@ -240,17 +265,34 @@ def _keys(arena: Arena, index: int, mode: Mode) -> LegKeys | None:
         arena.wipe_keys(index)
         arena.keys[index].secret[:] = list(secrets.token_bytes(32))
         arena.octets[at] |= _KEYED
-        if mode is Mode.SDES:
+        if mode is Mode.SDES or mode is Mode.DTLS:
             arena.octets[at] |= _SRTP  # from now on nothing in clear
         elif mode is Mode.PASSED:
             arena.octets[at] |= _SECURE
     return arena.keys[index]
 
 
-def _protocol(mode: Mode, stream: Stream) -> str:
-    """RTP/AVP or RTP/SAVP, with feedback (RFC 4585) as the other leg has it."""
-    feedback = "F" if stream.protocol.upper().endswith("F") else ""
-    return ("RTP/SAVP" if mode is Mode.SDES else "RTP/AVP") + feedback
+def _speak_dtls(arena: Arena, index: int) -> None:
+    """The leg of a rule has its keys from handshakes, from now on."""
+    arena.octets[index * RULE_BYTES + AT_FLAGS] |= _SRTP
+    arena.octets[index * RULE_BYTES + AT_FEATURES] |= _DTLS
+
+
+def speaks_dtls(arena: Arena, index: int) -> bool:
+    """Does it?"""
+    return bool(arena.octets[index * RULE_BYTES + AT_FEATURES] & _DTLS)
+
+
+def _protocol(arena: Arena, index: int, mode: Mode, stream: Stream) -> str:
+    """RTP/AVP or RTP/SAVP, with feedback (RFC 4585) as the other leg has it; but a browser always has it, so beside one
+    it is as the leg itself has offered."""
+    if mode is Mode.DTLS:
+        return association.PROTOCOLS[arena.webrtc[index].protocol]
+    if stream.fingerprints:
+        feedback = arena.octets[index * RULE_BYTES + AT_AVPF] != 0
+    else:
+        feedback = stream.protocol.upper().endswith("F")
+    return ("RTP/SAVP" if mode is Mode.SDES else "RTP/AVP") + ("F" if feedback else "")
 
 
 def _derive(keys: LegKeys, suite: Suite) -> bytes:
@@ -286,9 +328,30 @@ def _install(arena: Arena, index: int, keys: LegKeys, mode: Mode, key: Key, ours
     arena.octets[index * RULE_BYTES + AT_FLAGS] |= _SRTP
 
 
+def install_exported(arena: Arena, index: int, suite: Suite, theirs: bytes, ours: bytes) -> None:
+    """Both directions of the leg of a rule are under what its handshake gave. What is still under way under the keys
+    before is taken for a while."""
+    keys = arena.keys[index]
+    if keys.receiving.suite:
+        keys.former = keys.receiving
+        keys.grace = GRACE
+    _datapath.install(keys.receiving, suite, theirs)
+    _datapath.install(keys.sending, suite, ours)
+    arena.webrtc[index].established = 1
+
+
+def forget_exported(arena: Arena, index: int) -> None:
+    """The leg of a rule has ended its association: nothing is sent or taken any more."""
+    keys = arena.keys[index]
+    for direction in (keys.receiving, keys.former, keys.sending):
+        ctypes.memset(ctypes.byref(direction), 0, ctypes.sizeof(Direction))
+    arena.webrtc[index].established = 0
+
+
 def _make_plain(arena: Arena, index: int) -> None:
     """RTP in clear is agreed; no key is ever used again."""
     at = index * RULE_BYTES + AT_FLAGS
     if arena.octets[at] & _KEYED:
         arena.octets[at] &= ~(_SRTP | _KEYED | _SECURE)
+        arena.octets[index * RULE_BYTES + AT_FEATURES] &= ~_DTLS
         ctypes.memset(ctypes.byref(arena.keys[index]), 0, ctypes.sizeof(LegKeys))

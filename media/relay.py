@@ -12,10 +12,23 @@ from itertools import islice
 from random import Random
 from typing import Any
 
-from media import keying, protocol
+import msgspec
+
+from media import ice, keying, protocol
 from media.config import RealmInterface
 from media.counters import MediaCounter
-from media.endpoint import Description, OtherFamily, Unusable, apply, describe, negotiate_mux, read_host, relayable
+from media.endpoint import (
+    Description,
+    OtherFamily,
+    Unusable,
+    apply,
+    describe,
+    has_one_port,
+    negotiate_mux,
+    read_host,
+    relayable,
+    share_port,
+)
 from media.features import Features
 from media.ports import SPARE, NoPortError, PortPool, Sockets
 from media.rules import (
@@ -44,6 +57,7 @@ from media.session import (
 )
 from media.srtp import distrust
 from media.state import Arena
+from media.webrtc import has_consent
 
 SHUT_PER_TICK = 100  # pairs that are too many; to close one takes some 5 us
 SHED_PAIRS = 16  # of each pool, when descriptors run out
@@ -64,6 +78,7 @@ class Relay:
         worker: str,
         quarantine_s: float = 2.0,
         features: Features | None = None,
+        fingerprint: Callable[[], str] = str,
     ) -> None:
         self.realms = realms
         self.features = features
@@ -71,6 +86,8 @@ class Relay:
         self.count = count
         self.worker = worker
         self.draining = False
+        self.fingerprint = fingerprint  # of our certificate, as a=fingerprint has it; asked for where it is to be shown
+        self.changed: list[int] = []  # rules whose handshake may have to begin or to end, until somebody takes them
         self.sessions: dict[str, Session] = {}
         self.by_slot: dict[int, Session] = {}
         keep = max(arena.capacity // 4, 2 * SPARE)
@@ -210,7 +227,13 @@ class Relay:
         lengths = len(request.from_leg), len(request.to_leg)
         if request.from_leg == request.to_leg or min(lengths) == 0 or max(lengths) > MAX_NAME:
             raise Unusable("malformed", "an offer goes from one leg to another, each with a short name")
-        described = self._describe(request.streams, request.from_realm, request.from_signalling, request.from_latch)
+        described = self._describe(
+            request.streams,
+            request.from_realm,
+            request.from_signalling,
+            request.from_latch,
+            with_ice=request.from_ice == "lite",
+        )
         if request.streams and not any(described) and any(stream.port for stream in request.streams):
             raise Unusable("unsupported", "no stream of this offer is RTP")
         choices = keying.read_offer(request)
@@ -245,6 +268,10 @@ class Relay:
             raise
         for stream, description in enumerate(described):
             if description:
+                theirs = request.streams[stream].ice if request.from_ice == "lite" else None
+                self._find(giving.rules[stream], theirs, offered=True)
+                if request.to_ice == "lite":
+                    ice.begin(self.arena, taking.rules[stream])
                 apply(self.arena, giving.rules[stream], description, reopen=True)
         shown = keying.offer(self.arena, request, choices, giving.rules, taking.rules) if choices else None
         for stream in range(len(giving.rules)):
@@ -265,7 +292,10 @@ class Relay:
         giving, taking = session.legs.get(request.from_leg), session.legs.get(request.to_leg)
         if giving is None or taking is None or giving is taking:
             raise Unusable("unknown_leg", f"no offer went from {request.to_leg!r} to {request.from_leg!r}")
-        described = self._describe(request.streams, giving.realm, request.from_signalling, request.from_latch)
+        with_ice = any(index != NO_STREAM and ice.is_on(self.arena, index) for index in giving.rules)
+        described = self._describe(
+            request.streams, giving.realm, request.from_signalling, request.from_latch, with_ice=with_ice
+        )
         if len(described) != len(giving.rules):
             raise Unusable("malformed", f"{len(described)} streams answer {len(giving.rules)}")  # RFC 3264 §6
         self.arena.begin(session.slot)
@@ -283,6 +313,7 @@ class Relay:
                 if all(leg.rules[stream] == NO_STREAM for leg in others):  # no other fork can still take it
                     self._drop_rule(session, taking, stream, now_ns)
                 continue
+            self._find(own, request.streams[stream].ice if with_ice else None, offered=False)
             apply(self.arena, own, description, reopen=giving.awaiting)
             negotiate_mux(self.arena, own, facing)
             for index in session.all_rules():
@@ -293,6 +324,8 @@ class Relay:
                 arrival = index * RULE_U64 + AT_LAST_ARRIVAL
                 self.arena.u64[arrival] = max(self.arena.u64[arrival], now_ns)
         giving.awaiting = False
+        if shown is not None:
+            self.changed += (index for index in session.all_rules() if keying.speaks_dtls(self.arena, index))
         self._own(session, owner)
         session.touched_ns = now_ns
         self._commit(session, now_ns)
@@ -319,15 +352,19 @@ class Relay:
     # -- parts of requests
 
     def _describe(
-        self, streams: list[protocol.Stream], realm: str, signalling: str, latch: str
+        self, streams: list[protocol.Stream], realm: str, signalling: str, latch: str, *, with_ice: bool
     ) -> list[Description | None]:
         """None for each stream that is declined: it is no RTP, or of another IP version than the realm while another
-        of the same description will do (RFC 5118 §4.8)."""
+        of the same description will do (RFC 5118 §4.8). A stream with ICE is nowhere before its checks say where: what
+        it describes may be nobody's, or somebody else's (RFC 8445 §19.5.1)."""
         if len(streams) > MAX_STREAMS:
             raise Unusable("malformed", f"{len(streams)} streams; {MAX_STREAMS} are allowed")
         found: list[Description | None] = []
         unreachable: OtherFamily | None = None
         for stream in streams:
+            if with_ice and stream.ice is not None:
+                ice.check(stream.ice)
+                stream = msgspec.structs.replace(stream, address="0.0.0.0", rtcp_port=0)
             try:
                 found.append(describe(stream, self.realms[realm], signalling, latch) if relayable(stream) else None)
             except OtherFamily as error:
@@ -336,6 +373,13 @@ class Relay:
         if unreachable is not None and not any(found):
             raise unreachable
         return found
+
+    def _find(self, index: int, theirs: protocol.Ice | None, *, offered: bool) -> None:
+        """The leg of a rule is found by ICE, or is where it says."""
+        if theirs is not None:
+            ice.take(self.arena, index, theirs, offered=offered)
+        elif ice.is_on(self.arena, index):
+            ice.drop(self.arena, index)
 
     def _leg(self, session: Session, name: str, realm: str, dscp: int) -> Leg:
         leg = session.legs.get(name)
@@ -385,6 +429,8 @@ class Relay:
     def _free_rule(self, leg: Leg, index: int, now_ns: int) -> None:
         if self.features is not None and self.arena.octets[index * RULE_BYTES + AT_FEATURES]:
             self.features.freed(index)
+        if keying.speaks_dtls(self.arena, index):
+            self.changed.append(index)
         self.ports[leg.realm].release(index, now_ns / 1e9)
         self.arena.release_rule(index)
 
@@ -408,10 +454,17 @@ class Relay:
         for stream in range(count):
             dead = leg.rules[stream] == NO_STREAM or (other is not None and other.rules[stream] == NO_STREAM)
             port = 0 if dead else self.arena.u16[leg.rules[stream] * RULE_U16 + AT_LOCAL_PORT]
-            found.append(protocol.Endpoint(address, port, port + 1 if port else 0))
+            endpoint = protocol.Endpoint(address, port, port + 1 if port else 0)
+            found.append(endpoint)
+            if port and has_one_port(self.arena, leg.rules[stream]):
+                share_port(self.arena, leg.rules[stream], True)  # from the offer on
+                endpoint.rtcp_port = port
+                endpoint.ice = ice.ours(self.arena, leg.rules[stream])
             if shown is not None:
-                found[-1].protocol = shown[stream].protocol
-                found[-1].keys = list(shown[stream].keys) if port else []
+                endpoint.protocol = shown[stream].protocol
+                endpoint.keys = list(shown[stream].keys) if port else []
+                if port and shown[stream].setup:
+                    endpoint.setup, endpoint.fingerprint = shown[stream].setup, self.fingerprint()
         return found
 
     def _statistics(self, session: Session, now_ns: int) -> protocol.Reply:
@@ -488,7 +541,7 @@ class Relay:
                 continue
             own = session.all_rules()
             last = max((rules[index].last_arrival_ns for index in own), default=0)
-            last = max(last, session.touched_ns)
+            last = max(self._heard(own, last, now_ns), session.touched_ns)
             if now_ns - last >= ABANDONED_NS:
                 self._close(session, now_ns)
                 continue
@@ -498,6 +551,16 @@ class Relay:
                 found.append((session, (now_ns - last) / 1e9))
         del self._sweep[-limit:]
         return found
+
+    def _heard(self, own: list[int], last_ns: int, now_ns: int) -> int:
+        """When a session was last heard of: one of whose legs is no more where it was (its consent is over) is silent
+        from then on, whatever the other one sends."""
+        for index in own:
+            if ice.is_on(self.arena, index) and is_armed(self.arena.rules[index]):
+                leg = self.arena.webrtc[index]
+                if not has_consent(leg, now_ns):
+                    last_ns = min(last_ns, leg.checked_ns)
+        return last_ns
 
     def tidy(self, now_ns: int) -> None:
         """Free what has waited out its quarantine, as much as a moment allows."""

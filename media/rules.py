@@ -120,6 +120,7 @@ class Rule(ctypes.Structure):
     has_ssrc: int
     flags: int
     features: int
+    avpf: int  # the leg has offered feedback (RFC 4585); Python's alone
     rtp_remote: Address  # where we send
     rtcp_remote: Address
     rtp_signalled: Address  # what the leg described
@@ -142,7 +143,7 @@ class Rule(ctypes.Structure):
         ("has_ssrc", ctypes.c_uint8),
         ("flags", ctypes.c_uint8),
         ("features", ctypes.c_uint8),
-        ("reserved", ctypes.c_uint8),
+        ("avpf", ctypes.c_uint8),
         *((name, Address) for name in ("rtp_remote", "rtcp_remote", "rtp_signalled", "rtcp_signalled")),
         ("signalling", Address),
         ("candidate", Address),
@@ -165,7 +166,7 @@ AT_LAST_ARRIVAL = _at("last_arrival_ns", 8)
 AT_PEER, AT_SLOT, AT_JITTER, AT_CLOCK_RATE = (_at(name, 4) for name in ("peer", "slot", "jitter_q4", "clock_rate_hz"))
 AT_LOCAL_PORT = _at("local_port", 2)
 AT_FLAGS, AT_HAS_SSRC, AT_RTP_LATCHED, AT_RTP_REMOTE = map(_at, ("flags", "has_ssrc", "rtp_latched", "rtp_remote"))
-AT_FEATURES = _at("features")
+AT_FEATURES, AT_AVPF = _at("features"), _at("avpf")
 # A described leg: the addresses in use, the same as described, and the signalling's, in a row.
 AT_RTP_SIGNALLED, AT_SIGNALLING = _at("rtp_signalled"), _at("signalling")
 # probation, relayed_unlatched, rtp_latched, rtcp_latched: four octets in a row

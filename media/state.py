@@ -42,6 +42,7 @@ _KEYED, _WEBRTC = int(RuleFlag.KEYED), int(Feature.ICE | Feature.DTLS)
 _HEADER = struct.Struct("<QIIQQ")  # magic, layout, rule size, capacity, epoch (number of workers that used it)
 _SLOT = struct.Struct("=II")  # generation, length of the JSON
 BLOB_BYTES = SLOT_BYTES - _SLOT.size
+_IDENTITY_AT = 1024  # in the header page
 
 
 def state_size(capacity: int) -> int:
@@ -84,6 +85,19 @@ class Arena:
         self._slot_words = memoryview(self.memory)[: self.rules_offset].cast("I")
         self.free_slots = list(range(capacity - 1, -1, -1))
         self.free_rules = list(range(len(self.rules) - 1, -1, -1))
+
+    @property
+    def identity(self) -> bytes:
+        """What ``keep_identity`` was given by this worker or one before it, b"" for nothing."""
+        size = int.from_bytes(self.memory[_IDENTITY_AT : _IDENTITY_AT + 2], "big")
+        return self.memory[_IDENTITY_AT + 2 : _IDENTITY_AT + 2 + size]
+
+    def keep_identity(self, blob: bytes) -> None:
+        """Keep up to 3 kB for those who come after this worker."""
+        if len(blob) > HEADER_BYTES - _IDENTITY_AT - 2:
+            raise ValueError("too long for the header")
+        self.memory[_IDENTITY_AT + 2 : _IDENTITY_AT + 2 + len(blob)] = blob
+        self.memory[_IDENTITY_AT : _IDENTITY_AT + 2] = len(blob).to_bytes(2, "big")
 
     def begin(self, slot: int) -> None:
         """Mark a slot as being written; idempotent until ``end`` or ``commit``."""

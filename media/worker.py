@@ -17,6 +17,7 @@ from media.clips import Clips
 from media.config import PAGE_WORDS, MediaConfig
 from media.control import Control
 from media.counters import WORD_HEARTBEAT_NS, WORD_PID, WORD_READY, WORD_START_NS, MediaCounter
+from media.dtls import Dtls
 from media.features import Features
 from media.files import Clerk
 from media.playing import Playing
@@ -31,6 +32,7 @@ NEVER = 1_000_000_000
 FEW_SESSIONS = 200  # at so few the collector is done before a packet is late
 GARBAGE_REST_S = 600.0
 SWEEP_PER_TICK = 500  # sessions looked at for silence
+DTLS_PER_ROUND = 4  # datagrams of handshakes; each takes up to 0.5 ms, in which no packet is relayed
 
 
 def _raise_descriptor_limit(name: str, config: MediaConfig) -> None:
@@ -84,9 +86,12 @@ class Worker:
             worker=name,
             quarantine_s=config.quarantine_s,
             features=self.features,
+            fingerprint=lambda: self.dtls.fingerprint(),
         )
+        self.dtls = Dtls(self.arena, self.datapath.send, self.count)
         if self.arena.resumed:
             resumed, lost = self.relay.resume(time.monotonic_ns())
+            self.relay.changed += (i for session in self.relay.sessions.values() for i in session.all_rules())
             if resumed or lost:
                 config.say("info", f"{name}: resumed {resumed} sessions, gave up {lost}")
         self._show_levels()
@@ -122,6 +127,10 @@ class Worker:
                 self._report_latches()
                 self._report_features()
                 control.drain(now_ns)
+                for index, source, data in self.datapath.take(DTLS_PER_ROUND):
+                    self.dtls.receive(index, source, data, now_ns)
+            if self.relay.changed:
+                self._look(now_ns)
 
     def _tick(self, now_ns: int) -> None:
         self.page[WORD_HEARTBEAT_NS] = now_ns
@@ -131,11 +140,18 @@ class Worker:
             self.count(MediaCounter.MEDIA_TIMEOUTS, 1)
             event: dict[str, object] = {"event": "timeout", "session": session.id, "silent_s": round(silent_s, 1)}
             self._tell(session, event)
+        self.dtls.tick(now_ns)
         if self.control is not None:
             self.control.drain(now_ns)
         if now_ns >= self._garbage_at_ns and len(self.relay.sessions) <= FEW_SESSIONS:
             self._garbage_at_ns = now_ns + int(GARBAGE_REST_S * 1e9)
             gc.collect()
+
+    def _look(self, now_ns: int) -> None:
+        """Some legs were described, or are elsewhere now: their handshakes may have to begin or to end."""
+        changed, self.relay.changed = self.relay.changed, []
+        for index in changed:
+            self.dtls.look(index, now_ns)
 
     def _show_levels(self) -> None:
         """Gauges: a page may still hold those of a predecessor."""
@@ -144,6 +160,7 @@ class Worker:
 
     def _report_latches(self) -> None:
         for index in self.datapath.events():
+            self.relay.changed.append(index)
             rule = self.arena.rules[index]
             session = self.relay.by_slot.get(rule.slot)
             for leg in session.legs.values() if session else ():

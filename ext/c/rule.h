@@ -86,7 +86,7 @@ struct rule {
     uint32_t candidate_ssrc;
     uint16_t candidate_sequence, local_port;
     uint8_t probation, relayed_unlatched, rtp_latched, rtcp_latched;
-    uint8_t has_ssrc, flags, features, reserved;
+    uint8_t has_ssrc, flags, features, avpf; /* avpf: Python only */
     struct address rtp_remote, rtcp_remote, rtp_signalled, rtcp_signalled, signalling, candidate;
     uint32_t slot; /* Python only: the session that owns this rule */
 };

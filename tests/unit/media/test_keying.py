@@ -376,3 +376,76 @@ def test_plain_calls_touch_no_keys() -> None:
     assert shown(call.answer([])) == ("", [])
     call.both_ways()
     assert not any(bytes(call.bench.arena.keys))
+
+
+BROWSER = "UDP/TLS/RTP/SAVPF"
+PRINT = "sha-256 " + ":".join(["AB"] * 32)
+
+
+def of_browser(protocol: str = BROWSER) -> Stream:
+    return Stream("0.0.0.0", 9, protocol=protocol, fingerprints=[PRINT], setup="actpass", rtcp_mux=True)
+
+
+@pytest.mark.parametrize("protocol", [BROWSER, "UDP/TLS/RTP/SAVP", "RTP/SAVPF"])
+@pytest.mark.parametrize(("policy", "plain"), [("off", "RTP/AVP"), ("required", "RTP/SAVP")])
+def test_each_leg_has_the_protocol_that_it_knows(protocol: str, policy: str, plain: str) -> None:
+    """A browser always has feedback (AVPF); the other leg has it where it has offered it."""
+    bench = Bench()
+    offered = bench.offer(streams=[of_browser(protocol)], from_srtp="dtls", to_srtp=policy)
+    assert offered.endpoints[0].protocol == plain
+    keys = offered.endpoints[0].keys
+    answered = bench.answer(streams=[Stream(GATEWAY, 6000, protocol=plain, keys=keys[:1])])
+    assert (answered.endpoints[0].protocol, answered.endpoints[0].setup) == (protocol, "passive")
+    assert answered.endpoints[0].keys == []
+
+
+@pytest.mark.parametrize("profile", ["RTP/AVP", "RTP/AVPF"])
+def test_a_phone_that_calls_a_browser_is_answered_in_its_own_protocol(profile: str) -> None:
+    bench = Bench()
+    offered = bench.offer(streams=[Stream(PHONE, 5000, protocol=profile)], to_srtp="dtls")
+    assert (offered.endpoints[0].protocol, offered.endpoints[0].setup) == (BROWSER, "actpass")
+    answer = of_browser()
+    answer.setup = "active"
+    assert bench.answer(streams=[answer]).endpoints[0].protocol == profile
+    again = bench.ask(Offer("s", "b1", "a", "core", "outside", [of_browser()], from_srtp="dtls"))
+    assert again.endpoints[0].protocol == profile
+
+
+def test_a_browser_that_is_refused_hears_its_protocol_again() -> None:
+    bench = Bench()
+    bench.offer(streams=[of_browser()], from_srtp="dtls")
+    assert bench.answer(streams=[Stream(GATEWAY, 0)]).endpoints[0].protocol == BROWSER
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ([], "takes an a=fingerprint"),
+        (["sha-1 " + ":".join(["AB"] * 20)], "sha-256"),
+        (["sha-256 AB:CD"], "2 octets"),
+        (["sha-256 zz"], "hexadecimal"),
+        ([PRINT.replace("AB", f"{n:02X}") for n in range(5)], "more than 4"),
+    ],
+)
+def test_fingerprints_that_prove_nothing_are_refused(values: list[str], said: str) -> None:
+    bench, stream = Bench(), of_browser()
+    stream.fingerprints = values
+    reply = bench.offer(streams=[stream], from_srtp="dtls")
+    assert not reply.ok
+    assert said in reply.reason
+
+
+def test_of_several_hashes_the_best_counts() -> None:
+    bench, stream = Bench(), of_browser()
+    best = "sha-512 " + ":".join(["CD"] * 64)
+    stream.fingerprints = ["md5 00", PRINT, best, PRINT.replace("AB", "01")]
+    assert bench.offer(streams=[stream], from_srtp="dtls").ok
+    leg = bench.arena.webrtc[bench.rule("a")]
+    assert (leg.prints, bytes(leg.fingerprint[0])) == (1, b"\xcd" * 64)
+
+
+def test_sdes_is_no_answer_to_an_offer_of_dtls() -> None:
+    bench = Bench()
+    bench.offer(to_srtp="dtls")
+    reply = bench.answer(streams=[Stream(GATEWAY, 6000, protocol="RTP/SAVP", keys=[key()])])
+    assert (reply.ok, reply.code) == (False, "unsupported")
