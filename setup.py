@@ -30,7 +30,8 @@ LINKS: dict[str, dict[str, list[str]]] = {
     },
 }
 
-CFLAGS = ["-O3", "-g", "-Wall", "-Wno-unused-function", "-fno-strict-aliasing"]
+# no contraction: what C and Python compute alike must come out alike on every machine
+CFLAGS = ["-O3", "-g", "-ffp-contract=off", "-Wall", "-Wno-unused-function", "-fno-strict-aliasing"]
 
 
 def extensions() -> list[Extension]:

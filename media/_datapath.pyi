@@ -4,6 +4,7 @@ RULE_BYTES: int
 KEYS_BYTES: int
 WEBRTC_BYTES: int
 PLAYER_BYTES: int
+QUALITY_BYTES: int
 TICK: int
 CONTROL: int
 SIGNAL: int
@@ -42,7 +43,8 @@ class Tap:
 
 class Datapath:
     """Port pairs in one epoll, lent to rules. ``rules`` (``struct rule``), as many ``keys`` (``struct srtp_leg``),
-    ``webrtc`` (``struct webrtc_leg``) and ``players`` (``struct player``), and ``page`` (counters) are written."""
+    ``webrtc`` (``struct webrtc_leg``), ``players`` (``struct player``) and ``quality`` (``struct quality``, where it is
+    given), and ``page`` (counters) are written."""
 
     def __init__(
         self,
@@ -52,6 +54,7 @@ class Datapath:
         page: object | None = None,
         collect_us: int = 0,
         players: object | None = None,
+        quality: object | None = None,
     ) -> None: ...
     def close(self) -> None:
         """Close every socket; the rules lose their IN_USE flag."""
@@ -93,6 +96,10 @@ class Datapath:
     def run(self, timeout_ms: int) -> int:
         """Relay for at most ``timeout_ms`` without the GIL; returns bits that say why it ended."""
 
+    def sample(self, now_ns: int, patience_s: int) -> list[int]:
+        """Take the samples that are due (``media.samples``); call it ten times a second. Returns rules that should send
+        but do not, while their peer does; ``patience_s`` is for those without one of their own."""
+
     def events(self) -> list[int]:
         """Take the rules that were latched to another address than the signalled one."""
 
@@ -116,6 +123,11 @@ def convert(data: bytes, coding: int, channels: int, rate_hz: int) -> tuple[byte
 def play(player: object, clip: bytes, ticks: int = 0) -> bytes:
     """The next packet of a ``media.player.Player``, or so many left out, for tests."""
 
+def sample(
+    quality: object, rules: object, first: int, end: int, second: int, now_ns: int, patience_s: int
+) -> list[int]:
+    """``Datapath.sample`` for the rules [first, end) at once, for tests."""
+
 def inspect(
     rules: object,
     keys: object,
@@ -127,6 +139,7 @@ def inspect(
     now_ns: int,
     players: object | None = None,
     tap: Tap | None = None,
+    quality: object | None = None,
 ) -> tuple[int, int, bool, bool, int, bytes]:
     """One packet against one rule, for tests: (reason, target, is RTCP, by RTP port, latched, octets to send, or of the
     answer); counted as sent."""

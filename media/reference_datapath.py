@@ -10,7 +10,7 @@ import ctypes
 import socket
 from typing import NamedTuple
 
-from media import reference_srtp, reference_stun
+from media import reference_quality, reference_srtp, reference_stun
 from media.counters import Handled, Reason
 from media.player import Player, PlayerState
 from media.rules import (
@@ -25,6 +25,7 @@ from media.rules import (
     RuleFlag,
     lost_packets,
 )
+from media.samples import Quality
 from media.srtp import LegKeys
 from media.webrtc import WebrtcLeg, has_consent
 
@@ -97,6 +98,7 @@ def track(rule: Rule, data: bytes, now_ns: int) -> None:
     sequence = int.from_bytes(data[2:4], "big")
     timestamp, ssrc = int.from_bytes(data[4:8], "big"), int.from_bytes(data[8:12], "big")
     transit = ((now_ns // 1000 * rule.clock_rate_hz & U64) // 1_000_000 - timestamp) & U32
+    rule.payload_type = data[1] & 127
     if not rule.has_ssrc or rule.ssrc != ssrc:
         _start_run(rule, ssrc, sequence, timestamp, transit)
         return
@@ -273,6 +275,7 @@ def inspect(
     source: bytes,
     now_ns: int,
     players: ctypes.Array[Player] | None = None,
+    quality: ctypes.Array[Quality] | None = None,
 ) -> Verdict:
     """One packet against one rule; a forwarded one is counted as sent. ``source`` is a packed Address."""
     rule = rules[index]
@@ -305,6 +308,8 @@ def inspect(
     rule.last_arrival_ns = now_ns
     if rtcp:
         rule.rtcp_in += 1
+        if quality is not None and not rule.flags & RuleFlag.SECURE:
+            reference_quality.note_rtcp(quality, rules, index, data, now_ns)
     else:
         rule.packets_in += 1
         rule.bytes_in += arrived

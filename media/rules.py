@@ -120,7 +120,7 @@ class Rule(ctypes.Structure):
     has_ssrc: int
     flags: int
     features: int
-    avpf: int  # the leg has offered feedback (RFC 4585); Python's alone
+    payload_type: int  # of the last packet
     rtp_remote: Address  # where we send
     rtcp_remote: Address
     rtp_signalled: Address  # what the leg described
@@ -128,6 +128,7 @@ class Rule(ctypes.Structure):
     signalling: Address  # where its signalling came from (port unused)
     candidate: Address  # unproven source of a leg behind NAT
     slot: int  # session slot that owns this rule
+    avpf: int  # the leg has offered feedback (RFC 4585); Python's alone
     _fields_ = [
         *((name, ctypes.c_uint64) for name in ("packets_in", "bytes_in", "packets_out", "bytes_out", "rtcp_in")),
         *((name, ctypes.c_uint64) for name in ("rtcp_out", "refused", "last_arrival_ns", "duplicates", "reordered")),
@@ -143,11 +144,13 @@ class Rule(ctypes.Structure):
         ("has_ssrc", ctypes.c_uint8),
         ("flags", ctypes.c_uint8),
         ("features", ctypes.c_uint8),
-        ("avpf", ctypes.c_uint8),
+        ("payload_type", ctypes.c_uint8),
         *((name, Address) for name in ("rtp_remote", "rtcp_remote", "rtp_signalled", "rtcp_signalled")),
         ("signalling", Address),
         ("candidate", Address),
         ("slot", ctypes.c_uint32),
+        ("avpf", ctypes.c_uint8),
+        ("reserved", ctypes.c_uint8 * 7),
     ]
 
 

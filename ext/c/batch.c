@@ -236,6 +236,7 @@ int relay_attach(struct relay *relay, int pair, uint32_t index) {
     r->rtcp_fd = p->rtcp_fd;
     r->local_port = p->port;
     r->flags |= FLAG_IN_USE;
+    if (index >= relay->rule_end) relay->rule_end = index + 1;
     return 0;
 }
 
@@ -488,6 +489,25 @@ static int tick(struct relay *relay, uint64_t now_ns) {
     }
     relay->tick_due_ns = (present + 1) * PLAY_TICK_NS;
     return woken;
+}
+
+uint32_t relay_sample(struct relay *relay, uint64_t now_ns, uint32_t patience_s, uint32_t *found, uint32_t room) {
+    const struct plane *plane = &relay->plane;
+    uint64_t second = now_ns / 1000000000u;
+    uint32_t due = (uint32_t)((now_ns % 1000000000u) * relay->rule_end / 1000000000u), count = 0;
+    if (!plane->quality) return 0;
+    if (second != relay->sample_second) {
+        if (relay->sample_second && relay->sampled < relay->rule_end) /* the rest of the second before */
+            count = quality_sample(plane->quality, plane->rules, relay->sampled, relay->rule_end,
+                                   (uint32_t)relay->sample_second, now_ns, patience_s, found, room);
+        relay->sample_second = second;
+        relay->sampled = 0;
+    }
+    if (due <= relay->sampled) return count;
+    count += quality_sample(plane->quality, plane->rules, relay->sampled, due, (uint32_t)second, now_ns, patience_s,
+                            found + count, room - count);
+    relay->sampled = due;
+    return count;
 }
 
 int relay_run(struct relay *relay, int timeout_ms) {

@@ -46,6 +46,9 @@ struct relay {
     uint32_t *ended; /* rules whose clip is over, until somebody takes them */
     uint32_t ended_count;
     uint64_t tick_due_ns; /* while there are voices */
+    uint32_t rule_end;      /* rules from here on have never been used */
+    uint32_t sampled;       /* rules below were sampled in this second */
+    uint64_t sample_second; /* 0: none yet */
 };
 
 int relay_init(struct relay *relay, const struct plane *plane, uint64_t *page, uint64_t collect_ns); /* 0 or -errno */
@@ -66,6 +69,9 @@ int relay_detach(struct relay *relay, uint32_t rule);
 
 /* A datagram from the RTP port of a rule. 0 or -errno. */
 int relay_send(struct relay *relay, uint32_t rule, const struct address *to, const uint8_t *data, uint32_t length);
+/* The samples that are due: each rule has its moment in every second, so that many rules hold up no packet.
+   As quality_sample; called at least ten times a second. */
+uint32_t relay_sample(struct relay *relay, uint64_t now_ns, uint32_t patience_s, uint32_t *found, uint32_t room);
 
 /* Play a clip, which must stay where it is, to the leg of a rule as its player says, from the next tick on. 0, -EBUSY
    for a rule that hears one already, or -ENOMEM. */

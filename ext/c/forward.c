@@ -3,15 +3,19 @@
 #include <arpa/inet.h>
 #include <string.h>
 
+#include "octets.h"
+
 #define MAX_DROPOUT 3000 /* RFC 3550 A.1 */
 #define MAX_MISORDER 100
 #define TRANSIT_BREAK_S 5 /* a larger step is a new time base, not jitter */
 #define UNPROVEN_WAIT_NS 200000000u /* the time that a leg behind NAT has to send before a stranger may be taken for it */
 
-static inline uint16_t read16(const uint8_t *p) { return (uint16_t)(p[0] << 8 | p[1]); }
+static inline int same_address(const struct address *a, const struct address *b) {
+    return memcmp(a, b, sizeof *a) == 0;
+}
 
-static inline uint32_t read32(const uint8_t *p) {
-    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+static inline int same_ip(const struct address *a, const struct address *b) {
+    return a->family == b->family && memcmp(a->ip, b->ip, sizeof a->ip) == 0;
 }
 
 /* RFC 3550 §5.1: fixed header, CSRC list and header extension must fit. */
@@ -64,6 +68,7 @@ static void track(struct rule *r, const uint8_t *data, uint64_t now_ns) {
     uint16_t sequence = read16(data + 2);
     uint32_t timestamp = read32(data + 4), ssrc = read32(data + 8);
     uint32_t transit = (uint32_t)(now_ns / 1000 * r->clock_rate_hz / 1000000) - timestamp;
+    r->payload_type = data[1] & 127;
     if (!r->has_ssrc || r->ssrc != ssrc) {
         start_run(r, ssrc, sequence, timestamp, transit);
         return;
@@ -266,6 +271,8 @@ enum reason rule_inspect(const struct plane *plane, uint32_t index, int on_rtcp_
     r->last_arrival_ns = now_ns;
     if (rtcp) {
         r->rtcp_in++;
+        if (plane->quality && !(r->flags & FLAG_SECURE))
+            quality_rtcp(plane->quality, plane->rules, index, data, length, now_ns);
     } else {
         r->packets_in++;
         r->bytes_in += arrived;

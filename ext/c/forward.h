@@ -4,6 +4,7 @@
 #define PORTCULLIS_FORWARD_H
 
 #include "play.h"
+#include "quality.h"
 #include "rule.h"
 #include "srtp.h"
 #include "stun.h"
@@ -11,12 +12,13 @@
 
 enum { LATCHED_AS_SIGNALLED = 1, LATCHED_ELSEWHERE = 2, LATCHED_RTCP = 3 };
 
-/* What packets are judged by: the rules, and beside each the keys of its leg, what ICE and DTLS take, and what
-   it is played. */
+/* What packets are judged by: the rules, and beside each the keys of its leg, what ICE and DTLS take, how its calls go
+   (NULL: not minded), and what it is played. */
 struct plane {
     struct rule *rules;
     struct srtp_leg *keys;
     struct webrtc_leg *webrtc;
+    struct quality *quality;
     struct srtp_engine *engine;
     struct player *players;
     struct tap *tap; /* NULL until something is recorded */

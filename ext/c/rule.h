@@ -86,9 +86,11 @@ struct rule {
     uint32_t candidate_ssrc;
     uint16_t candidate_sequence, local_port;
     uint8_t probation, relayed_unlatched, rtp_latched, rtcp_latched;
-    uint8_t has_ssrc, flags, features, avpf; /* avpf: Python only */
+    uint8_t has_ssrc, flags, features, payload_type;
     struct address rtp_remote, rtcp_remote, rtp_signalled, rtcp_signalled, signalling, candidate;
     uint32_t slot; /* Python only: the session that owns this rule */
+    uint8_t avpf;  /* Python only */
+    uint8_t reserved[7];
 };
 
 static inline int same_address(const struct address *a, const struct address *b) {
@@ -100,6 +102,6 @@ static inline int same_ip(const struct address *a, const struct address *b) {
 }
 
 _Static_assert(sizeof(struct address) == 20, "media.rules.Address");
-_Static_assert(sizeof(struct rule) == 296, "media.rules.Rule");
+_Static_assert(sizeof(struct rule) == 304, "media.rules.Rule");
 
 #endif

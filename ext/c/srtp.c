@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "octets.h"
+
 #define NO_INDEX UINT64_MAX
 #define LAST_INDEX (((uint64_t)1 << 48) - 1)
 #define LAST_RTCP_INDEX 0x7fffffffu
@@ -31,10 +33,6 @@ struct srtp_engine {
     EVP_CIPHER_CTX *cipher[CIPHERS];
     EVP_MAC_CTX *hmac;
 };
-
-static inline uint32_t read32(const uint8_t *p) {
-    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
-}
 
 static inline void write32(uint8_t *p, uint32_t value) {
     p[0] = (uint8_t)(value >> 24);

@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""The compiled relay loop over the rules of an arena; see ext/c/batch.h and ext/c/forward.h."""
+"""The compiled relay loop over the rules of an arena; see ext/c/batch.h, forward.h and quality.h."""
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -29,6 +29,11 @@ cdef extern from "stun.h":
     enum: STUN_ROOM
     cdef struct webrtc_leg:
         pass
+cdef extern from "quality.h":
+    cdef struct _quality "quality":
+        pass
+    uint32_t quality_sample(_quality *q, const rule *rules, uint32_t first, uint32_t end, uint32_t second,
+                            uint64_t now_ns, uint32_t patience_s, uint32_t *found, uint32_t room)
 
 cdef extern from "play.h":
     enum: PLAY_PACKET_BYTES
@@ -51,6 +56,7 @@ cdef extern from "forward.h":
         rule *rules
         srtp_leg *keys
         webrtc_leg *webrtc
+        _quality *quality
         srtp_engine *engine
         player *players
         tap *tap
@@ -87,15 +93,19 @@ cdef extern from "batch.h":
     int relay_play(relay *r, uint32_t index, const uint8_t *clip, uint32_t samples)
     void relay_hush(relay *r, uint32_t index)
     int relay_run(relay *r, int timeout_ms) nogil
+    uint32_t relay_sample(relay *r, uint64_t now_ns, uint32_t patience_s, uint32_t *found, uint32_t room)
 
 RULE_BYTES = sizeof(rule)
 KEYS_BYTES = sizeof(srtp_leg)
 WEBRTC_BYTES = sizeof(webrtc_leg)
 PLAYER_BYTES = sizeof(player)
+QUALITY_BYTES = sizeof(_quality)
 TICK = 1
 CONTROL = 2
 SIGNAL = 4
 EVENTS = 8
+
+cdef enum: FOUND = 256  # rules told of at a time
 
 # One for the process: a media worker has one thread.
 cdef srtp_engine *ENGINE = srtp_engine_new()
@@ -112,13 +122,14 @@ cdef class Datapath:
     cdef Py_buffer webrtc_view
     cdef Py_buffer page_view
     cdef Py_buffer players_view
+    cdef Py_buffer quality_view
     cdef uint32_t count
     cdef uint64_t own_page[512]
     cdef bint alive, has_page
     cdef dict clips  # what C plays from, by rule
     cdef Tap tap
 
-    def __cinit__(self, rules, keys, webrtc, page=None, int collect_us=0, players=None):
+    def __cinit__(self, rules, keys, webrtc, page=None, int collect_us=0, players=None, quality=None):
         cdef uint64_t *words = self.own_page
         cdef plane p
         cdef int error
@@ -145,6 +156,12 @@ cdef class Datapath:
         p.rules = <rule *>self.rules_view.buf
         p.keys = <srtp_leg *>self.keys_view.buf
         p.webrtc = <webrtc_leg *>self.webrtc_view.buf
+        p.quality = NULL
+        if quality is not None:
+            PyObject_GetBuffer(quality, &self.quality_view, PyBUF_SIMPLE | PyBUF_WRITABLE)
+            p.quality = <_quality *>self.quality_view.buf
+            if self.quality_view.len != <Py_ssize_t>(self.count * sizeof(_quality)):
+                raise ValueError("not as much quality as rules")
         p.engine = ENGINE
         p.players = <player *>self.players_view.buf
         p.tap = NULL
@@ -161,6 +178,8 @@ cdef class Datapath:
             PyBuffer_Release(&self.webrtc_view)
         if self.players_view.buf != NULL:
             PyBuffer_Release(&self.players_view)
+        if self.quality_view.buf != NULL:
+            PyBuffer_Release(&self.quality_view)
         if self.keys_view.buf != NULL:
             PyBuffer_Release(&self.keys_view)
         if self.rules_view.buf != NULL:
@@ -238,6 +257,11 @@ cdef class Datapath:
             woken = relay_run(&self.relay, timeout_ms)
         return woken
 
+    def sample(self, uint64_t now_ns, uint32_t patience_s):
+        cdef uint32_t found[FOUND]
+        cdef uint32_t i
+        return [found[i] for i in range(relay_sample(&self.relay, now_ns, patience_s, found, FOUND))]
+
     def events(self):
         cdef uint32_t i
         found = [self.relay.ring[i] for i in range(self.relay.events)]
@@ -296,12 +320,31 @@ def transform(leg, bint protect, bint rtcp, bytes data):
     return reason, bytes(packet[:length])
 
 
+def sample(quality, rules, uint32_t first, uint32_t end, uint32_t second, uint64_t now_ns, uint32_t patience_s):
+    cdef Py_buffer rules_view
+    cdef Py_buffer quality_view
+    cdef uint32_t found[FOUND]
+    cdef uint32_t i, count
+    PyObject_GetBuffer(rules, &rules_view, PyBUF_SIMPLE)
+    PyObject_GetBuffer(quality, &quality_view, PyBUF_SIMPLE | PyBUF_WRITABLE)
+    try:
+        if end > <uint64_t>rules_view.len // sizeof(rule) or end > <uint64_t>quality_view.len // sizeof(_quality):
+            raise IndexError("no such rule")
+        count = quality_sample(<_quality *>quality_view.buf, <rule *>rules_view.buf, first, end, second, now_ns,
+                               patience_s, found, FOUND)
+    finally:
+        PyBuffer_Release(&quality_view)
+        PyBuffer_Release(&rules_view)
+    return [found[i] for i in range(count)]
+
+
 def inspect(rules, keys, webrtc, uint32_t index, bint on_rtcp_port, bytes data, bytes source, uint64_t now_ns,
-            players=None, Tap tap=None):
+            players=None, Tap tap=None, quality=None):
     cdef Py_buffer rules_view
     cdef Py_buffer keys_view
     cdef Py_buffer webrtc_view
     cdef Py_buffer players_view
+    cdef Py_buffer quality_view
     cdef plane p
     cdef verdict v
     cdef address where
@@ -319,6 +362,10 @@ def inspect(rules, keys, webrtc, uint32_t index, bint on_rtcp_port, bytes data, 
     PyObject_GetBuffer(rules, &rules_view, PyBUF_SIMPLE | PyBUF_WRITABLE)
     PyObject_GetBuffer(keys, &keys_view, PyBUF_SIMPLE | PyBUF_WRITABLE)
     PyObject_GetBuffer(webrtc, &webrtc_view, PyBUF_SIMPLE | PyBUF_WRITABLE)
+    p.quality = NULL
+    if quality is not None:
+        PyObject_GetBuffer(quality, &quality_view, PyBUF_SIMPLE | PyBUF_WRITABLE)
+        p.quality = <_quality *>quality_view.buf
     try:
         if index >= <uint64_t>rules_view.len // sizeof(rule):
             raise IndexError("no such rule")
@@ -326,6 +373,8 @@ def inspect(rules, keys, webrtc, uint32_t index, bint on_rtcp_port, bytes data, 
             raise ValueError("not as many legs as rules")
         if keys_view.len // sizeof(srtp_leg) != rules_view.len // sizeof(rule):
             raise ValueError("not as many keys as rules")
+        if quality is not None and quality_view.len // sizeof(_quality) != rules_view.len // sizeof(rule):
+            raise ValueError("not as much quality as rules")
         p.rules = <rule *>rules_view.buf
         p.keys = <srtp_leg *>keys_view.buf
         p.webrtc = <webrtc_leg *>webrtc_view.buf
@@ -343,6 +392,8 @@ def inspect(rules, keys, webrtc, uint32_t index, bint on_rtcp_port, bytes data, 
     finally:
         if players_view.buf != NULL:
             PyBuffer_Release(&players_view)
+        if quality is not None:
+            PyBuffer_Release(&quality_view)
         PyBuffer_Release(&rules_view)
         PyBuffer_Release(&keys_view)
         PyBuffer_Release(&webrtc_view)
