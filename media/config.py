@@ -55,6 +55,8 @@ class MediaConfig:
 
     ``state_fd`` is shared memory of ``media.state.state_size(capacity)`` octets that outlives the worker, -1 for none;
     ``page`` a memoryview of ``PAGE_WORDS`` u64 for counters, None for none. ``capacity`` is in sessions.
+    ``media_timeout_s`` without a packet on any leg, ``hold_timeout_s`` while every stream is held, and ``one_way_s`` with
+    packets of one leg alone are told to the owner of a session; 0: never.
     ``curve`` None: whoever reaches ``endpoint`` may ask.
     ``collect_us`` is the longest wait that collects a batch of packets while traffic is dense, 0 for none. ``say``
     takes what is worth a line in the log: a level (``info``, ``warning``) and a sentence. ``prompts`` and
@@ -68,6 +70,8 @@ class MediaConfig:
     page: memoryview | None = None
     capacity: int = 8192
     media_timeout_s: float = 60.0
+    hold_timeout_s: float = 3600.0
+    one_way_s: float = 10.0
     quarantine_s: float = 2.0
     collect_us: int = 500
     say: Say = say

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from media.config import RealmInterface
 from media.protocol import Stream
+from media.quality import named
 from media.rules import (
     ADDRESS_BYTES,
     AT_CLOCK_RATE,
@@ -25,6 +26,7 @@ from media.rules import (
     RuleFlag,
     pack_local,
 )
+from media.samples import AT_DIRECTION, AT_FORMAT, DIRECTIONS, FORMATS, QUALITY_BYTES
 from media.state import Arena
 
 # the latch of a leg in words of its realm's nat
@@ -53,8 +55,11 @@ class Description(NamedTuple):
     signalling: bytes
     flags: int  # of RuleFlag: BEHIND_NAT, MUX_WANTED
     clock_rate_hz: int
+    direction: int  # of media.samples.Direction
+    formats: bytes = b""  # as media.samples keeps them
 
 
+_DIRECTIONS = {name: int(direction) for name, direction in DIRECTIONS.items()}
 _DESCRIBED_FLAGS = int(RuleFlag.BEHIND_NAT | RuleFlag.MUX_WANTED)
 _BEHIND_NAT, _MUX_WANTED = int(RuleFlag.BEHIND_NAT), int(RuleFlag.MUX_WANTED)
 _RTCP_MUX = int(RuleFlag.RTCP_MUX)
@@ -112,12 +117,21 @@ def describe(stream: Stream, realm: RealmInterface, signalling: str, latch: str 
     host, source, flags = _judge(stream.address, signalling, realm.address, _NAT_OF[latch] if latch else realm.nat)
     if stream.rtcp_mux:
         flags |= _MUX_WANTED
+    direction = _DIRECTIONS[stream.direction]
+    formats = _formats(stream.formats) if stream.formats else b""
     if host.unspecified:
-        return Description(NO_ADDRESS + NO_ADDRESS, source, flags, rate)
+        return Description(NO_ADDRESS + NO_ADDRESS, source, flags, rate, direction, formats)
     family, ip = host.family, host.ip
     rtp = family + port.to_bytes(2, "big") + ip
     rtcp = family + rtcp_port.to_bytes(2, "big") + ip if rtcp_port < 65536 else NO_ADDRESS
-    return Description(rtp + rtcp, source, flags, rate)
+    return Description(rtp + rtcp, source, flags, rate, direction, formats)
+
+
+def _formats(described: list[str]) -> bytes:
+    """The dynamic payload types whose codec is known, then those codecs: a few will do, they tell samples apart."""
+    known = list(named(described).items())[:FORMATS]
+    types = bytes(number | 128 for number, _ in known)
+    return types.ljust(FORMATS, b"\0") + bytes(int(codec) for _, codec in known).ljust(FORMATS, b"\0")
 
 
 @lru_cache(maxsize=4096)  # hosts repeat, ports do not
@@ -157,6 +171,10 @@ def apply(arena: Arena, index: int, described: Description, reopen: bool) -> Non
     octets[at + AT_SIGNALLING : at + AT_SIGNALLING + ADDRESS_BYTES] = described.signalling
     arena.u32[index * RULE_U32 + AT_CLOCK_RATE] = described.clock_rate_hz
     octets[at + AT_FLAGS] = octets[at + AT_FLAGS] & ~_DESCRIBED_FLAGS | described.flags
+    quality, at_quality = arena.quality_octets, index * QUALITY_BYTES
+    quality[at_quality + AT_DIRECTION] = described.direction
+    if described.formats:
+        quality[at_quality + AT_FORMAT : at_quality + AT_FORMAT + 2 * FORMATS] = described.formats
 
 
 def negotiate_mux(arena: Arena, one: int, other: int) -> None:

@@ -141,6 +141,8 @@ class Offer(Asking, tag="offer"):
     from_dscp: Dscp = 0
     to_dscp: Dscp = 0
     silence_s: float = 0.0  # without a packet, then the session's owner is told; 0: as the worker is configured
+    hold_silence_s: float = 0.0  # the same while every stream is held
+    one_way_s: float = 0.0  # that only one leg sends, then the owner is told; 0: as the worker is configured, -1: never
 
 
 class Answer(Asking, tag="answer"):
@@ -162,9 +164,10 @@ class Delete(Asking, tag="delete"):
 
 
 class Query(Asking, tag="query"):
-    """Statistics of one session."""
+    """Statistics of one session, with what was sampled in the last so many seconds, up to 60."""
 
     session: str
+    samples: Natural = 0
 
 
 class ListSessions(Asking, tag="list"):
@@ -229,6 +232,38 @@ class Record(Asking, tag="record"):
 Request = Engage | Offer | Answer | Delete | Query | ListSessions | Drain | Play | Stop | Record
 
 
+class Judged(Part):
+    """One direction of one stream of one leg over its seconds with packets: MOS on average and in the worst second (so
+    long after the first), how many seconds were below 3.6, packets lost in all, the greatest jitter."""
+
+    seconds: int = 0
+    mos: float = 0.0
+    mos_min: float = 0.0
+    worst_s: int = 0
+    low_s: int = 0
+    lost: int = 0
+    jitter_ms: float = 0.0
+
+
+class Quality(Part):
+    """How one stream of one leg went: ``received`` is what the leg sent, as we got it, ``reported`` what it says by RTCP
+    of what we sent (its losses are those of the whole way from the other leg). ``rtt`` is between us and the leg, -1:
+    not known. ``one_way_s``: seconds in which the leg should have sent, did not, and its peer did.
+
+    ``samples`` are rows, oldest first, of: age in seconds, then packets, lost, jitter in ms and MOS received, packets,
+    lost, jitter in ms and MOS sent, round trip in ms; 0 for what is not known.
+    """
+
+    received: Judged | None = None
+    reported: Judged | None = None
+    rtt_ms: float = -1.0
+    rtt_min_ms: float = -1.0
+    rtt_avg_ms: float = -1.0
+    rtt_max_ms: float = -1.0
+    one_way_s: int = 0
+    samples: list[list[float]] = []
+
+
 class StreamStats(Part):
     """Counters of one stream of one leg; ``in`` is what that leg sent to us.
 
@@ -251,6 +286,7 @@ class StreamStats(Part):
     remote: str = ""
     latched: bool = False
     last_packet_age_ms: int = -1
+    quality: Quality | None = None  # of a stream that has carried something for a second or more
 
 
 class Reply(Part):

@@ -7,6 +7,7 @@ cut off (early media of one fork, then the final answer of another). Packets of 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from itertools import islice
 from random import Random
@@ -53,8 +54,10 @@ from media.session import (
     Session,
     decode,
     is_armed,
+    patience_of,
     stream_stats,
 )
+from media.samples import AT_PATIENCE, QUALITY_BYTES, Direction
 from media.srtp import distrust
 from media.state import Arena
 from media.webrtc import has_consent
@@ -133,7 +136,7 @@ class Relay:
         return protocol.Reply()
 
     def _query(self, request: protocol.Query, owner: bytes, now_ns: int) -> protocol.Reply:
-        return self._statistics(self._session(request.session), now_ns)
+        return self._statistics(self._session(request.session), now_ns, request.samples)
 
     def _list(self, request: protocol.ListSessions, owner: bytes, now_ns: int) -> protocol.Reply:
         ids, total = iter(self.sessions), len(self.sessions)
@@ -279,9 +282,12 @@ class Relay:
                 self._drop_rule(session, giving, stream, now_ns)
                 self._drop_rule(session, taking, stream, now_ns)
         taking.awaiting = True
-        if request.silence_s != session.silence_s:
-            session.silence_s = request.silence_s
+        patience = request.silence_s, request.hold_silence_s, request.one_way_s
+        if patience != (session.silence_s, session.hold_silence_s, session.one_way_s):
+            session.silence_s, session.hold_silence_s, session.one_way_s = patience
             session.changed = True
+        if request.one_way_s:
+            self._mind(session)
         self._own(session, owner)
         session.touched_ns = now_ns
         self._commit(session, now_ns)
@@ -467,11 +473,18 @@ class Relay:
                     endpoint.setup, endpoint.fingerprint = shown[stream].setup, self.fingerprint()
         return found
 
-    def _statistics(self, session: Session, now_ns: int) -> protocol.Reply:
+    def _mind(self, session: Session) -> None:
+        """Every leg is given the patience of the session until it is found not to send."""
+        octets = patience_of(session.one_way_s).to_bytes(2, sys.byteorder)
+        for index in session.all_rules():
+            at = index * QUALITY_BYTES + AT_PATIENCE
+            self.arena.quality_octets[at : at + 2] = octets
+
+    def _statistics(self, session: Session, now_ns: int, samples: int = 0) -> protocol.Reply:
         none, arena = protocol.StreamStats, self.arena
         return protocol.Reply(
             stats={
-                leg.name: [stream_stats(arena, i, now_ns) if i != NO_STREAM else none() for i in leg.rules]
+                leg.name: [stream_stats(arena, i, now_ns, samples) if i != NO_STREAM else none() for i in leg.rules]
                 for leg in session.legs.values()
             }
         )
@@ -524,11 +537,12 @@ class Relay:
                     raise ValueError(f"port {rule.local_port} cannot be bound again")
                 bound.append((pool, index))
 
-    def silent(self, now_ns: int, timeout_ns: int, limit: int) -> list[tuple[Session, float]]:
-        """Of the next ``limit`` sessions in turn: answered ones that got no packet on any leg for that long.
+    def silent(self, now_ns: int, timeout_ns: int, hold_ns: int, limit: int) -> list[tuple[Session, float]]:
+        """Of the next ``limit`` sessions in turn: answered ones that got no packet, RTCP included, on any leg for that
+        long, or for ``hold_ns`` (0: for ever) where every stream is held.
 
-        Each is named, with its silence in seconds, once per ``timeout_ns``, or what its offer said instead. Sessions
-        that nobody has used for a dialog's longest life end.
+        Each is named, with its silence in seconds, once per that time, or what its offer said instead. Sessions that
+        nobody has used for a dialog's longest life end.
         """
         if not self._sweep and now_ns >= self._next_sweep_ns:
             self._sweep = list(self.sessions)
@@ -546,7 +560,12 @@ class Relay:
                 self._close(session, now_ns)
                 continue
             patience_ns = int(session.silence_s * 1e9) or timeout_ns
-            if now_ns - max(last, session.notified_ns) >= patience_ns and any(is_armed(rules[i]) for i in own):
+            since_ns = now_ns - max(last, session.notified_ns)
+            if since_ns >= patience_ns and any(is_armed(rules[i]) for i in own):
+                if not any(self._converses(index) for index in own):
+                    patience_ns = int(session.hold_silence_s * 1e9) or hold_ns
+                    if not patience_ns or since_ns < patience_ns:
+                        continue
                 session.notified_ns = now_ns
                 found.append((session, (now_ns - last) / 1e9))
         del self._sweep[-limit:]
@@ -561,6 +580,15 @@ class Relay:
                 if not has_consent(leg, now_ns):
                     last_ns = min(last_ns, leg.checked_ns)
         return last_ns
+
+    def _converses(self, index: int) -> bool:
+        """Is it a stream that both legs send and receive? What only one sends may be music, or nothing, during a hold."""
+        rules, quality = self.arena.rules, self.arena.quality
+        both = Direction.SEND | Direction.RECEIVE
+        peer = rules[index].peer
+        if peer == NO_RULE or not (rules[index].rtp_remote.family and rules[peer].rtp_remote.family):
+            return False  # the null address of RFC 2543 is a hold as well
+        return quality[index].direction == quality[peer].direction == both
 
     def tidy(self, now_ns: int) -> None:
         """Free what has waited out its quarantine, as much as a moment allows."""

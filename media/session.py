@@ -8,7 +8,7 @@ from typing import Any, Literal
 import orjson
 
 from media.protocol import StreamStats
-from media.quality import estimate
+from media.quality import Codec, estimate
 from media.rules import (
     ADDRESS_BYTES,
     AT_CLOCK_RATE,
@@ -23,7 +23,9 @@ from media.rules import (
     Rule,
     address_text,
 )
+from media.samples import PATIENCE_NEVER
 from media.state import BLOB_BYTES, Arena
+from media.summary import summary
 
 NO_STREAM = -1
 MAX_STREAMS = 16
@@ -74,6 +76,8 @@ class Session:
     id: str
     slot: int
     silence_s: float = 0.0  # 0: as the worker is configured
+    hold_silence_s: float = 0.0
+    one_way_s: float = 0.0
     owner: bytes = b""
     legs: dict[str, Leg] = field(default_factory=dict)
     touched_ns: int = 0
@@ -85,10 +89,15 @@ class Session:
         """Rule numbers of all legs."""
         return [index for leg in self.legs.values() for index in leg.rules if index != NO_STREAM]
 
+    def leg_of(self, index: int) -> Leg | None:
+        """Whose rule it is."""
+        return next((leg for leg in self.legs.values() if index in leg.rules), None)
+
     def encode(self) -> bytes | None:
         """The identity for the arena; None when it would not fit."""
         legs = [[leg.name, leg.realm, leg.rules, leg.dscp] for leg in self.legs.values()]
-        identity = {"s": self.id, "t": self.silence_s, "o": self.owner.hex(), "l": legs}
+        patience = self.silence_s, self.hold_silence_s, self.one_way_s
+        identity = {"s": self.id, "t": patience, "o": self.owner.hex(), "l": legs}
         recorded = self.recording
         if recorded is not None:
             identity["r"] = [recorded.file, recorded.format, recorded.left, recorded.stream]
@@ -100,7 +109,8 @@ def decode(slot: int, blob: bytes, rule_count: int) -> Session:
     """A session as a predecessor left it; raises ValueError for anything that it cannot have written."""
     try:
         raw: dict[str, Any] = orjson.loads(blob)  # Any: JSON, checked below
-        session = Session(id=str(raw["s"]), slot=slot, silence_s=float(raw["t"]), owner=bytes.fromhex(raw["o"]))
+        silence_s, hold_silence_s, one_way_s = map(float, raw["t"])
+        session = Session(str(raw["s"]), slot, silence_s, hold_silence_s, one_way_s, bytes.fromhex(raw["o"]))
         for name, realm, rules, dscp in raw["l"]:
             if not all(isinstance(index, int) and NO_STREAM <= index < rule_count for index in rules):
                 raise ValueError("a rule number out of range")
@@ -116,8 +126,13 @@ def decode(slot: int, blob: bytes, rule_count: int) -> Session:
     return session
 
 
-def stream_stats(arena: Arena, index: int, now_ns: int) -> StreamStats:
-    """Counters of one rule as the protocol tells them."""
+def patience_of(one_way_s: float) -> int:
+    """As media.samples keeps it."""
+    return PATIENCE_NEVER if one_way_s < 0 else min(round(one_way_s), PATIENCE_NEVER - 1)
+
+
+def stream_stats(arena: Arena, index: int, now_ns: int, samples: int = 0) -> StreamStats:
+    """Counters of one rule as the protocol tells them, with what was sampled in the last seconds."""
     at, at_u32, at_u64 = index * RULE_BYTES, index * RULE_U32, index * RULE_U64
     octets = arena.octets
     # the first words of a rule: see media.rules.Rule
@@ -127,6 +142,12 @@ def stream_stats(arena: Arena, index: int, now_ns: int) -> StreamStats:
     if octets[at + AT_HAS_SSRC]:
         lost += max(0, max_sequence - base_sequence + 1 - received)  # RFC 3550 A.3, as in rules.lost_packets
     jitter_ms = arena.u32[at_u32 + AT_JITTER] / 16 * 1000 / (arena.u32[at_u32 + AT_CLOCK_RATE] or 8000)
+    mos, quality = 0.0, None
+    if packets_in or packets_out:
+        known = arena.quality[index]
+        quality = summary(known, lost, now_ns, samples)
+        trip_ms = quality.rtt_avg_ms if quality is not None and quality.rtt_avg_ms >= 0 else None
+        mos = estimate(packets_in - duplicates, lost, jitter_ms, Codec(known.codec), trip_ms)
     return StreamStats(
         packets_in,
         bytes_in,
@@ -138,11 +159,12 @@ def stream_stats(arena: Arena, index: int, now_ns: int) -> StreamStats:
         reordered,
         duplicates,
         round(jitter_ms, 3),
-        estimate(packets_in - duplicates, lost, jitter_ms),
+        mos,
         refused,
         address_text(bytes(octets[at + AT_RTP_REMOTE : at + AT_RTP_REMOTE + ADDRESS_BYTES])),
         octets[at + AT_RTP_LATCHED] != 0,
         (now_ns - last_arrival_ns) // 1_000_000 if packets_in else -1,
+        quality,
     )
 
 

@@ -2,7 +2,7 @@
 
 Layout: one header page, ``capacity`` session slots, ``capacity * RULES_PER_SESSION`` rules, then as many keys, as
 much for ICE and DTLS, and as many players (of these only what belongs to a rule that uses it is ever touched, and takes
-memory).
+memory), and as much of how calls go (media.samples).
 
 A session slot holds a generation and a bounded JSON identity (session, legs, realms, rule numbers). The generation is
 odd while the slot and its rules are being written: a successor that finds it odd drops the session. Rules of no slot
@@ -30,11 +30,13 @@ from media.rules import (
     Rule,
     RuleFlag,
 )
+from media.samples import BLANK as BLANK_QUALITY
+from media.samples import HEAD_BYTES, QUALITY_BYTES, Quality
 from media.srtp import KEYS_BYTES, LegKeys
 from media.webrtc import WEBRTC_BYTES, WebrtcLeg
 
 MAGIC = 0x504F52544D454431  # "PORTMED1"
-LAYOUT = 4
+LAYOUT = 5
 HEADER_BYTES = 4096
 SLOT_BYTES = 2048
 RULES_PER_SESSION = 4  # two legs of one stream, and as much again for forks and video: a pool, not a limit per session
@@ -47,7 +49,7 @@ _IDENTITY_AT = 1024  # in the header page
 
 def state_size(capacity: int) -> int:
     """Octets of shared memory that a worker of ``capacity`` sessions needs (sparse: touched only as far as used)."""
-    beside = KEYS_BYTES + WEBRTC_BYTES + PLAYER_BYTES
+    beside = KEYS_BYTES + WEBRTC_BYTES + PLAYER_BYTES + QUALITY_BYTES
     return HEADER_BYTES + capacity * (SLOT_BYTES + RULES_PER_SESSION * (RULE_BYTES + beside))
 
 
@@ -74,11 +76,15 @@ class Arena:
         self.rules_offset = HEADER_BYTES + capacity * SLOT_BYTES
         count = capacity * RULES_PER_SESSION
         keys_offset = self.rules_offset + count * RULE_BYTES
+        webrtc_offset = keys_offset + count * KEYS_BYTES
+        players_offset = webrtc_offset + count * WEBRTC_BYTES
+        quality_offset = players_offset + count * PLAYER_BYTES
         self.rules = (Rule * count).from_buffer(self.memory, self.rules_offset)
         self.keys = (LegKeys * count).from_buffer(self.memory, keys_offset)
-        self.webrtc = (WebrtcLeg * count).from_buffer(self.memory, keys_offset + count * KEYS_BYTES)
-        players_offset = keys_offset + count * (KEYS_BYTES + WEBRTC_BYTES)
+        self.webrtc = (WebrtcLeg * count).from_buffer(self.memory, webrtc_offset)
         self.players = (Player * count).from_buffer(self.memory, players_offset)
+        self.quality = (Quality * count).from_buffer(self.memory, quality_offset)
+        self.quality_octets = memoryview(self.memory)[quality_offset : quality_offset + count * QUALITY_BYTES]
         # The same rules as plain arrays (RULE_U16, RULE_U32, RULE_U64 words each), and the words of the slots.
         self.octets = memoryview(self.memory)[self.rules_offset : keys_offset]
         self.u16, self.u32, self.u64 = self.octets.cast("H"), self.octets.cast("I"), self.octets.cast("Q")
@@ -150,6 +156,7 @@ class Arena:
             return None
         index = self.free_rules.pop()
         self.octets[index * RULE_BYTES : (index + 1) * RULE_BYTES] = BLANK
+        self.quality_octets[index * QUALITY_BYTES : index * QUALITY_BYTES + HEAD_BYTES] = BLANK_QUALITY
         self.u64[index * RULE_U64 + AT_LAST_ARRIVAL] = now_ns
         self.u32[index * RULE_U32 + AT_SLOT] = slot
         return index

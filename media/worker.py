@@ -66,7 +66,9 @@ class Worker:
         name = f"media-{config.slot}"
         self.arena = Arena(config.state_fd, config.capacity)
         arena = self.arena
-        self.datapath = Datapath(arena.rules, arena.keys, arena.webrtc, self.page, config.collect_us, arena.players)
+        self.datapath = Datapath(
+            arena.rules, arena.keys, arena.webrtc, self.page, config.collect_us, arena.players, arena.quality
+        )
         self.control: Control | None = None
         self._untold: list[tuple[bytes, dict[str, Any]]] = []  # while there is no control
         self.clerk = Clerk()
@@ -136,7 +138,10 @@ class Worker:
         self.page[WORD_HEARTBEAT_NS] = now_ns
         self.relay.tidy(now_ns)
         self._show_levels()
-        for session, silent_s in self.relay.silent(now_ns, int(self.config.media_timeout_s * 1e9), SWEEP_PER_TICK):
+        for index in self.datapath.sample(now_ns, round(self.config.one_way_s)):
+            self._report_one_way(index, now_ns)
+        silence_ns, hold_ns = int(self.config.media_timeout_s * 1e9), int(self.config.hold_timeout_s * 1e9)
+        for session, silent_s in self.relay.silent(now_ns, silence_ns, hold_ns, SWEEP_PER_TICK):
             self.count(MediaCounter.MEDIA_TIMEOUTS, 1)
             event: dict[str, object] = {"event": "timeout", "session": session.id, "silent_s": round(silent_s, 1)}
             self._tell(session, event)
@@ -153,6 +158,21 @@ class Worker:
         for index in changed:
             self.dtls.look(index, now_ns)
 
+    def _report_one_way(self, index: int, now_ns: int) -> None:
+        """A leg should send and does not, while its peer does."""
+        rule, quality = self.arena.rules[index], self.arena.quality[index]
+        session = self.relay.by_slot.get(rule.slot)
+        leg = session.leg_of(index) if session is not None else None
+        if session is None or leg is None:
+            return
+        self.count(MediaCounter.ONE_WAY, 1)
+        silent_ns = now_ns - max(quality.heard_ns, quality.expected_ns)
+        event: dict[str, object] = {"event": "one_way", "session": session.id, "leg": leg.name}
+        event |= {"stream": leg.rules.index(index), "silent_s": round(silent_ns / 1e9), "heard": quality.heard_ns > 0}
+        event |= {"described": str(rule.rtp_signalled), "remote": str(rule.rtp_remote), "port": rule.local_port}
+        event["refused"] = (rule.refused - quality.refused) & 0xFFFFFFFF
+        self._tell(session, event)
+
     def _show_levels(self) -> None:
         """Gauges: a page may still hold those of a predecessor."""
         for counter, level in self.relay.gauges().items():
@@ -163,11 +183,11 @@ class Worker:
             self.relay.changed.append(index)
             rule = self.arena.rules[index]
             session = self.relay.by_slot.get(rule.slot)
-            for leg in session.legs.values() if session else ():
-                if session and index in leg.rules:
-                    event: dict[str, object] = {"event": "latched", "session": session.id, "leg": leg.name}
-                    event |= {"stream": leg.rules.index(index), "remote": str(rule.rtp_remote)}
-                    self._tell(session, event)
+            leg = session.leg_of(index) if session is not None else None
+            if session is not None and leg is not None:
+                event: dict[str, object] = {"event": "latched", "session": session.id, "leg": leg.name}
+                event |= {"stream": leg.rules.index(index), "remote": str(rule.rtp_remote)}
+                self._tell(session, event)
 
     def _report_features(self) -> None:
         """What has ended, or can begin, since the files or the clips said so."""

@@ -3,6 +3,8 @@
 #include <openssl/crypto.h>
 #include <sys/socket.h>
 
+#include "octets.h"
+
 #define HEADER 20
 #define COOKIE 0x2112a442u
 #define FINGERPRINT_XOR 0x5354554eu
@@ -31,12 +33,6 @@ struct message {
     uint16_t unknown[UNKNOWN_TOLD];
     uint8_t unknown_count, use_candidate, controlled;
 };
-
-static inline uint16_t read16(const uint8_t *p) { return (uint16_t)(p[0] << 8 | p[1]); }
-
-static inline uint32_t read32(const uint8_t *p) {
-    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
-}
 
 static inline void write16(uint8_t *p, uint32_t value) {
     p[0] = (uint8_t)(value >> 8);

@@ -8,7 +8,7 @@ import struct
 import pytest
 
 from media import _datapath, reference_datapath, reference_quality
-from media.counters import Reason
+from media.counters import Handled, Reason
 from media.rules import RuleFlag
 from media.samples import DIRECTIONS, QUALITY_BYTES, Quality, Sample, recent
 from media.srtp import Suite
@@ -33,12 +33,13 @@ class Pair(Twin):
     def quality(self) -> list[Quality]:
         return list(self.reference_quality)
 
-    def feed(self, data: bytes, source: bytes, now_ns: int, *, index: int = 0, rtcp_port: bool = False) -> Reason:
+    def feed(self, data: bytes, source: bytes, now_ns: int, *, index: int = 0, rtcp_port: bool = False) -> Reason | Handled:
+        packet = (index, rtcp_port, data, source, now_ns)
         got = _datapath.inspect(
-            self.compiled, self.compiled_keys, index, rtcp_port, data, source, now_ns, self.compiled_quality
+            self.compiled, self.compiled_keys, self.compiled_webrtc, *packet, self.compiled_quality
         )
         expected = reference_datapath.inspect(
-            self.reference, self.reference_keys, index, rtcp_port, data, source, now_ns, self.reference_quality
+            self.reference, self.reference_keys, self.reference_webrtc, *packet, self.reference_quality
         )
         assert got[0] == expected.reason
         self.compare()
