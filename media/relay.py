@@ -537,7 +537,7 @@ class Relay:
                     raise ValueError(f"port {rule.local_port} cannot be bound again")
                 bound.append((pool, index))
 
-    def silent(self, now_ns: int, timeout_ns: int, hold_ns: int, limit: int) -> list[tuple[Session, float]]:
+    def silent(self, now_ns: int, timeout_ns: int, limit: int, hold_ns: int = 0) -> list[tuple[Session, float]]:
         """Of the next ``limit`` sessions in turn: answered ones that got no packet, RTCP included, on any leg for that
         long, or for ``hold_ns`` (0: for ever) where every stream is held.
 

@@ -138,10 +138,15 @@ class Quality(ctypes.Structure):
 
 
 QUALITY_BYTES = ctypes.sizeof(Quality)
-HEAD_BYTES = Quality.samples.offset  # samples need not be wiped: those of before ``began`` are nobody's
-AT_DIRECTION = Quality.direction.offset
-AT_PATIENCE = Quality.patience_s.offset
-AT_FORMAT = Quality.format.offset
+
+
+def _at(name: str) -> int:
+    offset: int = getattr(Quality, name).offset
+    return offset
+
+
+HEAD_BYTES = _at("samples")  # samples need not be wiped: those of before ``began`` are nobody's
+AT_DIRECTION, AT_PATIENCE, AT_FORMAT = map(_at, ("direction", "patience_s", "format"))
 
 
 def _blank() -> bytes:

@@ -141,7 +141,7 @@ class Worker:
         for index in self.datapath.sample(now_ns, round(self.config.one_way_s)):
             self._report_one_way(index, now_ns)
         silence_ns, hold_ns = int(self.config.media_timeout_s * 1e9), int(self.config.hold_timeout_s * 1e9)
-        for session, silent_s in self.relay.silent(now_ns, silence_ns, hold_ns, SWEEP_PER_TICK):
+        for session, silent_s in self.relay.silent(now_ns, silence_ns, SWEEP_PER_TICK, hold_ns):
             self.count(MediaCounter.MEDIA_TIMEOUTS, 1)
             event: dict[str, object] = {"event": "timeout", "session": session.id, "silent_s": round(silent_s, 1)}
             self._tell(session, event)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -130,6 +131,23 @@ def calls_play(
         print(json.dumps(answer))
     else:
         print(f"{leg} hears {file}" if file else f"{leg} hears the other side")
+
+
+@calls.command("show")
+def calls_show(
+    call: Annotated[str, typer.Argument(help="Its key, a beginning of that, or a Call-ID.")],
+    config: ConfigPath = DEFAULT_CONFIG,
+    seconds: Annotated[int, typer.Option(min=0, max=60, help="So many seconds of quality.")] = 10,
+    as_json: AsJson = False,
+) -> None:
+    """Show a call, and how it sounds: what each leg sends as we receive it, and what it says of what we send."""
+    answer = _ask(config, "quality", as_json, key=call, samples=seconds)
+    if as_json:
+        print(json.dumps(answer))
+        return
+    _show(answer.get("call"), as_json, "call", "nothing is known of this call")
+    rows = list(_quality_rows(answer.get("media") or {}))
+    _show(rows, as_json, "seconds", "no media were sampled yet")
 
 
 @app.command()
@@ -336,9 +354,38 @@ def _show(result: Any, as_json: bool, title: str, empty: str) -> None:  # Any: J
             print(f"sbc: no answer from {silent}", file=sys.stderr)
 
 
+def _quality_rows(media: dict[str, Any]) -> Iterator[dict[str, Any]]:  # Any: JSON values
+    """One row for each second that was sampled, then one for all, of each stream of each leg. Times in milliseconds; what
+    is of another end is as that one reports."""
+    columns = ("age_s", "received", "lost", "jitter", "mos", "sent", "lost_there", "jitter_there", "mos_there", "rtt")
+    for leg, streams in media.items():
+        for number, stream in enumerate(streams):
+            told = stream.get("quality")
+            if not told:
+                continue
+            name = leg if len(streams) == 1 else f"{leg}.{number}"
+            for sample in told.get("samples", ()):
+                yield {"leg": name, **{column: value or None for column, value in zip(columns, sample, strict=True)}}
+            received, reported = told.get("received") or {}, told.get("reported") or {}
+            yield {
+                "leg": name,
+                "age_s": "all",
+                "received": stream.get("packets_in"),
+                "lost": received.get("lost"),
+                "jitter": received.get("jitter_ms"),
+                "mos": received.get("mos"),
+                "sent": stream.get("packets_out"),
+                "lost_there": reported.get("lost"),
+                "jitter_there": reported.get("jitter_ms"),
+                "mos_there": reported.get("mos"),
+                "rtt": told.get("rtt_avg_ms"),
+            }
+
+
 # The columns that fit a terminal of 80 characters; --json has them all.
 COLUMNS = {
-    "calls": ("state", "since", "a_peer", "b_peer", "from", "to"),
+    "calls": ("key", "state", "since", "a_peer", "b_peer", "from", "to"),
+    "seconds": ("leg", "age_s", "received", "lost", "jitter", "mos", "sent", "lost_there", "jitter_there", "mos_there", "rtt"),
     "registrations": ("peer", "state", "since", "expires_s", "next_s", "reason"),
     "media": ("node", "worker", "state", "sessions", "opened", "reason"),
     "processes": ("name", "pid", "state", "uptime_s", "restarts", "cpu_s", "memory_bytes"),

@@ -156,6 +156,7 @@ class Call:
         "to_uri",
         "transferred_from",
         "transferred_to",
+        "one_way",
         "variables",
         "version",
     )
@@ -212,6 +213,7 @@ class Call:
         self.joining: Transfer | None = None  # a leg of another call is to join it
         self.transferred_from = ""  # the key of the call that a leg came from
         self.transferred_to = ""  # the key of the call that a leg went on in
+        self.one_way = ""  # the sides (a, b) that once sent nothing while the other one did
         self.resumed = False
         # outcome
         self.attempts: list[Attempt] = []
@@ -279,6 +281,7 @@ class Call:
             "b_call_id": b.dialog.call_id if b else "",
             "media_node": self.media_node,
             "recording": self.recording,
+            "one_way": self.one_way,
             "resumed": self.resumed,
         }
 

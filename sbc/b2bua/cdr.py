@@ -23,6 +23,12 @@ Version 1, JSON values:
 ``attempts``     list of {gateway, uri, leg, status, pdd_ms}, in order; pdd_ms -1: no reply above 100
 ``media``        by leg (a, b): {packets, packets_out, lost, jitter_ms, mos}, of what that leg sent to us;
                  mos of its worst stream, 0 without packets; absent without media of ours
+                 ``received`` (what that leg sent, as we got it) and ``reported`` (what we sent, as it says by RTCP; its
+                 losses are those of the whole way), where known, of its worst stream: {mos, mos_min, worst_s, low_s, lost,
+                 loss (a share of 1), jitter_ms, seconds}: MOS on average and in the worst second, that second after the
+                 first packet, seconds below 3.6, the greatest jitter, seconds in all;
+                 ``rtt_ms``, where RTCP tells it, between us and that leg: {min, avg, max}
+``one_way``      sides that sent nothing for a time while the other one did: '', a, b or ab
 ``media_node``   the media worker, '' without
 ``resumed``      the call was taken up from the journal at least once
 ``transferred_from``  the ``id`` of the call that a party came from, '' where none did (RFC 3515, RFC 3891)
@@ -37,7 +43,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from media.protocol import StreamStats
+from media.protocol import Judged, StreamStats
 
 if TYPE_CHECKING:
     from sbc.b2bua.call import Call
@@ -138,6 +144,7 @@ def record(
             }
             for attempt in call.attempts
         ],
+        "one_way": call.one_way,
         "media_node": call.media_node,
         "resumed": call.resumed,
         "variables": call.variables,
@@ -154,7 +161,7 @@ def record(
     return fields
 
 
-def quality(streams: Sequence[StreamStats]) -> dict[str, float]:
+def quality(streams: Sequence[StreamStats]) -> dict[str, Any]:  # Any: JSON values
     """The streams of one leg in a line: counts add up, jitter is that of the worst, MOS that of the worst heard."""
     packets = packets_out = lost = 0
     jitter_ms = 0.0
@@ -166,10 +173,43 @@ def quality(streams: Sequence[StreamStats]) -> dict[str, float]:
         jitter_ms = max(jitter_ms, stream.jitter_ms)
         if stream.packets_in:
             mos = stream.mos if mos is None else min(mos, stream.mos)
-    return {
+    fields: dict[str, Any] = {  # Any: JSON values
         "packets": packets,
         "packets_out": packets_out,
         "lost": lost,
         "jitter_ms": round(jitter_ms, 2),
         "mos": round(mos or 0.0, 2),
+    }
+    judged = [stream for stream in streams if stream.quality is not None]
+    if judged:
+        worst = min(judged, key=_heard)
+        told = worst.quality
+        assert told is not None
+        if told.received is not None:
+            fields["received"] = _direction(told.received, worst.packets_in)
+        if told.reported is not None:
+            fields["reported"] = _direction(told.reported, worst.packets_out)
+        if told.rtt_avg_ms >= 0:
+            trips = {"min": told.rtt_min_ms, "avg": told.rtt_avg_ms, "max": told.rtt_max_ms}
+            fields["rtt_ms"] = {name: round(value, 1) for name, value in trips.items()}
+    return fields
+
+
+def _heard(stream: StreamStats) -> float:
+    """MOS of what came of a stream with quality; one of which nothing came says the least."""
+    told = stream.quality
+    return told.received.mos if told is not None and told.received is not None else 5.0
+
+
+def _direction(judged: Judged, packets: int) -> dict[str, float]:
+    expected = packets + judged.lost
+    return {
+        "mos": judged.mos,
+        "mos_min": round(judged.mos_min, 2),
+        "worst_s": judged.worst_s,
+        "low_s": judged.low_s,
+        "lost": judged.lost,
+        "loss": round(judged.lost / expected, 4) if expected else 0.0,
+        "jitter_ms": round(judged.jitter_ms, 1),
+        "seconds": judged.seconds,
     }

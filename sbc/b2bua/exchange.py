@@ -181,7 +181,8 @@ def _cross(
             request.to_ice = "lite" if transports[1].ice else "off"
         caller = profile if sender is call.a else other if receiver is call.a else None
         if caller is not None:
-            request.silence_s = caller.silence_s
+            request.silence_s, request.hold_silence_s = caller.silence_s, caller.hold_silence_s
+            request.one_way_s = caller.one_way_s
     else:
         request = Answer(call.key, sender.name, receiver.name, streams, seen_at)
     if profile is not None:

@@ -118,13 +118,15 @@ class SrtpPolicies:
 @dataclass(frozen=True, slots=True)
 class MediaProfile:
     """How media of one side are treated. ``latch`` as in the protocol of the media plane; ``srtp`` None: as
-    :class:`SrtpPolicies` say; ``silence_s`` 0: as for all; ``codecs`` for offers from and to that side; ``ice`` only
-    with the srtp ``dtls``; ``music`` is the prompt that this side hears while the other one holds it, '' none;
-    ``record`` how its calls are recorded."""
+    :class:`SrtpPolicies` say; ``silence_s``, ``hold_silence_s`` and ``one_way_s`` 0: as for all; ``codecs`` for offers
+    from and to that side; ``ice`` only with the srtp ``dtls``; ``music`` is the prompt that this side hears while the
+    other one holds it, '' none; ``record`` how its calls are recorded."""
 
     latch: Latch = ""
     srtp: Srtp | None = None
     silence_s: float = 0.0
+    hold_silence_s: float = 0.0
+    one_way_s: float = 0.0  # -1: never
     dscp: int = 0
     codecs: CodecFilter | None = None
     ice: IcePolicy = "off"

@@ -70,6 +70,7 @@ def encode(core: Core, call: Call, now: float) -> bytes:
         "gone": [leg.name for leg in (call.a, call.b) if leg.state is LegState.ENDED],
         "came": call.transferred_from,
         "went": call.transferred_to,
+        "way": call.one_way,
     }
     if call.recording:
         record["rec"] = call.recording
@@ -240,6 +241,7 @@ def _call(core: Core, fields: Fields, now: float, wall: float) -> Call:
         fields.text(name, 64) if name in fields.raw else "" for name in ("came", "went")
     )
     call.recording = fields.text("rec", 256) if "rec" in fields.raw else ""
+    call.one_way = fields.text("way", 2) if "way" in fields.raw else ""
     a.state = LegState.CONFIRMED
     b.state = LegState.ANSWERED if b.unacked and not fields.flag("up") else LegState.CONFIRMED
     gone = fields.texts("gone", 2) if "gone" in fields.raw else ()

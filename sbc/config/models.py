@@ -381,6 +381,8 @@ class MediaProfile(Model):
     codecs: Codecs = Codecs()
     dscp: Annotated[int, Field(ge=0, le=63)] = 0  # of what is sent there; 46 is EF, expedited forwarding (RFC 3246)
     silence_s: Annotated[float | None, Field(ge=1, le=86400)] = None  # of the calls of a peer; None: as for all
+    hold_silence_s: Annotated[float | None, Field(ge=1, le=86400)] = None  # the same while on hold; None: as for all
+    one_way_s: Annotated[int | None, Field(ge=0, le=3600)] = None  # only one side sends; 0: never told; None: as for all
     music: str = ""  # a prompt that this side hears while the other one holds it; empty: what the other one sends
     record: Literal["off", "wav", "pcap"] = "off"  # its calls, from the answer on
     direct: bool = False  # no relay: both sides learn each other's media address
@@ -422,6 +424,8 @@ class Timers(Model):
     commit_timeout_ms: Annotated[int, Field(ge=0, le=5000)] = 50  # how long a 200 to INVITE waits for the journal
     media_timeout_ms: Annotated[int, Field(ge=10, le=5000)] = 250  # deadline of one request to a media worker
     media_silence_s: Annotated[float, Field(ge=1, le=86400)] = 60.0  # an answered call without a packet ends
+    media_hold_silence_s: Annotated[float, Field(ge=0, le=86400)] = 3600.0  # the same on hold; 0: never
+    media_one_way_s: Annotated[int, Field(ge=0, le=3600)] = 10  # only one side sends: told after so long; 0: never
     dialog_lifetime_s: Annotated[int, Field(ge=60)] = 43_200
     session_expires_s: Annotated[int, Field(ge=0, le=86_400)] = 1800  # RFC 4028, per leg; 0: no session timers
     ping_interval_s: Annotated[int, Field(ge=0, le=86_400)] = 0  # pings inside dialogs, to find dead calls; 0: none
@@ -552,6 +556,8 @@ class MediaNode(Model):
     realms: Annotated[dict[str, MediaNodeRealm], Field(min_length=1)]
     media: MediaFiles = MediaFiles()
     media_silence_s: Annotated[float, Field(ge=1, le=86400)] = 60.0
+    media_hold_silence_s: Annotated[float, Field(ge=0, le=86400)] = 3600.0
+    media_one_way_s: Annotated[int, Field(ge=0, le=3600)] = 10
     log: Log = Log()
 
     @field_validator("clients")

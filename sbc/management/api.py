@@ -23,9 +23,10 @@ class Api:
     """The methods by name. ``store`` and ``cdr`` describe those two for ``status``.
 
     A SIP worker must offer ``calls {limit, offset}`` -> ``{"total": n, "calls": [...]}``, ``call {key}`` -> an object
-    or null, ``hangup {key, reason}`` -> true, or false where it does not own the call, ``registrations`` and ``media``
-    -> a list, ``media_drain {node, on}`` -> true, or false where there is no such media node, and ``record {key, on,
-    format}`` and ``play {key, leg, file}`` -> an object, with ``refused`` where that could not be, or null.
+    or null, ``quality {key, samples}`` -> the same with media, or null, ``hangup {key, reason}`` -> true, or false
+    where it does not own the call, ``registrations`` and ``media`` -> a list, ``media_drain {node, on}`` -> true, or
+    false where there is no such media node, and ``record {key, on, format}`` and ``play {key, leg, file}`` -> an
+    object, with ``refused`` where that could not be, or null.
     """
 
     def __init__(self, slot: ControlSlot, store: Callable[[], Answer], cdr: Callable[[], Answer]) -> None:
@@ -41,6 +42,7 @@ class Api:
             "status": self.status,
             "calls": self.calls,
             "call": self.call,
+            "quality": self.quality,
             "hangup": self.hangup,
             "record": self.record,
             "play": self.play,
@@ -90,6 +92,17 @@ class Api:
         """``{key}`` -> the call."""
         key = _key(params)
         answers, silent = await self._ask_all("call", {"key": key})
+        for worker, answer in answers:
+            if isinstance(answer, dict):
+                return {**answer, "worker": worker}
+        raise _no_call(key, silent)
+
+    async def quality(self, params: rpc.Params) -> Answer:
+        """``{key, samples}`` -> ``{call, media}``: a call by its key, a beginning of that, or a Call-ID, and how its
+        streams go, by leg, with what was sampled in the last seconds."""
+        key = _key(params)
+        wanted = {"key": key, "samples": _count(params, "samples", 10)}
+        answers, silent = await self._ask_all("quality", wanted)
         for worker, answer in answers:
             if isinstance(answer, dict):
                 return {**answer, "worker": worker}

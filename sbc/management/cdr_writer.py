@@ -37,7 +37,7 @@ Note = Callable[[str, str, dict[str, Any]], None]  # level, event, fields; Any: 
 class CdrWriter:
     """``run`` is the thread's body. The attributes below may be read from other threads.
 
-    ``store_error`` and ``database_error`` say what is wrong now, empty when nothing is.
+    ``observe`` is shown every CDR that is read. ``store_error`` and ``database_error`` say what is wrong now, empty when nothing is.
     """
 
     def __init__(
@@ -50,6 +50,7 @@ class CdrWriter:
         count: Callable[[str, int], None],
         gauge: Callable[[str, int], None],
         note: Note,
+        observe: Callable[[dict[str, Any]], None] = lambda _: None,
     ) -> None:
         self.store_error = ""
         self.database_error = ""
@@ -64,6 +65,7 @@ class CdrWriter:
         self._count = count
         self._gauge = gauge
         self._note = note
+        self._observe = observe
         self._stopping = threading.Event()
         self._client = _connect(address)
         self._recovering = True  # look at what was read and not acknowledged, before anything new
@@ -179,6 +181,7 @@ class CdrWriter:
                 if not isinstance(cdr, dict):
                     raise ValueError("not an object")
                 rows.append(row_of(cdr, raw.decode()))
+                self._observe(cdr)
             except ValueError as error:
                 self._reject(identity, raw, error, rejected)
         return rows, rejected

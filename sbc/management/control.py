@@ -37,6 +37,7 @@ class Control:
         from sbc.management.api import Api
         from sbc.management.cdr_writer import CdrWriter
         from sbc.management.metrics import MediaNodeCollector, PageCollector, RegistrationCollector
+        from sbc.management.quality_metrics import QualityCollector
         from sbc.store.url import parse_store_url
 
         self._slot = slot
@@ -48,6 +49,7 @@ class Control:
         self._writer: CdrWriter | None = None
         self._thread: threading.Thread | None = None
         config = slot.config
+        quality = QualityCollector(config.realms)
         if config.store != "none":
             self._writer = CdrWriter(
                 parse_store_url(slot.store_url, config.run_dir),
@@ -57,12 +59,14 @@ class Control:
                 count=self._page.count,
                 gauge=lambda name, value: self._page.set(Counter[name], value),
                 note=lambda level, event, fields: self._log.write(level, event, **fields),
+                observe=quality.observe,
             )
         self._api = Api(slot, self._describe_store, self._describe_cdr)
         self._collectors = (
             PageCollector(slot.pages, config.node, self._version()),
             RegistrationCollector(slot.pages, partial(self._rows, "registrations")),
             MediaNodeCollector(partial(self._rows, "media")),
+            quality,
         )
 
     async def serve(self) -> int:

@@ -55,7 +55,12 @@ def as_config(given: MediaNode) -> Config:
         store="none",
         realms=realms,
         media=given.media,
-        timers=Timers(media_silence_s=given.media_silence_s, drain_timeout_s=0.0),
+        timers=Timers(
+            media_silence_s=given.media_silence_s,
+            media_hold_silence_s=given.media_hold_silence_s,
+            media_one_way_s=given.media_one_way_s,
+            drain_timeout_s=0.0,
+        ),
         log=given.log,
     )
 

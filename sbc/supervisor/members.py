@@ -189,6 +189,8 @@ class Estate:
             page=member.page.words,
             capacity=MEDIA_SESSIONS,
             media_timeout_s=self.config.timers.media_silence_s,
+            hold_timeout_s=self.config.timers.media_hold_silence_s,
+            one_way_s=self.config.timers.media_one_way_s,
             quarantine_s=MEDIA_QUARANTINE_S,
             say=get().write,
             prompts=self.config.media.prompts,

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection
+from typing import Any
+
+import msgspec
 
 from media import protocol
-from media.protocol import Delete, Play, Record, Reply, Stop
-from sbc.b2bua import accompany
+from media.protocol import Delete, Play, Query, Record, Reply, Stop
+from sbc.b2bua import accompany, one_way
 from sbc.b2bua.call import Call
 from sbc.b2bua.core import Core
 from sbc.b2bua.effects import MediaCommand
@@ -71,7 +74,13 @@ class MediaSide:
 
     def methods(self) -> dict[str, rpc.Method]:
         """What the control worker may ask."""
-        return {"media": self._describe, "media_drain": self._drain, "record": self._record, "play": self._play}
+        return {
+            "media": self._describe,
+            "media_drain": self._drain,
+            "record": self._record,
+            "play": self._play,
+            "quality": self._quality,
+        }
 
     def _describe(self, _: rpc.Params) -> list[rpc.Params]:
         return self.pool.describe()
@@ -122,6 +131,32 @@ class MediaSide:
         self.pool.perform(MediaCommand(0, request, call.media_node, call.media_set), replied)
         return await done
 
+    async def _quality(self, params: rpc.Params) -> dict[str, Any] | None:  # Any: JSON values
+        """``{key, samples}`` -> a call and the statistics of its streams by leg, with what was sampled in the last
+        seconds; None where the call is not ours."""
+        call = self._find(str(params.get("key", "")))
+        if call is None:
+            return None
+        found: dict[str, Any] = {"call": call.describe(), "media": {}}  # Any: JSON values
+        if not call.has_media:
+            return found
+        reply = await self._ask(call, Query(call.key, samples=int(params.get("samples", 0))))
+        if not reply.ok:
+            raise rpc.RpcError(rpc.UNAVAILABLE, f"the media node did not tell: {reply.reason}")
+        found["media"] = {leg: msgspec.to_builtins(streams) for leg, streams in reply.stats.items()}
+        return found
+
+    def _find(self, key: str) -> Call | None:
+        """The call of this key or Call-ID, or the only one whose key begins so."""
+        calls = self._core.calls
+        if key in calls or not key:
+            return calls.get(key)
+        found = [call for call in calls.values() if call.key.startswith(key)]
+        for call in calls.values():
+            if key in (leg.dialog.call_id for leg in call.legs()):
+                found = [call]
+        return found[0] if len(found) == 1 else None
+
     def _drain(self, params: rpc.Params) -> bool:
         """``{node, on}``; False where there is no such media node."""
         name, on = str(params.get("node", "")), params.get("on") is not False
@@ -137,6 +172,8 @@ class MediaSide:
             self._played(event)
         elif kind in ("recorded", "recording_lost"):
             self._recorded(node, event)
+        elif kind == "one_way":
+            self._one_way(event)
         if kind != "timeout":
             return
         session = str(event.get("session", ""))
@@ -172,6 +209,24 @@ class MediaSide:
         else:
             counts = {name: event[name] for name in ("packets", "late", "unreadable", "seconds") if name in event}
             self._log.info("a recording is complete", **said, **counts)
+
+    def _one_way(self, event: Notification) -> None:
+        """Only one side of a call sends: it goes on, and the log says why that may be."""
+        call, leg = self._core.calls.get(str(event.get("session", ""))), str(event.get("leg", ""))
+        side = one_way.note(self._core, call, leg) if call is not None else ""
+        if call is None or not side:
+            return
+        self._count("MEDIA_ONE_WAY")
+        self._log.warning(
+            "one-way audio",
+            call=call.key,
+            leg=leg,
+            reason=one_way.why(side, event),
+            silent_s=event.get("silent_s"),
+            described=event.get("described"),
+            remote=event.get("remote"),
+            refused=event.get("refused"),
+        )
 
     def _changed(self, node: Node) -> None:
         """A media node went up or down."""

@@ -140,6 +140,8 @@ def _profile(given: Given) -> MediaProfile:
         given.latch or "",
         given.srtp,
         given.silence_s or 0.0,
+        given.hold_silence_s or 0.0,
+        -1.0 if given.one_way_s == 0 else float(given.one_way_s or 0),
         given.dscp,
         None if wanted == CodecFilter() else wanted,
         given.ice,
