@@ -10,14 +10,6 @@
 #define TRANSIT_BREAK_S 5 /* a larger step is a new time base, not jitter */
 #define UNPROVEN_WAIT_NS 200000000u /* the time that a leg behind NAT has to send before a stranger may be taken for it */
 
-static inline int same_address(const struct address *a, const struct address *b) {
-    return memcmp(a, b, sizeof *a) == 0;
-}
-
-static inline int same_ip(const struct address *a, const struct address *b) {
-    return a->family == b->family && memcmp(a->ip, b->ip, sizeof a->ip) == 0;
-}
-
 /* RFC 3550 §5.1: fixed header, CSRC list and header extension must fit. */
 static enum reason check_rtp(const uint8_t *data, uint32_t length) {
     if (length < 12) return SHORT;
