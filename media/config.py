@@ -55,12 +55,11 @@ class MediaConfig:
 
     ``state_fd`` is shared memory of ``media.state.state_size(capacity)`` octets that outlives the worker, -1 for none;
     ``page`` a memoryview of ``PAGE_WORDS`` u64 for counters, None for none. ``capacity`` is in sessions.
-    ``media_timeout_s`` without a packet on any leg, ``hold_timeout_s`` while every stream is held, and ``one_way_s`` with
-    packets of one leg alone are told to the owner of a session; 0: never.
-    ``curve`` None: whoever reaches ``endpoint`` may ask.
-    ``collect_us`` is the longest wait that collects a batch of packets while traffic is dense, 0 for none. ``say``
-    takes what is worth a line in the log: a level (``info``, ``warning``) and a sentence. ``prompts`` and
-    ``recordings`` are the directories of announcements and recordings, empty for none.
+    ``media_timeout_s`` without a packet on any leg, ``hold_timeout_s`` while every stream is held, and ``one_way_s``
+    with packets of one leg alone are told to the owner of a session; 0: never. ``curve`` None: whoever reaches
+    ``endpoint`` may ask. ``collect_us`` is the longest wait that collects a batch of packets while traffic is dense, 0
+    for none. ``say`` takes what is worth a line in the log: a level (``info``, ``warning``) and a sentence.
+    ``prompts`` and ``recordings`` are the directories of announcements and recordings, empty for none.
     """
 
     slot: int

@@ -246,9 +246,9 @@ class Judged(Part):
 
 
 class Quality(Part):
-    """How one stream of one leg went: ``received`` is what the leg sent, as we got it, ``reported`` what it says by RTCP
-    of what we sent (its losses are those of the whole way from the other leg). ``rtt`` is between us and the leg, -1:
-    not known. ``one_way_s``: seconds in which the leg should have sent, did not, and its peer did.
+    """How one stream of one leg went: ``received`` is what the leg sent, as we got it, ``reported`` what it says by
+    RTCP of what we sent (its losses are those of the whole way from the other leg). ``rtt`` is between us and the leg,
+    -1: not known. ``one_way_s``: seconds in which the leg should have sent, did not, and its peer did.
 
     ``samples`` are rows, oldest first, of: age in seconds, then packets, lost, jitter in ms and MOS received, packets,
     lost, jitter in ms and MOS sent, round trip in ms; 0 for what is not known.

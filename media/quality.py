@@ -45,8 +45,8 @@ class Impairment(NamedTuple):
 
 
 # G.113 Appendix I: G.711 with packet loss concealment, G.729A, G.723.1 at 6.3 kbit/s, GSM-EFR (which is AMR at 12.2);
-# Ie of GSM full rate and G.728 is from there too, their Bpl is estimated. G.113 Appendix IV has Ie of G.722 at 64 kbit/s
-# and of AMR-WB at 12.65; their Bpl, and everything of Opus, for which nothing is published, is our estimate.
+# Ie of GSM full rate and G.728 is from there too, their Bpl is estimated. G.113 Appendix IV has Ie of G.722 at 64
+# kbit/s and of AMR-WB at 12.65; their Bpl, and everything of Opus, for which nothing is published, is our estimate.
 CODECS: dict[Codec, Impairment] = {
     Codec.UNKNOWN: Impairment(0.0, 25.1),
     Codec.G711: Impairment(0.0, 25.1),

@@ -1,4 +1,4 @@
-"""Quality of running calls in plain Python, over the same memory as ``ext/c/quality.c``: what that is tested against."""
+"""Quality of running calls in plain Python, over the memory of ``ext/c/quality.c``: what that is tested against."""
 
 from __future__ import annotations
 
@@ -81,9 +81,7 @@ def _remember(quality: Quality, ssrc: int, ntp: int, now_ns: int) -> None:
     quality.next_sent = (quality.next_sent + 1) % SENT_REPORTS
 
 
-def note_rtcp(
-    quality: ctypes.Array[Quality], rules: ctypes.Array[Rule], index: int, data: bytes, now_ns: int
-) -> None:
+def note_rtcp(quality: ctypes.Array[Quality], rules: ctypes.Array[Rule], index: int, data: bytes, now_ns: int) -> None:
     """RTCP in the clear that came from the leg of ``index`` and was accepted."""
     rule = rules[index]
     at = 0

@@ -44,6 +44,7 @@ from media.rules import (
     RULE_U64,
     RuleFlag,
 )
+from media.samples import AT_PATIENCE, QUALITY_BYTES, Direction
 from media.session import (
     MAX_LEGS,
     MAX_NAME,
@@ -57,7 +58,6 @@ from media.session import (
     patience_of,
     stream_stats,
 )
-from media.samples import AT_PATIENCE, QUALITY_BYTES, Direction
 from media.srtp import distrust
 from media.state import Arena
 from media.webrtc import has_consent
@@ -582,7 +582,7 @@ class Relay:
         return last_ns
 
     def _converses(self, index: int) -> bool:
-        """Is it a stream that both legs send and receive? What only one sends may be music, or nothing, during a hold."""
+        """Do both legs send and receive it? What only one sends may be music, or nothing, during a hold."""
         rules, quality = self.arena.rules, self.arena.quality
         both = Direction.SEND | Direction.RECEIVE
         peer = rules[index].peer

@@ -1,7 +1,7 @@
 """How each call goes, as flat memory: the ctypes mirror of ``ext/c/quality.h``, beside the rules of an arena.
 
-Written by the datapath: from RTCP that passes through, and once a second from the counters of each rule that has carried
-anything. A successor of the worker goes on with it.
+Written by the datapath: from RTCP that passes through, and once a second from the counters of each rule that has
+carried anything. A successor of the worker goes on with it.
 """
 
 from __future__ import annotations

@@ -355,8 +355,8 @@ def _show(result: Any, as_json: bool, title: str, empty: str) -> None:  # Any: J
 
 
 def _quality_rows(media: dict[str, Any]) -> Iterator[dict[str, Any]]:  # Any: JSON values
-    """One row for each second that was sampled, then one for all, of each stream of each leg. Times in milliseconds; what
-    is of another end is as that one reports."""
+    """One row for each second that was sampled, then one for all, of each stream of each leg. Times in milliseconds;
+    what is of another end is as that one reports."""
     columns = ("age_s", "received", "lost", "jitter", "mos", "sent", "lost_there", "jitter_there", "mos_there", "rtt")
     for leg, streams in media.items():
         for number, stream in enumerate(streams):
@@ -385,7 +385,19 @@ def _quality_rows(media: dict[str, Any]) -> Iterator[dict[str, Any]]:  # Any: JS
 # The columns that fit a terminal of 80 characters; --json has them all.
 COLUMNS = {
     "calls": ("key", "state", "since", "a_peer", "b_peer", "from", "to"),
-    "seconds": ("leg", "age_s", "received", "lost", "jitter", "mos", "sent", "lost_there", "jitter_there", "mos_there", "rtt"),
+    "seconds": (
+        "leg",
+        "age_s",
+        "received",
+        "lost",
+        "jitter",
+        "mos",
+        "sent",
+        "lost_there",
+        "jitter_there",
+        "mos_there",
+        "rtt",
+    ),
     "registrations": ("peer", "state", "since", "expires_s", "next_s", "reason"),
     "media": ("node", "worker", "state", "sessions", "opened", "reason"),
     "processes": ("name", "pid", "state", "uptime_s", "restarts", "cpu_s", "memory_bytes"),

@@ -139,6 +139,7 @@ class Call:
         "on_branch",
         "on_failure",
         "on_reply",
+        "one_way",
         "pending_route",
         "recording",
         "redirects",
@@ -156,7 +157,6 @@ class Call:
         "to_uri",
         "transferred_from",
         "transferred_to",
-        "one_way",
         "variables",
         "version",
     )

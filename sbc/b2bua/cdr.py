@@ -24,10 +24,10 @@ Version 1, JSON values:
 ``media``        by leg (a, b): {packets, packets_out, lost, jitter_ms, mos}, of what that leg sent to us;
                  mos of its worst stream, 0 without packets; absent without media of ours
                  ``received`` (what that leg sent, as we got it) and ``reported`` (what we sent, as it says by RTCP; its
-                 losses are those of the whole way), where known, of its worst stream: {mos, mos_min, worst_s, low_s, lost,
-                 loss (a share of 1), jitter_ms, seconds}: MOS on average and in the worst second, that second after the
-                 first packet, seconds below 3.6, the greatest jitter, seconds in all;
-                 ``rtt_ms``, where RTCP tells it, between us and that leg: {min, avg, max}
+                 losses are those of the whole way), where known, of its worst stream: {mos, mos_min, worst_s, low_s,
+                 lost, loss (a share of 1), jitter_ms, seconds}: MOS on average and in the worst second, that second
+                 after the first packet, seconds below 3.6, the greatest jitter, seconds in all; ``rtt_ms``, where RTCP
+                 tells it, between us and that leg: {min, avg, max}
 ``one_way``      sides that sent nothing for a time while the other one did: '', a, b or ab
 ``media_node``   the media worker, '' without
 ``resumed``      the call was taken up from the journal at least once

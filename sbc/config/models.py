@@ -382,7 +382,7 @@ class MediaProfile(Model):
     dscp: Annotated[int, Field(ge=0, le=63)] = 0  # of what is sent there; 46 is EF, expedited forwarding (RFC 3246)
     silence_s: Annotated[float | None, Field(ge=1, le=86400)] = None  # of the calls of a peer; None: as for all
     hold_silence_s: Annotated[float | None, Field(ge=1, le=86400)] = None  # the same while on hold; None: as for all
-    one_way_s: Annotated[int | None, Field(ge=0, le=3600)] = None  # only one side sends; 0: never told; None: as for all
+    one_way_s: Annotated[int | None, Field(ge=0, le=3600)] = None  # 0: never told
     music: str = ""  # a prompt that this side hears while the other one holds it; empty: what the other one sends
     record: Literal["off", "wav", "pcap"] = "off"  # its calls, from the answer on
     direct: bool = False  # no relay: both sides learn each other's media address

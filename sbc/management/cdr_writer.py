@@ -37,7 +37,8 @@ Note = Callable[[str, str, dict[str, Any]], None]  # level, event, fields; Any: 
 class CdrWriter:
     """``run`` is the thread's body. The attributes below may be read from other threads.
 
-    ``observe`` is shown every CDR that is read. ``store_error`` and ``database_error`` say what is wrong now, empty when nothing is.
+    ``observe`` is shown every CDR that is read. ``store_error`` and ``database_error`` say what is wrong now, empty
+    when nothing is.
     """
 
     def __init__(

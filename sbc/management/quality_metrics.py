@@ -1,7 +1,8 @@
 """Voice quality of the calls that have ended, as Prometheus histograms: from their CDRs, by realm.
 
 Labels are bounded: realms of the configuration, and whether a figure is of what a leg sent as we ``received`` it, or of
-what we sent as the leg ``reported`` it. Counts begin with the control process; without a store there are no CDRs to read.
+what we sent as the leg ``reported`` it. Counts begin with the control process; without a store there are no CDRs to
+read.
 """
 
 from __future__ import annotations

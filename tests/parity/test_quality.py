@@ -33,11 +33,11 @@ class Pair(Twin):
     def quality(self) -> list[Quality]:
         return list(self.reference_quality)
 
-    def feed(self, data: bytes, source: bytes, now_ns: int, *, index: int = 0, rtcp_port: bool = False) -> Reason | Handled:
+    def feed(
+        self, data: bytes, source: bytes, now_ns: int, *, index: int = 0, rtcp_port: bool = False
+    ) -> Reason | Handled:
         packet = (index, rtcp_port, data, source, now_ns)
-        got = _datapath.inspect(
-            self.compiled, self.compiled_keys, self.compiled_webrtc, *packet, self.compiled_quality
-        )
+        got = _datapath.inspect(self.compiled, self.compiled_keys, self.compiled_webrtc, *packet, self.compiled_quality)
         expected = reference_datapath.inspect(
             self.reference, self.reference_keys, self.reference_webrtc, *packet, self.reference_quality
         )
@@ -48,9 +48,7 @@ class Pair(Twin):
     def sample(self, now_ns: int, patience_s: int = 10) -> list[int]:
         second = now_ns // SECOND_NS
         got = _datapath.sample(self.compiled_quality, self.compiled, 0, 2, second, now_ns, patience_s)
-        expected = reference_quality.sample(
-            self.reference_quality, self.reference, 0, 2, second, now_ns, patience_s
-        )
+        expected = reference_quality.sample(self.reference_quality, self.reference, 0, 2, second, now_ns, patience_s)
         assert got == expected
         self.compare()
         return got
@@ -203,7 +201,9 @@ def test_a_leg_that_stops_is_given_three_times_as_long_and_six_where_it_said_tha
         assert silence(pair, 130, 2) == expected
 
 
-@pytest.mark.parametrize(("own", "other"), [("recvonly", "sendonly"), ("inactive", "inactive"), ("sendrecv", "sendonly")])
+@pytest.mark.parametrize(
+    ("own", "other"), [("recvonly", "sendonly"), ("inactive", "inactive"), ("sendrecv", "sendonly")]
+)
 def test_a_leg_that_need_not_send_is_never_named(own: str, other: str) -> None:
     pair = Pair()
     for quality in (pair.compiled_quality, pair.reference_quality):

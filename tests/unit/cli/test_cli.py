@@ -249,3 +249,25 @@ def test_the_media_key_is_made_once_and_its_public_half_is_shown(config: Path) -
     assert secret.read_text() != first
     secret.write_text("short")
     assert sbc("media", "keygen", "-c", config)[0] == 1
+
+
+def test_a_call_is_shown_with_its_seconds(config: Path) -> None:
+    stream = {
+        "packets_in": 100,
+        "packets_out": 99,
+        "quality": {
+            "received": {"seconds": 2, "mos": 4.36, "lost": 7, "jitter_ms": 3.0},
+            "rtt_ms": 41.0,
+            "rtt_avg_ms": 40.5,
+            "samples": [[1, 50, 7, 3.0, 3.38, 49, 0, 0.0, 0.0, 0.0], [0, 50, 0, 2.5, 4.38, 50, 0, 0.0, 0.0, 40.5]],
+        },
+    }
+    result = {"call": {"key": "k1", "state": "up"}, "media": {"a": [stream], "b1": [{}]}, "worker": "sip 0"}
+    with answering(config, json.dumps({"jsonrpc": "2.0", "id": 1, "result": result}).encode() + b"\n") as asked:
+        code, out, _ = sbc("calls", "show", "k1", "-c", config, "--seconds", "2")
+    assert code == 0
+    assert (asked[0]["method"], asked[0]["params"]) == ("quality", {"key": "k1", "samples": 2})
+    lines = [line.split() for line in out.splitlines()]
+    assert ["a", "1", "50", "7", "3.0", "3.4", "49", "-", "-", "-", "-"] in lines
+    assert ["a", "all", "100", "7", "3.0", "4.4", "99", "-", "-", "-", "40.5"] in lines
+    assert not any(line[:1] == ["b1"] for line in lines)

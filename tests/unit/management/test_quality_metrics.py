@@ -51,7 +51,14 @@ def test_calls_are_counted_by_realm_and_direction() -> None:
 def test_labels_come_from_the_configuration_alone_and_odd_records_are_passed_over() -> None:
     collector = QualityCollector(["core"])
     collector.observe(cdr(4.0, realm="made-up"))
-    for media in (None, [], {"a": 5}, {"a": {"received": 5, "rtt_ms": {"avg": "x"}}}, {"a": {"received": {"mos": None}}}):
+    shapes: tuple[object, ...] = (
+        None,
+        [],
+        {"a": 5},
+        {"a": {"received": 5, "rtt_ms": {"avg": "x"}}},
+        {"a": {"received": {"mos": None}}},
+    )
+    for media in shapes:
         collector.observe({"a_realm": "core", "media": media, "one_way": None})
     collector.observe({"a_realm": ["core"]} | {"a_realm": "core"})
     assert exposition(collector) == {}

@@ -7,9 +7,7 @@ import pytest
 from media.quality import CODECS, Codec, estimate, mos, named, rating
 
 
-@pytest.mark.parametrize(
-    ("value", "expected"), [(93.2, 4.41), (80, 4.02), (70, 3.6), (50, 2.58), (0, 1.0), (100, 4.5)]
-)
+@pytest.mark.parametrize(("value", "expected"), [(93.2, 4.41), (80, 4.02), (70, 3.6), (50, 2.58), (0, 1.0), (100, 4.5)])
 def test_mos_of_rating(value: float, expected: float) -> None:
     assert mos(value) == pytest.approx(expected, abs=0.01)  # G.107 Annex B, table B.1
 
@@ -46,7 +44,13 @@ def test_a_long_round_trip_is_heard() -> None:
 
 
 def test_codecs_are_known_by_their_names() -> None:
-    formats = ["0", "8 PCMA/8000", "111 opus/48000/2 useinbandfec=1", "97 AMR-WB/16000", "101 telephone-event/8000 0-16"]
+    formats = [
+        "0",
+        "8 PCMA/8000",
+        "111 opus/48000/2 useinbandfec=1",
+        "97 AMR-WB/16000",
+        "101 telephone-event/8000 0-16",
+    ]
     assert named([*formats, "98 speex/8000", "300 opus/48000", "x"]) == {
         111: Codec.OPUS,
         97: Codec.AMR_WB,
