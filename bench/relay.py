@@ -1,4 +1,4 @@
-"""Media: CPU per relayed packet at 500 and 2,000 calls, and the highest rate with under 0.1 % loss."""
+"""Media: CPU per relayed packet at 500 and 2,000 calls, the highest rate with under 0.1 % loss, delay at 70 % of it."""
 
 from __future__ import annotations
 
@@ -17,8 +17,11 @@ from bench.plan import RATE_RUNS, Plan, attempt, working_directory
 from bench.processes import Process, tree
 from bench.relays import RELAYS, SECURE_RELAYS, Anchored, in_flight
 
-CALLS = (500, 2000)
+CALLS = 500
 PPS = 50.0
+# So many calls at once, at the highest of these packet rates (20, 30, 40, 60 and 80 ms of G.711) at which the peer
+# still loses nothing: then the others are measured at the same.
+MANY_CALLS, MANY_PPS, YARDSTICK = 2000, (50.0, 100 / 3, 25.0, 50 / 3, 12.5), "rtpengine"
 LOSS = 0.001
 # Rates are raised by sending more often on this many calls: the relay's work per packet stays the same.
 RATE_CALLS = 500
@@ -28,6 +31,7 @@ RESOLUTION = 0.04
 WARM_S = 4.0
 
 SRTP_CALLS = 500
+DELAY_AT = 0.7  # of the highest rate
 
 # Overload: the relay may run for so long of each period, which makes the load several times what it can carry.
 OVERLOAD_S, OVERLOAD_PPS, RUNS_S, RESTS_S = 10.0, 100.0, 0.001, 0.012
@@ -36,14 +40,17 @@ GRACE_S = 1.0  # after that, every stream has to be whole again
 
 def measure(plan: Plan) -> list[Samples]:
     """All wanted figures of this family; the relays take turns within each run."""
-    cpu = {(who, calls): Samples(f"{who}.rtp.cpu_us.{calls}", "us/packet") for calls in CALLS for who in RELAYS}
+    cpu = {who: Samples(f"{who}.rtp.cpu_us.{CALLS}", "us/packet") for who in RELAYS}
+    many = {who: Samples(f"{who}.rtp.cpu_us.{MANY_CALLS}", "us/packet") for who in RELAYS}
+    delay = {who: Samples(f"{who}.rtp.p99_us.at70", "us") for who in RELAYS}
     highest = {who: Samples(f"{who}.rtp.max_pps", "packets/s") for who in RELAYS}
     srtp = {who: Samples(f"{who}.srtp.cpu_us.{SRTP_CALLS}", "us/packet") for who in RELAYS}
     lossy = {who: Samples(f"{who}.rtp.lossy_streams", "streams") for who in RELAYS}
     for run in range(plan.runs):
-        for (who, calls), samples in cpu.items():
+        for who, samples in cpu.items():
             if plan.wants(samples.name):
-                attempt(plan, [samples], partial(_cpu, plan, who, samples, calls))
+                attempt(plan, [samples], partial(_cpu, plan, who, samples, CALLS))
+        _many(plan, many)
         for who, samples in srtp.items():
             if plan.wants(samples.name):
                 attempt(plan, [samples], partial(_cpu, plan, who, samples, SRTP_CALLS, secure=True))
@@ -53,11 +60,11 @@ def measure(plan: Plan) -> list[Samples]:
         for who, samples in highest.items():
             if run < RATE_RUNS and plan.wants(samples.name):
                 attempt(plan, [samples], partial(_highest, plan, who, samples))
-    return [
-        samples
-        for samples in (*cpu.values(), *srtp.values(), *lossy.values(), *highest.values())
-        if plan.wants(samples.name)
-    ]
+        for who, samples in delay.items():
+            if run < RATE_RUNS and plan.wants(samples.name):
+                attempt(plan, [samples], partial(_delay, plan, who, samples, highest[who]))
+    families = (cpu, many, srtp, lossy, highest, delay)
+    return [samples for family in families for samples in family.values() if plan.wants(samples.name)]
 
 
 def _relay(
@@ -101,8 +108,29 @@ def _relay(
             return outcome
 
 
-def _cpu(plan: Plan, who: str, samples: Samples, calls: int, *, secure: bool = False) -> None:
-    outcome = _relay(plan, who, calls, PPS, 3 if plan.quick else 8, secure=secure)
+def _many(plan: Plan, many: dict[str, Samples]) -> None:
+    """MANY_CALLS at a rate at which YARDSTICK loses nothing; every relay that is wanted at the same one."""
+    if not any(plan.wants(samples.name) for samples in many.values()):
+        return
+    yardstick = many[YARDSTICK]
+    for pps in MANY_PPS:
+        before = len(yardstick.values)
+        yardstick.reason = ""  # of a rate that was too high
+        attempt(plan, [yardstick], partial(_cpu, plan, YARDSTICK, yardstick, MANY_CALLS, pps=pps))
+        if len(yardstick.values) > before:
+            break
+    else:
+        pps = PPS  # it is not there, or never without loss: the others by themselves
+    for who, samples in many.items():
+        if who != YARDSTICK and plan.wants(samples.name):
+            attempt(plan, [samples], partial(_cpu, plan, who, samples, MANY_CALLS, pps=pps))
+    for samples in many.values():
+        if samples.values:
+            samples.note(f"{2 * MANY_CALLS * pps:,.0f} packets/s")
+
+
+def _cpu(plan: Plan, who: str, samples: Samples, calls: int, *, pps: float = PPS, secure: bool = False) -> None:
+    outcome = _relay(plan, who, calls, pps, 3 if plan.quick else 8, secure=secure)
     note = plan.disturbance(outcome.foreign_share)
     if fault := outcome.generator_fault():
         raise SpoiledError(f"{fault}; {note}")
@@ -146,6 +174,21 @@ def _recovery(plan: Plan, who: str, samples: Samples) -> None:
     samples.add(outcome.lossy_streams, note)
 
 
+def _delay(plan: Plan, who: str, samples: Samples, highest: Samples) -> None:
+    """How long the relay keeps 99 of 100 packets at most, at DELAY_AT of its highest rate of this run."""
+    if not highest.values:
+        _highest(plan, who, highest)
+    rate = DELAY_AT * highest.values[-1]
+    outcome = _relay(plan, who, RATE_CALLS, rate / (2 * RATE_CALLS), 3 if plan.quick else 8)
+    note = plan.disturbance(outcome.foreign_share)
+    if fault := outcome.generator_fault():
+        raise SpoiledError(f"{fault}; {note}")
+    if outcome.loss > LOSS:
+        raise SpoiledError(f"{outcome.loss:.2%} of {rate:,.0f} packets/s were lost; {note}")
+    samples.add(outcome.delay_p99_us, note)
+    samples.note(f"at {rate:,.0f} packets/s; half of the packets in {outcome.delay_p50_us:.0f} us")
+
+
 def _highest(plan: Plan, who: str, samples: Samples) -> None:
     """Bracket the highest rate with at most LOSS, then halve the bracket down to RESOLUTION of it."""
     resolution = 2 * RESOLUTION if plan.quick else RESOLUTION
@@ -166,10 +209,11 @@ def _highest(plan: Plan, who: str, samples: Samples) -> None:
         lossless = outcome.loss <= LOSS and not outcome.misrouted
         # with loss it matters whose fault it was; without loss only whether the rate was really sent
         if outcome.generator_fault() and (not lossless or outcome.sent_pps < 0.99 * rate):
-            raise NotMeasuredError(
-                f"{outcome.generator_fault()} at {rate:,.0f}/s, the relay {outcome.relay_share:.0%};"
-                f" {good:,.0f}/s passed without loss"
-            )
+            ends = f"{outcome.generator_fault()} at {rate:,.0f}/s, the relay {outcome.relay_share:.0%}"
+            if not good:
+                raise NotMeasuredError(ends)
+            samples.add(good, f"at least: {ends}")  # what passed without loss is a fact, whatever came after
+            return
         if lossless:
             good = rate
         else:

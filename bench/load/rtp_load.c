@@ -234,14 +234,15 @@ static void receive_all(void) {
     static struct sockaddr_in from[BATCH];
     static struct iovec parts[BATCH];
     static struct mmsghdr batch[BATCH];
+    if (!batch[0].msg_hdr.msg_iov) /* IPv4 alone: what is filled in is as long each time */
+        for (int i = 0; i < BATCH; i++) {
+            parts[i] = (struct iovec){packets[i], sizeof packets[i]};
+            batch[i].msg_hdr = (struct msghdr){
+                .msg_name = &from[i], .msg_namelen = sizeof from[i], .msg_iov = &parts[i], .msg_iovlen = 1};
+        }
     for (int side = 0; side < 2; side++)
         for (int k = 0; k < SOCKETS; k++)
             for (;;) {
-                for (int i = 0; i < BATCH; i++) {
-                    parts[i] = (struct iovec){packets[i], sizeof packets[i]};
-                    batch[i].msg_hdr = (struct msghdr){
-                        .msg_name = &from[i], .msg_namelen = sizeof from[i], .msg_iov = &parts[i], .msg_iovlen = 1};
-                }
                 int n = recvmmsg(sockets[side][k], batch, BATCH, 0, NULL);
                 if (n <= 0) break;
                 int64_t now = now_ns();
