@@ -33,13 +33,15 @@ class Pair(Twin):
     def quality(self) -> list[Quality]:
         return list(self.reference_quality)
 
-    def feed(
+    def pass_on(
         self, data: bytes, source: bytes, now_ns: int, *, index: int = 0, rtcp_port: bool = False
     ) -> Reason | Handled:
         packet = (index, rtcp_port, data, source, now_ns)
-        got = _datapath.inspect(self.compiled, self.compiled_keys, self.compiled_webrtc, *packet, self.compiled_quality)
+        got = _datapath.inspect(
+            self.compiled, self.compiled_keys, self.compiled_webrtc, *packet, quality=self.compiled_quality
+        )
         expected = reference_datapath.inspect(
-            self.reference, self.reference_keys, self.reference_webrtc, *packet, self.reference_quality
+            self.reference, self.reference_keys, self.reference_webrtc, *packet, quality=self.reference_quality
         )
         assert got[0] == expected.reason
         self.compare()
@@ -61,7 +63,9 @@ class Pair(Twin):
         for number in range(first, first + count):
             for leg in legs:
                 data = rtp(number, number * 160, ssrc=leg + 1)
-                assert self.feed(data, SOURCES[0], now_ns + (number - first) * 20_000_000, index=leg) is Reason.FORWARD
+                assert (
+                    self.pass_on(data, SOURCES[0], now_ns + (number - first) * 20_000_000, index=leg) is Reason.FORWARD
+                )
 
 
 def sender_report(ssrc: int, ntp: int, *blocks: bytes) -> bytes:
@@ -90,11 +94,11 @@ def test_the_round_trip_is_between_us_and_the_leg(suites: dict[int, Suite]) -> N
     if suites:
         keys = TwinKeys(suites[1], master(suites[1], 1))
     pair.audio((0,), 1, 5, START_NS)
-    pair.feed(sender_report(1, 0x12345678), SOURCES[1], START_NS, rtcp_port=True)
+    pair.pass_on(sender_report(1, 0x12345678), SOURCES[1], START_NS, rtcp_port=True)
     answer = receiver_report(2, block(1, 0x12345678, 2.0, lost=3, fraction=26, jitter=80))
     if keys is not None:
         answer = keys.protect(answer, is_rtcp=True)[1]
-    assert pair.feed(answer, SOURCES[1], START_NS + 2_030_000_000, index=1, rtcp_port=True) is Reason.FORWARD
+    assert pair.pass_on(answer, SOURCES[1], START_NS + 2_030_000_000, index=1, rtcp_port=True) is Reason.FORWARD
     leg = pair.quality[1]
     assert (leg.round_trips, leg.round_trip_us // 100, leg.round_trip_least_us) == (1, 300, leg.round_trip_us)
     assert (leg.reports, leg.far_lost, leg.far_fraction, leg.far_jitter) == (1, 3, 26, 100)
@@ -106,7 +110,7 @@ def test_what_cannot_be_true_is_not_believed() -> None:
     pair.audio((0,), 1, 50, START_NS)
     for number in range(6):
         report = sender_report(1, 0x1000 + number)
-        pair.feed(report, SOURCES[1], START_NS + number * SECOND_NS, rtcp_port=True)
+        pair.pass_on(report, SOURCES[1], START_NS + number * SECOND_NS, rtcp_port=True)
     now_ns = START_NS + 7 * SECOND_NS
     for what in (
         block(1, 0x1000, 1.0),  # of a report that is too old to be known
@@ -116,22 +120,24 @@ def test_what_cannot_be_true_is_not_believed() -> None:
         block(1, 0x1005, 60_000.0),
         block(7, 0x1005, 1.0),  # about a stream that we do not send
     ):
-        pair.feed(receiver_report(2, what), SOURCES[1], now_ns, index=1, rtcp_port=True)
+        pair.pass_on(receiver_report(2, what), SOURCES[1], now_ns, index=1, rtcp_port=True)
     leg = pair.quality[1]
     assert leg.round_trips == 0
     assert leg.reports == 5
-    pair.feed(receiver_report(2, block(1, 0x1005, 1.5)), SOURCES[1], now_ns + 20 * SECOND_NS, index=1, rtcp_port=True)
+    pair.pass_on(
+        receiver_report(2, block(1, 0x1005, 1.5)), SOURCES[1], now_ns + 20 * SECOND_NS, index=1, rtcp_port=True
+    )
     assert leg.round_trips == 0, "more than 10 s is a clock that jumped"
     for lost, expected in ((-5, 0), (0x7FFFFF, 50), (20, 20)):
         report = receiver_report(2, block(1, lost=lost, jitter=2**31))
-        pair.feed(report, SOURCES[1], now_ns, index=1, rtcp_port=True)
+        pair.pass_on(report, SOURCES[1], now_ns, index=1, rtcp_port=True)
         assert (leg.far_lost, leg.far_jitter) == (expected, 0)
 
 
 def test_reports_that_only_the_ends_can_read_are_left_alone() -> None:
     pair = Pair(RuleFlag.SECURE)
     pair.audio((0,), 1, 5, START_NS)
-    pair.feed(receiver_report(2, block(1)), SOURCES[1], START_NS, index=1, rtcp_port=True)
+    pair.pass_on(receiver_report(2, block(1)), SOURCES[1], START_NS, index=1, rtcp_port=True)
     assert pair.quality[1].reports == 0
 
 
@@ -164,7 +170,7 @@ def test_what_the_far_end_reports_stands_until_it_is_old() -> None:
         pair.audio((0,), 1 + 50 * second, 50, now_ns)
         if second == 1:
             report = receiver_report(2, block(1, lost=5, fraction=13, jitter=160))
-            pair.feed(report, SOURCES[1], now_ns, index=1, rtcp_port=True)
+            pair.pass_on(report, SOURCES[1], now_ns, index=1, rtcp_port=True)
         pair.sample(now_ns + 500_000_000)
     samples = recent(pair.quality[1], START_NS // SECOND_NS + 13, 60)
     assert [bool(s.mos_out) for s in samples] == [False] + [True] * 10 + [False] * 3
@@ -179,7 +185,7 @@ def silence(pair: Pair, seconds: int, first: int = 0, *, kind: int = 8) -> list[
     named = []
     for second in range(first, first + seconds):
         now_ns = START_NS + second * SECOND_NS
-        pair.feed(rtp(second, second * 8000, ssrc=1, kind=kind), SOURCES[0], now_ns)
+        pair.pass_on(rtp(second, second * 8000, ssrc=1, kind=kind), SOURCES[0], now_ns)
         found = pair.sample(now_ns + 100_000_000)
         assert found in ([], [1])
         named += [second] * len(found)
@@ -197,7 +203,7 @@ def test_a_leg_that_stops_is_given_three_times_as_long_and_six_where_it_said_tha
     for kind, expected in ((8, [32, 62, 122]), (13, [62, 122])):
         pair = Pair()
         silence(pair, 2)
-        pair.feed(rtp(1, 160, ssrc=2, kind=kind), SOURCES[0], START_NS + 2 * SECOND_NS - 1, index=1)
+        pair.pass_on(rtp(1, 160, ssrc=2, kind=kind), SOURCES[0], START_NS + 2 * SECOND_NS - 1, index=1)
         assert silence(pair, 130, 2) == expected
 
 
@@ -250,12 +256,12 @@ def test_random_calls() -> None:
                 data = (
                     sender_report(leg + 1, ntp, *blocks) if draw.random() < 0.6 else receiver_report(leg + 1, *blocks)
                 ) + draw.choice((b"", b"", struct.pack("!BBHI", 0x81, 203, 1, 1), receiver_report(1, block(2))))
-                pair.feed(data, SOURCES[1], now_ns, index=leg, rtcp_port=True)
+                pair.pass_on(data, SOURCES[1], now_ns, index=leg, rtcp_port=True)
             else:
                 sequence[leg] += draw.choice((1,) * 9 + (3, -1, 0))
                 kind = draw.choice((kinds[leg],) * 9 + (13, 101))
                 data = rtp(sequence[leg], now_ns // 125_000, leg + 1, kind=kind)
-                pair.feed(data, SOURCES[0], now_ns, index=leg)
+                pair.pass_on(data, SOURCES[0], now_ns, index=leg)
             if draw.random() < 0.1:
                 pair.sample(now_ns, draw.choice((0, 1, 5)))
         assert all(isinstance(s, Sample) for s in recent(pair.quality[0], now_ns // SECOND_NS, 60))
