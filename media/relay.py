@@ -7,7 +7,6 @@ cut off (early media of one fork, then the final answer of another). Packets of 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from itertools import islice
 from random import Random
@@ -44,7 +43,6 @@ from media.rules import (
     RULE_U64,
     RuleFlag,
 )
-from media.samples import AT_PATIENCE, QUALITY_BYTES, Direction
 from media.session import (
     MAX_LEGS,
     MAX_NAME,
@@ -53,9 +51,10 @@ from media.session import (
     NO_STREAM,
     Leg,
     Session,
+    converses,
     decode,
+    have_patience,
     is_armed,
-    patience_of,
     stream_stats,
 )
 from media.srtp import distrust
@@ -287,7 +286,7 @@ class Relay:
             session.silence_s, session.hold_silence_s, session.one_way_s = patience
             session.changed = True
         if request.one_way_s:
-            self._mind(session)
+            have_patience(self.arena, session)
         self._own(session, owner)
         session.touched_ns = now_ns
         self._commit(session, now_ns)
@@ -473,13 +472,6 @@ class Relay:
                     endpoint.setup, endpoint.fingerprint = shown[stream].setup, self.fingerprint()
         return found
 
-    def _mind(self, session: Session) -> None:
-        """Every leg is given the patience of the session until it is found not to send."""
-        octets = patience_of(session.one_way_s).to_bytes(2, sys.byteorder)
-        for index in session.all_rules():
-            at = index * QUALITY_BYTES + AT_PATIENCE
-            self.arena.quality_octets[at : at + 2] = octets
-
     def _statistics(self, session: Session, now_ns: int, samples: int = 0) -> protocol.Reply:
         none, arena = protocol.StreamStats, self.arena
         return protocol.Reply(
@@ -562,7 +554,7 @@ class Relay:
             patience_ns = int(session.silence_s * 1e9) or timeout_ns
             since_ns = now_ns - max(last, session.notified_ns)
             if since_ns >= patience_ns and any(is_armed(rules[i]) for i in own):
-                if not any(self._converses(index) for index in own):
+                if not any(converses(self.arena, index) for index in own):
                     patience_ns = int(session.hold_silence_s * 1e9) or hold_ns
                     if not patience_ns or since_ns < patience_ns:
                         continue
@@ -580,15 +572,6 @@ class Relay:
                 if not has_consent(leg, now_ns):
                     last_ns = min(last_ns, leg.checked_ns)
         return last_ns
-
-    def _converses(self, index: int) -> bool:
-        """Do both legs send and receive it? What only one sends may be music, or nothing, during a hold."""
-        rules, quality = self.arena.rules, self.arena.quality
-        both = Direction.SEND | Direction.RECEIVE
-        peer = rules[index].peer
-        if peer == NO_RULE or not (rules[index].rtp_remote.family and rules[peer].rtp_remote.family):
-            return False  # the null address of RFC 2543 is a hold as well
-        return quality[index].direction == quality[peer].direction == both
 
     def tidy(self, now_ns: int) -> None:
         """Free what has waited out its quarantine, as much as a moment allows."""

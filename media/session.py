@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -23,7 +24,7 @@ from media.rules import (
     Rule,
     address_text,
 )
-from media.samples import PATIENCE_NEVER
+from media.samples import AT_PATIENCE, PATIENCE_NEVER, QUALITY_BYTES, Direction
 from media.state import BLOB_BYTES, Arena
 from media.summary import summary
 
@@ -126,9 +127,20 @@ def decode(slot: int, blob: bytes, rule_count: int) -> Session:
     return session
 
 
-def patience_of(one_way_s: float) -> int:
-    """As media.samples keeps it."""
-    return PATIENCE_NEVER if one_way_s < 0 else min(round(one_way_s), PATIENCE_NEVER - 1)
+def have_patience(arena: Arena, session: Session) -> None:
+    """Give every leg the patience of the session until it is found not to send."""
+    seconds = PATIENCE_NEVER if session.one_way_s < 0 else min(round(session.one_way_s), PATIENCE_NEVER - 1)
+    for index in session.all_rules():
+        at = index * QUALITY_BYTES + AT_PATIENCE
+        arena.quality_octets[at : at + 2] = seconds.to_bytes(2, sys.byteorder)
+
+
+def converses(arena: Arena, index: int) -> bool:
+    """Do both legs send and receive this stream? What only one sends may be music, or nothing, during a hold."""
+    rules, quality, peer = arena.rules, arena.quality, arena.rules[index].peer
+    if peer == NO_RULE or not (rules[index].rtp_remote.family and rules[peer].rtp_remote.family):
+        return False  # the null address of RFC 2543 is a hold as well
+    return quality[index].direction == quality[peer].direction == Direction.SEND | Direction.RECEIVE
 
 
 def stream_stats(arena: Arena, index: int, now_ns: int, samples: int = 0) -> StreamStats:
