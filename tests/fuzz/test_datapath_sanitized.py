@@ -13,7 +13,7 @@ from tests.support.shared import ROOT, shared_data
 from tests.support.stun import Agent
 
 LINKED = {
-    "replay_datapath": ("forward.c", "srtp.c", "stun.c", "tap.c", "record.c"),
+    "replay_datapath": ("forward.c", "quality.c", "srtp.c", "stun.c", "tap.c", "record.c"),
     "replay_stun": ("srtp.c",),  # it includes stun.c
 }
 FLAGS = ["-g", "-O1", "-Wall", "-Wextra", "-Werror", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]

@@ -55,7 +55,7 @@ static void set_up(const struct plane *plane, struct srtp_leg *senders) {
 static uint32_t protect(const struct plane *plane, struct srtp_leg *sender, uint8_t *data, uint32_t length) {
     struct rule plain[2];
     struct srtp_leg keys[2];
-    struct plane one = {plain, keys, plane->webrtc, plane->engine, NULL, NULL};
+    struct plane one = {.rules = plain, .keys = keys, .webrtc = plane->webrtc, .engine = plane->engine};
     struct address here = {2, 1, {192, 0, 2, 1}};
     struct verdict verdict;
     memset(plain, 0, sizeof plain);
@@ -85,9 +85,13 @@ static void record(struct recorder *recorder, struct tap *tap, uint64_t now_ns) 
 int main(int count, char **names) {
     static uint8_t seed[65536];
     struct srtp_leg senders[2];
-    struct plane plane = {malloc(2 * sizeof(struct rule)), malloc(2 * sizeof(struct srtp_leg)),
-                          calloc(2, sizeof(struct webrtc_leg)), srtp_engine_new(),
-                          calloc(2, sizeof(struct player)), tap_new(2, 16384)};
+    struct plane plane = {.rules = malloc(2 * sizeof(struct rule)),
+                          .keys = malloc(2 * sizeof(struct srtp_leg)),
+                          .webrtc = calloc(2, sizeof(struct webrtc_leg)),
+                          .quality = calloc(2, sizeof(struct quality)),
+                          .engine = srtp_engine_new(),
+                          .players = calloc(2, sizeof(struct player)),
+                          .tap = tap_new(2, 16384)};
     struct recorder *recorder = recorder_new(plane.tap);
     unsigned long inspected = 0, forwarded = 0, mutations = count > 1 ? strtoul(names[1], NULL, 10) : 0;
     uint64_t now_ns = 1;
@@ -122,6 +126,11 @@ int main(int count, char **names) {
                 rule_sent(&plane.rules[verdict.target], verdict.rtcp, verdict.length);
                 forwarded++;
             }
+            if (!draw(10)) { /* what reports claimed, and what came, summed up in a second of any payload type */
+                uint32_t found[1];
+                plane.quality[draw(2)].direction = (uint8_t)draw(256);
+                quality_sample(plane.quality, plane.rules, 0, 2, (uint32_t)(now_ns / 1000000000u), now_ns, draw(20), found, 1);
+            }
             inspected++;
             free(data);
         }
@@ -133,6 +142,7 @@ int main(int count, char **names) {
     free(plane.rules);
     free(plane.keys);
     free(plane.webrtc);
+    free(plane.quality);
     printf("%lu %lu\n", inspected, forwarded);
     return 0;
 }
