@@ -15,7 +15,7 @@ import re
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from media.protocol import Endpoint, Ice, Setup, Stream
+from media.protocol import Direction, Endpoint, Ice, Setup, Stream
 from sbc.errors import EndpointMismatch, SdpError
 from sbc.sdp.address import NULL_ADDRESSES
 from sbc.sdp.description import MediaDescription, SessionDescription
@@ -34,7 +34,7 @@ _PLAIN_OF: Final = {
     **{"RTP/AVPF": "RTP/AVP", "RTP/SAVPF": "RTP/SAVP"},
     **{"UDP/TLS/RTP/SAVPF": "RTP/AVP", "UDP/TLS/RTP/SAVP": "RTP/AVP"},
 }
-_DIRECTIONS: Final = {"a=sendrecv": "a=sendonly", "a=recvonly": "a=inactive"}
+_HELD: Final[dict[Direction, Direction]] = {"sendrecv": "sendonly", "recvonly": "inactive"}
 
 # What holds between two ends that both negotiated it, and not between a browser and a plain leg.
 _ENDS: Final = frozenset(
@@ -133,6 +133,8 @@ class Shape(NamedTuple):
             if endpoint.port and media.is_rtp and self.taking.dtls:
                 if self.taking.ice:
                     endpoint.rtcp_port = endpoint.port  # RFC 8834 §4.5: they agreed to rtcp-mux, or will
+                    if media.direction is None:  # RFC 8829 §5.2.1: always said; aiortc does not take it for granted
+                        lines.append("a=" + sdp.direction)
                 lines += _transport_lines(endpoint, self.taking)
             ours.append(lines)
         session = []
@@ -155,9 +157,11 @@ def _hold_in_words(sdp: SessionDescription) -> None:
         if (media.address or sdp.address) not in NULL_ADDRESSES:
             continue
         media.address = ""
-        if sdp.direction_of(media) in ("sendrecv", "recvonly"):
-            said = "a=" + sdp.direction_of(media)
-            media.passing = [line for line in media.passing if line.lower() != said] + [_DIRECTIONS[said]]
+        said = sdp.direction_of(media)
+        if said in _HELD:
+            media.direction = _HELD[said]
+            media.passing = [line for line in media.passing if line.lower() != f"a={said}"]
+            media.passing.append(f"a={media.direction}")
     if sdp.address in NULL_ADDRESSES:
         sdp.address = ""
 

@@ -24,7 +24,6 @@ BEEP = 3000  # amplitude that the beeps of Chromium's microphone reach, of 32767
 
 CONFIG = """\
 workers: {{ sip: 2, media: 1 }}
-store: none
 realms:
   outside:
     listen: [ws:{outside}:{ws}, wss:{outside}:{wss}]

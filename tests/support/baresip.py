@@ -228,11 +228,11 @@ class Baresip:
 
 
 def amplitude(samples: Sequence[int], hz: int) -> float:
-    """Of one frequency in samples (Goertzel's sum, plainly)."""
+    """Of one frequency in samples (Goertzel's sum, plainly); 0 where there are none."""
     step = 2 * math.pi * hz / RATE_HZ
     real = sum(sample * math.cos(step * at) for at, sample in enumerate(samples))
     imaginary = sum(sample * math.sin(step * at) for at, sample in enumerate(samples))
-    return 2 * math.hypot(real, imaginary) / len(samples)
+    return 2 * math.hypot(real, imaginary) / max(1, len(samples))
 
 
 def spoken(packets: Sequence[bytes]) -> list[int]:

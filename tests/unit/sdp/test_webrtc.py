@@ -140,6 +140,13 @@ def test_a_browser_that_is_called_gets_names_of_ours() -> None:
     assert "m=audio 30000 UDP/TLS/RTP/SAVPF 0 101" in lines
 
 
+def test_a_direction_is_always_said() -> None:
+    """RFC 8829 §5.2.1; a carrier may leave it out, or say it for the whole session."""
+    assert "a=sendrecv" in shaped(CARRIER.replace("a=sendrecv\r\n", ""), [endpoint()], PLAIN, BROWSER, OFFER)
+    session = CARRIER.replace("a=sendrecv\r\n", "").replace("t=0 0\r\n", "t=0 0\r\na=inactive\r\n")
+    assert shaped(session, [endpoint()], PLAIN, BROWSER, OFFER).count("a=inactive") == 2
+
+
 def test_a_later_offer_keeps_the_browsers_names() -> None:
     former = "\r\n".join(shaped(CARRIER, [endpoint()], PLAIN, BROWSER, OFFER.replace("mid:0", "mid:audio")))
     sdp = SessionDescription.parse((CARRIER + "m=video 7000 RTP/AVP 31\r\n").encode())
