@@ -140,6 +140,7 @@ async def test_opus_passes_through(site: Site, wide: Agent, echo: Tone) -> None:
     async with RtcPeer(site.url, site.trust, codec="opus", hz=PEER_HZ, source=OTHER) as peer:
         assert await peer.call("1001") == 200
         await connected(wide)
+        await until(lambda: len(echo.heard) >= 60, 5, "audio at the other side")
         # its encoder makes two channels of one, each of 0.7 of the level
         await until(lambda: amplitude(list(peer.heard), PEER_HZ) > CLEAR * 0.7, 6, "its own tone at the peer")
         assert amplitude(list(peer.heard), CARRIER_HZ) < CLEAR / 20
