@@ -117,10 +117,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             yield Site(sbc, browser, carrier, tone, f"wss://{OUTSIDE}:{wss}/", (CORE, sip))
 
 
-@pytest.mark.parametrize("gathers", [True, False], ids=["candidates", "no candidates"])
-def test_a_browser_calls_holds_and_hangs_up(site: Site, gathers: bool) -> None:
-    site.phone(gathers=gathers)
+@pytest.mark.parametrize("video", [False, True], ids=["candidates", "no candidates, and video"])
+def test_a_browser_calls_holds_and_hangs_up(site: Site, video: bool) -> None:
+    """Video is offered in one bundle with audio, and declined."""
+    site.phone(gathers=not video, video=video)
     assert site.browser.run("phone.call('1001')") == 200
+    assert site.browser.run("phone.pc.remoteDescription.sdp.includes('m=video 0 ')") == video
     call = site.carrier_call()
     site.audio_both_ways()
     assert site.browser.run("phone.offer({ direction: 'inactive' })") == 200

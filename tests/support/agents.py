@@ -26,6 +26,7 @@ TICK_S = 0.02
 _URI = re.compile(r"<?(sip:(?:[^@>]*@)?([^:;>]+)(?::(\d+))?[^>]*)>?")
 _CONNECTION = re.compile(r"^c=IN IP4 (\S+)", re.M)
 _AUDIO = re.compile(r"^m=audio (\d+)", re.M)
+_OTHER = re.compile(r"^m=((?!audio)\w+) \d+ (.*?)\r$", re.M)
 SUITE = "AES_CM_128_HMAC_SHA1_80"
 _DIRECTION = re.compile(r"^a=(sendrecv|sendonly|recvonly|inactive)\r?$", re.M)
 _MIRRORED = {"sendonly": "recvonly", "recvonly": "sendonly"}
@@ -70,6 +71,10 @@ class Received:
         found = _DIRECTION.search(self.body)
         return found[1] if found else "sendrecv"
 
+    def others(self) -> str:
+        """The m= lines of streams that are no audio, declined."""
+        return "".join(f"m={kind} 0 {rest}\r\n" for kind, rest in _OTHER.findall(self.body))
+
     def crypto(self) -> tuple[str, str]:
         """Tag and master key (base64) of the far side's a=crypto line, both empty without one."""
         found = _CRYPTO.search(self.body)
@@ -108,6 +113,7 @@ class UaCall:
     far_direction: str = "sendrecv"
     direction: str = "sendrecv"  # ours
     descriptions: int = 0  # of ours
+    declined: str = ""  # m= lines of the far side's other streams, for which we have no use (RFC 3264 §6)
     key: str = ""  # its SRTP master key in base64, when it speaks SRTP, and that of the far side
     far_key: str = ""
     cseq: int = 1
@@ -272,7 +278,7 @@ class Agent:
             lines.append(f"a=crypto:{tag} {SUITE} inline:{call.key}")
         if call.direction != "sendrecv":
             lines.append(f"a={call.direction}")
-        lines.append("")
+        lines.append(call.declined)
         return "\r\n".join(lines).encode()
 
     def _send(self, data: bytes, to: Address) -> None:
@@ -395,6 +401,7 @@ class Agent:
         call.target, call.far = message.target()
         if message.body:
             call.far_audio, call.far_key = message.audio(), message.crypto()[1]
+            call.declined = message.others()
         call.number = message.start.partition("sip:")[2].partition("@")[0]
         call.invite = message
         call.source = source
@@ -414,6 +421,7 @@ class Agent:
         call.invite = message
         if message.body:
             call.far_audio, call.far_key = message.audio(), message.crypto()[1]
+            call.declined = message.others()
             call.far_direction = message.direction()
             call.direction = _MIRRORED.get(call.far_direction, call.far_direction)
         call.source = source
