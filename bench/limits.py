@@ -19,7 +19,7 @@ from bench.processes import resident_bytes
 LOAD_S, QUICK_LOAD_S = 20.0, 6.0
 # A soak's calls come in stretches. The last transactions end 32 s after a call: only what is left then can be a leak.
 STRETCH_S, SETTLE_S = 200.0, 40.0
-WARM_UP_S = 90.0
+WARM_UP_S = 200.0  # the heap finds its size
 
 
 def measure(plan: Plan) -> list[Samples]:
