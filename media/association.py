@@ -7,6 +7,7 @@ another number, and a handshake has to begin; the keys in force stay until it ha
 
 from __future__ import annotations
 
+import ctypes
 import secrets
 from enum import IntEnum
 from typing import NamedTuple
@@ -96,6 +97,12 @@ def take(leg: WebrtcLeg, peer: Peer, *, offered: bool) -> None:
     leg.role, leg.hash, leg.prints = role, peer.hash, len(peer.digests)
     for at, digest in enumerate(peer.digests):
         leg.fingerprint[at][: len(digest)] = list(digest)
+
+
+def forget(leg: WebrtcLeg) -> None:
+    """The leg speaks no DTLS any more."""
+    leg.role = leg.established = leg.protocol = leg.hash = leg.prints = leg.association = 0
+    ctypes.memset(ctypes.byref(leg.fingerprint), 0, ctypes.sizeof(leg.fingerprint))
 
 
 def shown_setup(leg: WebrtcLeg) -> Setup:

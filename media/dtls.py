@@ -122,7 +122,10 @@ class Dtls:
             handshake = self._open[key]
             if handshake.number != number:
                 self._drop(key)
-            elif handshake.certificate and not handshake.keyed and leg.prints:
+                continue
+            if not key[1] and self._arena.rules[index].rtp_remote.family:
+                handshake.address = bytes(self._arena.rules[index].rtp_remote)  # ICE has moved it
+            if handshake.certificate and not handshake.keyed and leg.prints:
                 self._settle(key, handshake)
         self._waiting.discard(index)
         if not number:

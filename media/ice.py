@@ -14,7 +14,7 @@ from media.endpoint import Unusable
 from media.protocol import Ice
 from media.rules import AT_FEATURES, RULE_BYTES, Feature
 from media.state import Arena
-from media.webrtc import PASSWORD_BYTES, THEIRS_BYTES, UFRAG_BYTES, Credentials
+from media.webrtc import PASSWORD_BYTES, THEIRS_BYTES, UFRAG_BYTES, Credentials, WebrtcLeg
 
 _ICE = int(Feature.ICE)
 
@@ -29,11 +29,7 @@ def begin(arena: Arena, index: int) -> None:
     if is_on(arena, index):
         return
     leg = arena.webrtc[index]
-    for credentials in (leg.present, leg.former):
-        ctypes.memset(ctypes.byref(credentials), 0, ctypes.sizeof(Credentials))
-    leg.checked_ns = leg.window_ns = 0
-    ctypes.memset(ctypes.byref(leg.secret), 0, ctypes.sizeof(leg.secret))
-    ctypes.memset(ctypes.byref(leg.heard), 0, ctypes.sizeof(leg.heard))
+    _forget(leg)
     _mint(leg.present)
     leg.fresh = 1
     arena.octets[index * RULE_BYTES + AT_FEATURES] |= _ICE
@@ -70,6 +66,7 @@ def check(theirs: Ice) -> bytes:
 def drop(arena: Arena, index: int) -> None:
     """The leg of a rule has no ICE: it is where it says."""
     arena.octets[index * RULE_BYTES + AT_FEATURES] &= ~_ICE
+    _forget(arena.webrtc[index])
 
 
 def ours(arena: Arena, index: int) -> Ice | None:
@@ -78,6 +75,13 @@ def ours(arena: Arena, index: int) -> Ice | None:
         return None
     present = arena.webrtc[index].present
     return Ice(bytes(present.ufrag).decode(), bytes(present.password).decode())
+
+
+def _forget(leg: WebrtcLeg) -> None:
+    """Nothing of ICE is left."""
+    for part in (leg.present, leg.former, leg.heard, leg.secret):
+        ctypes.memset(ctypes.byref(part), 0, ctypes.sizeof(part))
+    leg.checked_ns = leg.window_ns = leg.answered = leg.refused = leg.fresh = 0
 
 
 def _mint(credentials: Credentials) -> None:

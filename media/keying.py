@@ -353,5 +353,7 @@ def _make_plain(arena: Arena, index: int) -> None:
     at = index * RULE_BYTES + AT_FLAGS
     if arena.octets[at] & _KEYED:
         arena.octets[at] &= ~(_SRTP | _KEYED | _SECURE)
-        arena.octets[index * RULE_BYTES + AT_FEATURES] &= ~_DTLS
+        if speaks_dtls(arena, index):
+            arena.octets[index * RULE_BYTES + AT_FEATURES] &= ~_DTLS
+            association.forget(arena.webrtc[index])
         ctypes.memset(ctypes.byref(arena.keys[index]), 0, ctypes.sizeof(LegKeys))

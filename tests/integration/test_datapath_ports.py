@@ -11,12 +11,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from media._datapath import Datapath
+from media._datapath import EVENTS, Datapath
 from media.counters import MediaCounter
-from media.rules import pack_address
+from media.rules import Feature, pack_address
 from media.state import Arena
 
 HERE = "127.0.0.1"
+SLOW_RING = 64  # ext/c/batch.h
 PACKET = bytes([0x80, 8]) + bytes(170)
 
 
@@ -158,3 +159,25 @@ def test_nothing_is_left_open_by_many_lendings_nor_by_closing() -> None:
     assert len(os.listdir("/proc/self/fd")) == held
     bench.close()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_dtls_waits_in_a_bounded_ring_and_is_answered_from_the_port(bench: Bench) -> None:
+    assert bench.datapath.attach(bench.pair, 0) == 0
+    bench.arena.rules[0].features = Feature.DTLS
+    record = b"\x16\xfe\xfd" + bytes(40)
+    for number in range(SLOW_RING + 6):
+        bench.sender.sendto(record + bytes((number,)), (HERE, bench.port))
+    for _ in range(20):
+        assert bench.datapath.run(5) & EVENTS
+    first = bench.datapath.take(4)
+    assert first == [(0, packed(bench.sender.getsockname()[1]), record + bytes((number,))) for number in range(4)]
+    assert bench.datapath.run(5) & EVENTS  # the others wait
+    assert len(bench.datapath.take(1000)) == SLOW_RING - 4
+    assert bench.page[MediaCounter.DTLS_RECEIVED] == SLOW_RING
+    assert bench.page[MediaCounter.DROP_SLOW_PATH_FULL] == 6
+    assert not bench.datapath.run(5) & EVENTS
+    assert bench.datapath.send(0, first[0][1], b"\x16answer") == 0
+    bench.sender.settimeout(2)
+    assert bench.sender.recvfrom(2048) == (b"\x16answer", (HERE, bench.port))
+    bench.datapath.detach(0)
+    assert bench.datapath.send(0, first[0][1], b"late") == errno.ENOTCONN

@@ -245,6 +245,26 @@ def test_a_leg_that_ends_its_association_hears_no_more(worker: MediaProcess, cal
     assert call.to_browser(2) == call.to_phone(2) == b""
 
 
+def test_from_browser_to_browser(control: MediaControl) -> None:
+    near, far = Browser(), Browser("efgh")
+    call = Call(control, near)
+    shown = call.offer(to_srtp="dtls", to_ice="lite").endpoints[0]
+    far.see(shown)
+    answered = control.ask(Answer("s", "b1", "a", [far.stream("active")])).endpoints[0]
+    near.see(answered)
+    assert shown.ice is not None
+    assert answered.ice is not None
+    assert shown.ice.password != answered.ice.password
+    near.connect()
+    far.connect()
+    near.send(rtp(1))
+    assert soon(lambda: far.hear() == rtp(1), 2)
+    far.send(rtcp(), rtcp=True)
+    assert soon(lambda: near.hear(rtcp=True) == rtcp(), 2)
+    far.close()
+    call.close()
+
+
 def test_a_gateway_without_ice_is_asked_for_its_cookie_first(control: MediaControl) -> None:
     gateway = Browser()
     call = Call(control, gateway)

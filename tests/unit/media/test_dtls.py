@@ -385,6 +385,31 @@ def test_a_leg_that_goes_takes_its_handshake_and_its_secrets_along(bench: Bench)
     assert not any(bytes(bench.arena.webrtc[index]))
 
 
+def test_a_leg_that_goes_over_to_rtp_leaves_no_fingerprint_behind(bench: Bench) -> None:
+    browser = Browser()
+    bench.begin(browser)
+    bench.exchange(browser)
+    assert bench.offer(Stream("192.0.2.10", 5000), from_srtp="off", to_srtp="optional", from_ice="off").ok
+    assert bench.ask(Answer("s", "b1", "a", [PHONE])).ok
+    index = bench.rule()
+    assert bench.arena.rules[index].features == 0
+    assert not any(bytes(bench.arena.webrtc[index]))
+    assert not any(bytes(bench.arena.keys[index]))
+
+
+def test_a_handshake_of_ours_follows_the_leg(bench: Bench) -> None:
+    gateway = Browser(active=False)
+    bench.begin(gateway, setup="passive")
+    assert {to for _, to, _ in bench.sent} == {HOME}
+    bench.sent = []
+    bench.place(where=ELSEWHERE)
+    assert bench.dtls.pending == 1
+    bench.dtls.receive(bench.rule(), ELSEWHERE, b"\x16" + bytes(40), bench.now_ns)
+    time.sleep(1.05)  # by the clock of OpenSSL
+    bench.tick(1.05)
+    assert {to for _, to, _ in bench.sent} == {ELSEWHERE}
+
+
 def test_a_successor_has_the_same_certificate(bench: Bench) -> None:
     successor = Dtls(bench.arena, bench.send, bench.count)
     assert successor.fingerprint() == bench.dtls.fingerprint()

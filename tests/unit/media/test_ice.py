@@ -123,6 +123,7 @@ def test_the_called_leg_is_offered_ice_and_may_decline_it(bench: IceBench) -> No
     declined = bench.ask(Answer("s", "a", "b1", [Stream(PHONE, 5000)]))
     assert declined.ok
     assert bench.arena.rules[bench.rule("a")].features == 0
+    assert not any(bytes(bench.arena.webrtc[bench.rule("a")]))
     assert bench.packet("b1", GATEWAY, 6000) == (Reason.FORWARD, f"{PHONE}:5000")
 
 
