@@ -9,7 +9,11 @@ from pathlib import Path
 from media.counters import MediaCounter
 from media.protocol import Delete, Endpoint, Query
 from tests.integration.test_media_worker import Phone, connect
+from tests.support.audio import Audio
+from tests.support.callers import site
+from tests.support.loopback import CALLEE, CALLER, loopback
 from tests.support.media_process import MediaControl, MediaProcess
+from tests.support.sbc import eventually
 
 REALMS: dict[str, dict[str, object]] = {
     "core": {"address": "127.0.0.1", "ports": [26800, 26849]},
@@ -88,3 +92,31 @@ def test_who_sends_nothing_is_told_to_the_owner(tmp_path: Path) -> None:
         a.close()
         b.close()
         worker.close()
+
+
+def test_a_call_that_only_one_side_hears(tmp_path: Path) -> None:
+    """Through a whole SBC: what the log, the commands and the record say of it."""
+    net = loopback(sip=1, media=1, more="timers: { media_one_way_s: 1 }\n")
+    with Audio(CALLER) as near, Audio(CALLEE) as far, site(tmp_path, net, near.open, far.open) as at:
+        [pair] = at.establish(1)
+        near.streams[pair.a.audio_port].far = pair.a.far_audio
+        near.talk()
+        eventually(lambda: "one-way audio" in at.sbc.log, 8, "the line in the log")
+        assert "B sends nothing: firewall or NAT on its side?" in at.sbc.log
+        [call] = at.sbc.calls()
+        shown = at.sbc.ask("quality", key=call["key"][:20], samples=5)
+        assert shown["call"]["one_way"] == "b"
+        by_leg = {leg: streams[0]["quality"] for leg, streams in shown["media"].items()}
+        assert by_leg["a"]["received"]["mos"] > 4
+        assert by_leg["a"]["samples"][-1][1] > 0
+        assert "received" not in by_leg["b1"]
+        assert by_leg["b1"]["one_way_s"] >= 1
+        at.end([pair])
+        at.settled(1)
+        [cdr] = at.sbc.cdrs()
+        assert cdr["one_way"] == "b"
+        assert cdr["media"]["a"]["received"]["seconds"] >= 1
+        assert cdr["media"]["b"] == {"packets": 0, "packets_out": cdr["media"]["a"]["packets"], "lost": 0} | {
+            "jitter_ms": 0.0,
+            "mos": 0.0,
+        }
