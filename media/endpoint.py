@@ -26,7 +26,7 @@ from media.rules import (
     RuleFlag,
     pack_local,
 )
-from media.samples import AT_DIRECTION, AT_FORMAT, DIRECTIONS, FORMATS, QUALITY_BYTES
+from media.samples import AT_DIRECTION, AT_FORMAT, DIRECTIONS, FORMATS, QUALITY_BYTES, Direction
 from media.state import Arena
 
 # the latch of a leg in words of its realm's nat
@@ -59,6 +59,7 @@ class Description(NamedTuple):
     formats: bytes = b""  # as media.samples keeps them
 
 
+_NO_VOICE = int(Direction.NO_VOICE)
 _DIRECTIONS = {name: int(direction) for name, direction in DIRECTIONS.items()}
 _DESCRIBED_FLAGS = int(RuleFlag.BEHIND_NAT | RuleFlag.MUX_WANTED)
 _BEHIND_NAT, _MUX_WANTED = int(RuleFlag.BEHIND_NAT), int(RuleFlag.MUX_WANTED)
@@ -117,7 +118,7 @@ def describe(stream: Stream, realm: RealmInterface, signalling: str, latch: str 
     host, source, flags = _judge(stream.address, signalling, realm.address, _NAT_OF[latch] if latch else realm.nat)
     if stream.rtcp_mux:
         flags |= _MUX_WANTED
-    direction = _DIRECTIONS[stream.direction]
+    direction = _DIRECTIONS[stream.direction] | (0 if stream.kind == "audio" else _NO_VOICE)
     formats = _formats(stream.formats) if stream.formats else b""
     if host.unspecified:
         return Description(NO_ADDRESS + NO_ADDRESS, source, flags, rate, direction, formats)

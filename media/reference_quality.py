@@ -178,16 +178,18 @@ def _sample_one(
     own.began = own.began or second
     if codec in range(1, Codec.EVENT) and came:  # an event or a pause changes no codec
         own.codec = codec
+    voice = not own.direction & Direction.NO_VOICE
+    jitter_ms = rule.jitter_q4 // 16 * 1000.0 / (rule.clock_rate_hz or 8000)
     if came:
-        jitter_ms = rule.jitter_q4 // 16 * 1000.0 / (rule.clock_rate_hz or 8000)
         sample.jitter_in = min(int(jitter_ms * 10), 0xFFFF)
+    if came and voice:
         sample.mos_in = _mos_of(own.codec, 100.0 * newly_lost / (came + newly_lost), jitter_ms, own)
         _judge(own.received, sample.mos_in, sample.jitter_in, second - own.began)
     if own.report_ns and now_ns - own.report_ns <= REPORT_HOLDS_S * 10**9:
         sample.jitter_out = min(own.far_jitter, 0xFFFF)
         sample.lost_out = min(max(0, far_lost - own.far_lost_sampled), 0xFFFF)
         sample.round_trip = min(own.round_trip_us // 100, 0xFFFF) if own.round_trips else 0
-        if left:
+        if left and voice:
             sent = peer.codec if peer is not None else Codec.UNKNOWN
             sample.mos_out = _mos_of(sent, own.far_fraction * 100.0 / 256.0, own.far_jitter / 10.0, own)
             _judge(own.reported, sample.mos_out, own.far_jitter, second - own.began)
@@ -197,6 +199,7 @@ def _sample_one(
     expected = (
         far is not None
         and peer is not None
+        and voice
         and bool(far.rtp_remote.family and own.direction & Direction.SEND and peer.direction & Direction.RECEIVE)
     )
     return _one_way(own, peer, rule, bool(came), expected, now_ns, patience_s)

@@ -24,6 +24,7 @@ class Direction(IntFlag):
 
     SEND = 1
     RECEIVE = 2
+    NO_VOICE = 4  # a stream of something else: it has no MOS, and nobody misses it
 
 
 DIRECTIONS = {

@@ -140,7 +140,8 @@ def converses(arena: Arena, index: int) -> bool:
     rules, quality, peer = arena.rules, arena.quality, arena.rules[index].peer
     if peer == NO_RULE or not (rules[index].rtp_remote.family and rules[peer].rtp_remote.family):
         return False  # the null address of RFC 2543 is a hold as well
-    return quality[index].direction == quality[peer].direction == Direction.SEND | Direction.RECEIVE
+    both = Direction.SEND | Direction.RECEIVE
+    return quality[index].direction & quality[peer].direction & both == both
 
 
 def stream_stats(arena: Arena, index: int, now_ns: int, samples: int = 0) -> StreamStats:
@@ -159,7 +160,8 @@ def stream_stats(arena: Arena, index: int, now_ns: int, samples: int = 0) -> Str
         known = arena.quality[index]
         quality = summary(known, lost, now_ns, samples)
         trip_ms = quality.rtt_avg_ms if quality is not None and quality.rtt_avg_ms >= 0 else None
-        mos = estimate(packets_in - duplicates, lost, jitter_ms, Codec(known.codec), trip_ms)
+        if not known.direction & Direction.NO_VOICE:
+            mos = estimate(packets_in - duplicates, lost, jitter_ms, Codec(known.codec), trip_ms)
     return StreamStats(
         packets_in,
         bytes_in,

@@ -32,6 +32,10 @@ static uint64_t lost_packets(const struct rule *r) {
     return r->lost_before + (r->has_ssrc && expected > r->received ? expected - r->received : 0);
 }
 
+static double jitter_of(const struct rule *r) {
+    return r->jitter_q4 / 16 * 1000.0 / (r->clock_rate_hz ? r->clock_rate_hz : 8000); /* ms */
+}
+
 static void note_round_trip(struct quality *q, uint32_t us) {
     q->round_trip_us = us;
     q->round_trip_sum_us += us;
@@ -189,9 +193,9 @@ static int sample_one(struct quality *quality, const struct rule *rules, uint32_
     uint8_t codec = codec_of(r, q, peer);
     if (!q->began) q->began = second;
     if (codec && codec < CODECS && in) q->codec = codec; /* an event or a pause changes no codec */
-    if (in) {
-        double jitter_ms = r->jitter_q4 / 16 * 1000.0 / (r->clock_rate_hz ? r->clock_rate_hz : 8000);
-        s.jitter_in = narrow((uint64_t)(jitter_ms * 10));
+    double jitter_ms = jitter_of(r);
+    if (in) s.jitter_in = narrow((uint64_t)(jitter_ms * 10));
+    if (in && !(q->direction & NO_VOICE)) {
         s.mos_in = mos_of(q->codec, 100.0 * (double)newly_lost / (double)(in + newly_lost), jitter_ms, q);
         judge(&q->in, s.mos_in, s.jitter_in, second - q->began);
     }
@@ -199,7 +203,7 @@ static int sample_one(struct quality *quality, const struct rule *rules, uint32_
         s.jitter_out = narrow(q->far_jitter);
         s.lost_out = narrow(far_lost > q->far_lost_sampled ? far_lost - q->far_lost_sampled : 0);
         s.round_trip = q->round_trips ? narrow(q->round_trip_us / 100) : 0;
-        if (out) {
+        if (out && !(q->direction & NO_VOICE)) {
             uint8_t sent = peer ? peer->codec : UNKNOWN;
             s.mos_out = mos_of(sent, q->far_fraction * 100.0 / 256.0, q->far_jitter / 10.0, q);
             judge(&q->out, s.mos_out, q->far_jitter, second - q->began);
@@ -210,7 +214,8 @@ static int sample_one(struct quality *quality, const struct rule *rules, uint32_
     q->lost_in = lost;
     q->far_lost_sampled = far_lost;
     q->samples[second % SAMPLES] = s;
-    int expected = far && far->rtp_remote.family && q->direction & DIRECTION_SEND && peer->direction & DIRECTION_RECEIVE;
+    int expected = far && far->rtp_remote.family && (q->direction & (DIRECTION_SEND | NO_VOICE)) == DIRECTION_SEND &&
+                   peer->direction & DIRECTION_RECEIVE;
     return one_way(q, peer, r, in != 0, expected, now_ns, patience_s);
 }
 

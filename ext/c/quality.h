@@ -13,7 +13,9 @@
 #define STOPPED_TIMES 3    /* silence after audio is allowed so many times the patience: it may be suppressed */
 #define PATIENCE_NEVER 0xffff
 
-enum { DIRECTION_SEND = 1, DIRECTION_RECEIVE = 2 }; /* what the leg described that it does, as Python is told */
+/* What the leg described that it does, as Python is told. NO_VOICE: a stream of something else, whose packets are counted;
+   it has no MOS, and nobody misses it. */
+enum { DIRECTION_SEND = 1, DIRECTION_RECEIVE = 2, NO_VOICE = 4 };
 
 /* One second of one leg. Jitter and round trip are in tenths of a millisecond, MOS in fiftieths, 0: nothing known. */
 struct sample {

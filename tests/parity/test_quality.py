@@ -10,7 +10,7 @@ import pytest
 from media import _datapath, reference_datapath, reference_quality
 from media.counters import Handled, Reason
 from media.rules import RuleFlag
-from media.samples import DIRECTIONS, QUALITY_BYTES, Quality, Sample, recent
+from media.samples import DIRECTIONS, QUALITY_BYTES, Direction, Quality, Sample, recent
 from media.srtp import Suite
 from tests.parity.test_datapath import SOURCES, Twin, rtp
 from tests.support.secure import TwinKeys, master
@@ -218,6 +218,17 @@ def test_a_leg_that_need_not_send_is_never_named(own: str, other: str) -> None:
     for quality in (pair.compiled_quality, pair.reference_quality):
         quality[1].direction = quality[0].direction = DIRECTIONS["sendrecv"]
     assert silence(pair, 15, 100) == [110], "the time counts from the end of the hold"
+
+
+def test_video_is_counted_but_not_rated_and_nobody_misses_it() -> None:
+    pair = Pair()
+    for quality in (pair.compiled_quality, pair.reference_quality):
+        for one in quality:
+            one.direction = DIRECTIONS["sendrecv"] | Direction.NO_VOICE
+    assert silence(pair, 30) == []
+    assert pair.quality[0].received.seconds == 0
+    found = recent(pair.quality[0], START_NS // SECOND_NS + 29, 60)
+    assert {(sample.packets_in, sample.mos_in) for sample in found} == {(1, 0)}
 
 
 def test_patience_of_a_call_goes_before_that_of_the_worker() -> None:

@@ -62,6 +62,18 @@ def test_a_leg_keeps_the_direction_that_it_described(bench: Bench) -> None:
     assert quality[bench.rule("a")].direction == Direction.SEND | Direction.RECEIVE
 
 
+def test_video_is_no_voice(bench: Bench) -> None:
+    bench.offer(streams=[Stream(PHONE, 5000, kind="video", clock_rate_hz=90000)])
+    bench.answer(streams=[Stream(GATEWAY, 6000, kind="video", clock_rate_hz=90000)])
+    assert bench.arena.quality[bench.rule("a")].direction == Direction.SEND | Direction.RECEIVE | Direction.NO_VOICE
+    talk(bench, 3, "a")
+    stats = bench.ask(Query("s")).stats["a"][0]
+    assert (stats.packets_in, stats.mos) == (15, 0.0)
+    assert stats.quality is not None
+    assert stats.quality.received is None
+    assert len(bench.relay.silent(bench.now_ns + 70 * S, 60 * S, 100, 3600 * S)) == 1, "it is no hold"
+
+
 def test_codecs_are_learned_from_what_was_described(bench: Bench) -> None:
     bench.offer(streams=[Stream(PHONE, 5000, formats=["0", "96 G729/8000", "101 telephone-event/8000"])])
     quality = bench.arena.quality[bench.rule("a")]
