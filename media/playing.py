@@ -28,6 +28,12 @@ _PLAYING = int(Feature.PLAYING)
 Tell = Callable[[Session, dict[str, Any]], None]  # Any: JSON values
 
 
+def hears(arena: Arena, index: int) -> bool:
+    """Whether the leg of a rule is played something now."""
+    features = arena.octets[index * RULE_BYTES + AT_FEATURES]
+    return bool(features & _PLAYING) and arena.players[index].state == PlayerState.PLAYING
+
+
 class Voices(Protocol):
     """Of the datapath."""
 

@@ -30,6 +30,7 @@ from media.endpoint import (
     share_port,
 )
 from media.features import Features
+from media.playing import hears
 from media.ports import SPARE, NoPortError, PortPool, Sockets
 from media.rules import (
     AT_FEATURES,
@@ -533,8 +534,8 @@ class Relay:
         """Of the next ``limit`` sessions in turn: answered ones that got no packet, RTCP included, on any leg for that
         long, or for ``hold_ns`` (0: for ever) where every stream is held.
 
-        Each is named, with its silence in seconds, once per that time, or what its offer said instead. Sessions that
-        nobody has used for a dialog's longest life end.
+        Each is named, with its silence in seconds, once per that time, or what its offer said instead; not while a leg
+        hears music or an announcement. Sessions that nobody has used for a dialog's longest life end.
         """
         if not self._sweep and now_ns >= self._next_sweep_ns:
             self._sweep = list(self.sessions)
@@ -554,6 +555,8 @@ class Relay:
             patience_ns = int(session.silence_s * 1e9) or timeout_ns
             since_ns = now_ns - max(last, session.notified_ns)
             if since_ns >= patience_ns and any(is_armed(rules[i]) for i in own):
+                if any(hears(self.arena, index) for index in own):
+                    continue
                 if not any(converses(self.arena, index) for index in own):
                     patience_ns = int(session.hold_silence_s * 1e9) or hold_ns
                     if not patience_ns or since_ns < patience_ns:

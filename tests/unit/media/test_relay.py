@@ -12,9 +12,10 @@ import pytest
 from media import reference_datapath
 from media.config import RealmInterface
 from media.counters import Handled, MediaCounter, Reason
+from media.player import PlayerState
 from media.protocol import Answer, Delete, Drain, Endpoint, Engage, ListSessions, Offer, Query, Reply, Stream
 from media.relay import Relay
-from media.rules import NO_RULE, RuleFlag, pack_address
+from media.rules import NO_RULE, Feature, RuleFlag, pack_address
 from media.state import Arena, state_size
 from tests.support.fake_sockets import FakeSockets
 
@@ -426,6 +427,18 @@ def test_silence_is_named_once_per_time_out(bench: Bench) -> None:
     bench.packet("a", PHONE, 5000)
     assert bench.relay.silent(start + 140 * S, 60 * S, 100) == []
     assert [s.id for s, _ in bench.relay.silent(start + 160 * S, 60 * S, 100)] == ["s"]
+
+
+def test_who_hears_music_may_be_silent(bench: Bench) -> None:
+    bench.offer()
+    bench.answer()
+    (index,) = bench.relay.sessions["s"].legs["a"].rules
+    start = bench.now_ns
+    bench.arena.rules[index].features = Feature.PLAYING
+    bench.arena.players[index].state = PlayerState.PLAYING
+    assert bench.relay.silent(start + 70 * S, 60 * S, 100) == []
+    bench.arena.players[index].state = PlayerState.IDLE
+    assert [s.id for s, _ in bench.relay.silent(start + 80 * S, 60 * S, 100)] == ["s"]
 
 
 def test_peers_are_mutual_after_every_answer(bench: Bench) -> None:

@@ -100,6 +100,7 @@ def test_reload_refuses_what_takes_a_restart() -> None:
         "run_dir: a change takes a restart",
         "workers: a change takes a restart",
     ]
+    assert restart_only(old, config(media={"prompts": "/p"})) == ["media: a change takes a restart"]
     moved = {"core": {"listen": ["udp:127.0.0.1:5070"], "media": {"address": "127.0.0.2"}}}
     assert restart_only(old, config(realms=moved)) == [
         "realms: a change of listeners takes a restart",
