@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -17,6 +18,7 @@ LINKED = {
     "replay_stun": ("srtp.c",),  # it includes stun.c
 }
 FLAGS = ["-g", "-O1", "-Wall", "-Wextra", "-Werror", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+MUTATIONS = int(os.environ.get("SBC_FUZZ_EXAMPLES", "0"))  # of each file, for python -m tests.fuzz.run
 
 
 def build(name: str, folder: Path) -> Path:
@@ -40,7 +42,7 @@ def test_no_octet_is_read_out_of_bounds(replay: Path, kind: str, tmp_path: Path)
     for name, octets in {"rtp": rtp(7), "rtcp": rtcp()}.items():  # the corpora have hardly a sound packet
         (tmp_path / name).write_bytes(octets)
         files.append(str(tmp_path / name))
-    mutations = 2000
+    mutations = MUTATIONS or 2000
     done = subprocess.run([str(replay), str(mutations), *files], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     inspected, forwarded = map(int, done.stdout.split())
@@ -53,7 +55,7 @@ def test_no_octet_of_stun_is_read_out_of_bounds(tmp_path: Path) -> None:
     files = sorted(map(str, (shared_data() / "corpus" / "stun").iterdir()))
     (tmp_path / "check").write_bytes(Agent("ourufrag", "p" * 24).check(nominate=True))  # the corpus has none for us
     files += [str(tmp_path / "check")] * 5
-    mutations = 5000
+    mutations = MUTATIONS or 5000
     done = subprocess.run([str(program), str(mutations), *files], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     inspected, answered = map(int, done.stdout.split())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable
 
@@ -21,6 +22,7 @@ from tests.support.shared import shared_data
 from tests.unit.sip.messages import request, response
 
 KEY = b"0123456789abcdef"
+EXAMPLES = int(os.environ.get("SBC_FUZZ_EXAMPLES", "0"))  # of each test, for python -m tests.fuzz.run
 
 SEEDS = [
     request("Content-Length: 3", 'Route: <sip:a;lr>, "x" <sip:b>', body=b"v=0"),
@@ -108,13 +110,13 @@ def mutated(draw: st.DrawFn) -> bytes:
     return bytes(data)
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=EXAMPLES or 1500, deadline=None)
 @given(mutated())
 def test_mutated_messages(data: bytes) -> None:
     hold_together(data)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=EXAMPLES or 300, deadline=None)
 @given(st.binary(max_size=300))
 def test_any_octets(data: bytes) -> None:
     hold_together(data)
@@ -125,7 +127,7 @@ TEXT = st.text(
 )
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=EXAMPLES or 1000, deadline=None)
 @given(TEXT)
 def test_parts(text: str) -> None:
     for parse in (parse_uri, parse_name_addr, parse_via):
@@ -137,7 +139,7 @@ def test_parts(text: str) -> None:
             assert parse(str(value)) == value
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=EXAMPLES or 1500, deadline=None)
 @given(TEXT)
 def test_the_short_way_is_the_long_way(text: str) -> None:
     for module, parse in ((uri, parse_uri), (address, parse_name_addr), (via, parse_via)):
@@ -152,7 +154,7 @@ def outcome(parse: Callable[[str], object], text: str) -> object:
         return None
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=EXAMPLES or 300, deadline=None)
 @given(st.text(max_size=30), st.text(max_size=30))
 def test_built_headers_stay_on_their_line(name: str, value: str) -> None:
     try:

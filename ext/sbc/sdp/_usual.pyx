@@ -101,7 +101,7 @@ def usual_description(type session_type, type media_type, dict owners, dict cloc
         if newline == NULL:
             newline = end
         stop = newline
-        if stop > p and (stop - 1)[0] == 13:
+        if newline < end and stop > p and (stop - 1)[0] == 13:
             stop -= 1
         lines += 1
         if stop - p < 3 or (p + 1)[0] != 61 or lines > MAX_LINES:

@@ -95,6 +95,7 @@ int main(int count, char **names) {
     struct recorder *recorder = recorder_new(plane.tap);
     unsigned long inspected = 0, forwarded = 0, mutations = count > 1 ? strtoul(names[1], NULL, 10) : 0;
     uint64_t now_ns = 1;
+    if (getenv("FUZZ_SEED")) state += strtoull(getenv("FUZZ_SEED"), NULL, 10); /* others than CI has */
     if (!plane.engine) return 1;
     for (int i = 2; i < count; i++) {
         FILE *file = fopen(names[i], "rb");

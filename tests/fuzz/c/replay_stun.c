@@ -37,6 +37,7 @@ int main(int count, char **names) {
     struct message parsed;
     unsigned long inspected = 0, answered = 0, mutations = count > 1 ? strtoul(names[1], NULL, 10) : 0;
     uint64_t now_ns = 1;
+    if (getenv("FUZZ_SEED")) state += strtoull(getenv("FUZZ_SEED"), NULL, 10); /* others than CI has */
     if (!engine) return 1;
     for (int i = 2; i < count; i++) {
         FILE *file = fopen(names[i], "rb");
