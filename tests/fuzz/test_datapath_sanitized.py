@@ -47,7 +47,7 @@ def test_no_octet_is_read_out_of_bounds(replay: Path, kind: str, tmp_path: Path)
     assert done.returncode == 0, done.stderr
     inspected, forwarded = map(int, done.stdout.split())
     assert inspected == len(files) * (mutations + 1)
-    assert forwarded > 300
+    assert forwarded > (0 if MUTATIONS else 300)
 
 
 def test_no_octet_of_stun_is_read_out_of_bounds(tmp_path: Path) -> None:
@@ -60,4 +60,4 @@ def test_no_octet_of_stun_is_read_out_of_bounds(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     inspected, answered = map(int, done.stdout.split())
     assert inspected == len(files) * (mutations + 1)
-    assert answered > 3000
+    assert answered > (0 if MUTATIONS else 3000)

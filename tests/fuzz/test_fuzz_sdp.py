@@ -52,7 +52,7 @@ PIECES += [b"a=crypto:", b"a=rtcp:", b"a=candidate:", b"65536", b"-1", b"4294967
 
 def judge(data: bytes) -> bool:
     """Parsed both ways (they agree), and rewritten; whether it was a description."""
-    outcomes = []
+    outcomes: list[bytes | None] = []
     for parse in (SessionDescription.parse, SessionDescription.parse_any):
         try:
             outcomes.append(parse(data).to_bytes())
