@@ -6,12 +6,15 @@ import argparse
 import dataclasses
 import importlib
 import json
+import signal
 import sys
 import time
 from pathlib import Path
+from typing import NoReturn
 
 from bench import machine
 from bench.figures import Figure, NotMeasuredError, Samples, table
+from bench.lock import alone
 from bench.plan import Plan
 
 # Each has measure(plan) -> list[Samples]; the order of the report.
@@ -45,23 +48,34 @@ def _arguments() -> argparse.Namespace:
     return arguments
 
 
+def _end(number: int, frame: object) -> NoReturn:
+    """SIGTERM ends the bench as Ctrl-C does, by way of everything that has to be ended with it."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    print("bench: ended by SIGTERM", file=sys.stderr)
+    sys.exit(128 + number)
+
+
 def main() -> int:
     """0 when at least one figure could be taken."""
     arguments = _arguments()
+    signal.signal(signal.SIGTERM, _end)
     try:
-        cores = machine.pick_cores()
+        with alone():
+            return _measure(arguments, machine.pick_cores())
     except NotMeasuredError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
-    runs = arguments.runs or (1 if arguments.quick else 5)
-    plan = Plan(cores, runs, arguments.quick, arguments.although_busy, arguments.only, arguments.minutes)
-    samples: list[Samples] = []
-    try:
-        for family in FAMILIES:
-            samples += importlib.import_module(f"bench.{family}").measure(plan)
     except KeyboardInterrupt:
         print("bench: interrupted", file=sys.stderr)
         return 130
+
+
+def _measure(arguments: argparse.Namespace, cores: machine.Cores) -> int:
+    runs = arguments.runs or (1 if arguments.quick else 5)
+    plan = Plan(cores, runs, arguments.quick, arguments.although_busy, arguments.only, arguments.minutes)
+    samples: list[Samples] = []
+    for family in FAMILIES:
+        samples += importlib.import_module(f"bench.{family}").measure(plan)
     figures = [Figure.of(sample) for sample in samples]
     records = [dataclasses.asdict(figure) for figure in figures]
     _keep(records, samples)

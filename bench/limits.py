@@ -56,7 +56,8 @@ def _beyond(plan: Plan, maximum: float, samples: Samples) -> None:
     outcome = _offer(plan, 2 * maximum)
     samples.add(outcome.succeeded / outcome.offered.duration_s / maximum, plan.disturbance(outcome.foreign_share))
     samples.note(
-        f"at {2 * maximum:.0f}/s; {outcome.failed} refused or failed, {outcome.retransmissions} retransmissions"
+        f"at {2 * maximum:.0f}/s; {outcome.refused} refused (503 with Retry-After), {outcome.failed - outcome.refused}"
+        f" failed otherwise, {outcome.retransmissions} retransmissions"
     )
 
 

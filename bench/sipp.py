@@ -41,11 +41,15 @@ class Offered:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a load. Shares are 0..1 of one core over the steady part."""
+    """What came of a load. Shares are 0..1 of one core over the steady part.
+
+    ``refused`` of the ``failed`` calls got a 503 with Retry-After; the others failed in some other way.
+    """
 
     offered: Offered
     succeeded: int
     failed: int
+    refused: int
     retransmissions: int
     kept_rate: float
     cpu_s_per_call: float
@@ -71,7 +75,8 @@ class Outcome:
         """Why this was not a clean run, empty when it was."""
         faults = []
         if self.failed:
-            faults.append(f"{self.failed} of {self.succeeded + self.failed} calls failed")
+            kinds = f" ({self.refused} refused)" if self.refused else ""
+            faults.append(f"{self.failed} of {self.succeeded + self.failed} calls failed{kinds}")
         if self.retransmissions:
             faults.append(f"{self.retransmissions} retransmissions")
         if not self.rate_kept:
@@ -109,8 +114,10 @@ def offer(
             uas.signal(signal.SIGUSR1)
             uas.wait(3)
         caller_rows = _rows(directory / "uac.csv")
-        succeeded = int(caller_rows[-1]["SuccessfulCall(C)"])
-        failed = max(int(caller_rows[-1]["FailedCall(C)"]), load.calls - succeeded)
+        unexplained = ("FailedRegexpHdrNotFound(C)", "FailedRegexpDoesntMatch(C)")  # 503 without Retry-After
+        refused = _received(directory, "503") - sum(int(caller_rows[-1][name]) for name in unexplained)
+        succeeded = int(caller_rows[-1]["SuccessfulCall(C)"]) - refused
+        failed = max(int(caller_rows[-1]["FailedCall(C)"]) + refused, load.calls - succeeded)
         # calls are counted where they were finished: at the caller, between the two snapshots
         finished = _finished(caller_rows, ended_wall) - _finished(caller_rows, began_wall)
         spent = {name: last.systems[name] - first.systems.get(name, 0.0) for name in last.systems}
@@ -121,6 +128,7 @@ def offer(
             offered=load,
             succeeded=succeeded,
             failed=failed,
+            refused=refused,
             retransmissions=_retransmissions(directory),
             kept_rate=finished / elapsed_s,
             cpu_s_per_call=sum(spent.values()) / calls,
@@ -179,6 +187,8 @@ def trace_one(target: tuple[str, int], cores: Cores) -> tuple[str, str]:
             uas.wait(3)
             if code != 0:
                 raise NotMeasuredError(f"a single call did not succeed: {_errors(directory)}")
+            if _received(directory, "503"):
+                raise NotMeasuredError("a single call was refused")
         return (directory / "uac.msg").read_text(errors="replace"), (directory / "uas.msg").read_text(errors="replace")
     finally:
         shutil.rmtree(directory, ignore_errors=True)
@@ -236,15 +246,22 @@ def _finished(rows: list[dict[str, str]], wall_s: float) -> float:
 
 
 def _retransmissions(directory: Path) -> int:
-    """Retransmissions sent or received by either end, from the per-message counts."""
-    total = 0
-    for path in directory.glob("*_counts.csv"):
-        with path.open(newline="") as lines:
-            rows = list(csv.DictReader(lines, delimiter=";"))
-        if rows:
-            last = rows[-1]
-            total += sum(int(value) for name, value in last.items() if name and name.endswith("_Retrans") and value)
-    return total
+    """Retransmissions sent or received by either end."""
+    return sum(_counted(path, "_Retrans") for path in directory.glob("*_counts.csv"))
+
+
+def _received(directory: Path, status: str) -> int:
+    """How many responses of this status the caller got."""
+    return sum(_counted(path, f"_{status}_Recv") for path in directory.glob("uac_*_counts.csv"))
+
+
+def _counted(path: Path, column: str) -> int:
+    """The last of the per-message counts, over all messages whose column ends so."""
+    with path.open(newline="") as lines:
+        rows = list(csv.DictReader(lines, delimiter=";"))
+    if not rows:
+        return 0
+    return sum(int(value) for name, value in rows[-1].items() if name and name.endswith(column) and value)
 
 
 def _errors(directory: Path) -> str:
