@@ -21,6 +21,7 @@ from media.rules import (
     RULE_BYTES,
     RULE_U32,
     RULE_U64,
+    Feature,
     Rule,
     address_text,
 )
@@ -138,10 +139,15 @@ def have_patience(arena: Arena, session: Session) -> None:
 def converses(arena: Arena, index: int) -> bool:
     """Do both legs send and receive this stream? What only one sends may be music, or nothing, during a hold."""
     rules, quality, peer = arena.rules, arena.quality, arena.rules[index].peer
-    if peer == NO_RULE or not (rules[index].rtp_remote.family and rules[peer].rtp_remote.family):
+    if peer == NO_RULE or not (_has_place(rules[index]) and _has_place(rules[peer])):
         return False  # the null address of RFC 2543 is a hold as well
     both = Direction.SEND | Direction.RECEIVE
     return quality[index].direction & quality[peer].direction & both == both
+
+
+def _has_place(rule: Rule) -> bool:
+    """Is it known where the leg is, or, with ICE, will its first check tell?"""
+    return bool(rule.rtp_remote.family or rule.features & Feature.ICE)
 
 
 def stream_stats(arena: Arena, index: int, now_ns: int, samples: int = 0) -> StreamStats:

@@ -32,7 +32,7 @@ async def main(request: Request) -> None:
     if not request.peer.calls_to:
         return await request.reject(403)  # a peer that may answer calls, but not make any
     other = call.node.peer(request.peer.calls_to)
-    call.media.engage(profile=request.peer.profile)  # relay the audio; without this line media flows directly
+    call.media.engage()  # relay the audio; without this line media flows directly
     call.variables["number"] = request.called_number  # kept with the call, in the journal too
     await call.dial(other, on_branch=dress, on_reply=mark, on_failure=hunt)
     return None

@@ -22,7 +22,7 @@ async def main(request: Request) -> None:
     if request.makes_call:
         if target is None:
             return await request.reject(404)
-        request.call.media.engage(profile=request.peer.profile)
+        request.call.media.engage()
         await request.call.dial(target, on_failure=hunt)
     elif phone is not None:
         await request.relay(phone)

@@ -187,3 +187,10 @@ def test_what_belonged_to_a_call_is_gone_with_it(bench: IceBench) -> None:
     bench.ask(Delete("s"))
     assert bench.arena.rules[index].features == 0
     assert not any(bytes(bench.arena.webrtc[index]))
+
+
+def test_a_browser_that_never_checks_is_no_held_call(bench: IceBench) -> None:
+    """Nobody knows where it is, as with the null address of a hold; but it is to speak."""
+    bench.call()
+    late = bench.now_ns + 70 * 10**9
+    assert len(bench.relay.silent(late, 60 * 10**9, 100, 3600 * 10**9)) == 1

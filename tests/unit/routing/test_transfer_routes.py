@@ -29,7 +29,7 @@ def test_the_builtin_routes_dial_as_for_a_call_of_the_transferor() -> None:
     stage.a.expect("NOTIFY")
     assert stage.b.expect("INVITE").uri == f"sip:+4930999@{B_HOST}:5070;x=y"
     new = next(call for call in stage.core.calls.values() if call.joining is not None)
-    assert new.media_profile == "office"
+    assert new.media_profile == "default"  # of the party that is moved: what it speaks has not changed
 
 
 def test_the_builtin_routes_lead_nowhere_without_calls_to() -> None:
