@@ -292,6 +292,58 @@ def route_test(
         raise typer.Exit(EXIT_FAULT)
 
 
+routes_app = typer.Typer(help="Versions of the routes: take the file over, or go back.", no_args_is_help=True)
+app.add_typer(routes_app, name="routes")
+
+
+@routes_app.command("list")
+def routes_list(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+    """Show which version each SIP worker serves, and how many calls it has on which."""
+    _show(_ask(config, "routes", as_json), as_json, "routes", "no SIP worker answered")
+
+
+@routes_app.command("versions")
+def routes_versions(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+    """List the versions that are kept, and why the last reload was refused, if it was."""
+    answer = _ask(config, "routes_versions", as_json)
+    _show(answer, as_json, "versions", "the built-in routes serve; they have no versions")
+    if not as_json and answer["refused"]:
+        print("the last reload was refused:")
+        for reason in answer["refused"]:
+            print(f"  {reason}")
+
+
+@routes_app.command("reload")
+def routes_reload(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+    """Take configuration and routes over as they are in their files now, once they are proven; calls that are up end
+    with the version that they began with."""
+    _changed(_ask(config, "routes_reload", as_json, timeout_s=180.0), as_json)
+
+
+@routes_app.command("rollback")
+def routes_rollback(
+    version: Annotated[int, typer.Argument(help="As sbc routes versions lists it.")],
+    config: ConfigPath = DEFAULT_CONFIG,
+    as_json: AsJson = False,
+) -> None:
+    """Let a former version serve again. It stays until the file changes, or sbc routes reload."""
+    _changed(_ask(config, "routes_rollback", as_json, timeout_s=180.0, version=version), as_json)
+
+
+def _changed(answer: Any, as_json: bool) -> None:  # Any: JSON values
+    serves = f"version {answer['serves']}" if answer["serves"] else "the built-in routes"
+    if as_json:
+        print(json.dumps(answer))
+    elif answer["ok"]:
+        print(f"{serves} serves" if answer["serves"] else f"{serves} serve")
+    else:
+        for reason in answer["refused"]:
+            print(f"sbc: {reason}", file=sys.stderr)
+        print(f"sbc: refused; {serves} serves on" if answer["serves"] else "sbc: refused", file=sys.stderr)
+    if not answer["ok"]:
+        raise typer.Exit(EXIT_FAULT)
+
+
 @app.command()
 def demo(as_json: AsJson = False) -> None:
     """Place a real call with audio through a real SBC on loopback, and show what happened."""
@@ -322,12 +374,12 @@ def _fail(sentences: list[str], as_json: bool) -> NoReturn:
     raise typer.Exit(EXIT_FAULT)
 
 
-def _ask(config: str, method: str, as_json: bool, **params: Any) -> Any:  # Any: JSON values
+def _ask(config: str, method: str, as_json: bool, *, timeout_s: float = 5.0, **params: Any) -> Any:  # Any: JSON values
     from sbc.management import client
 
     path = os.path.join(_load(config, as_json).run_dir, "control.sock")
     try:
-        return client.ask(path, method, params)
+        return client.ask(path, method, params, timeout_s=timeout_s)
     except client.NotRunning as error:
         _fail([f"no SBC is running with this configuration ({error}): start it with sbc run -c {config}"], as_json)
     except client.ManagementError as error:
@@ -399,6 +451,8 @@ COLUMNS = {
         "rtt",
     ),
     "registrations": ("peer", "state", "since", "expires_s", "next_s", "reason"),
+    "routes": ("worker", "version", "calls"),
+    "versions": ("version", "serves", "taken", "by", "file"),
     "media": ("node", "worker", "state", "sessions", "opened", "reason"),
     "processes": ("name", "pid", "state", "uptime_s", "restarts", "cpu_s", "memory_bytes"),
 }
@@ -437,7 +491,7 @@ def _cell(value: Any, name: str) -> Text:  # Any: a JSON value
 
     if value is None or value == "" or value == []:
         return Text("-", style="dim")
-    if name in ("since", "answered", "started") and isinstance(value, int | float) and value > 1e9:
+    if name in ("since", "answered", "started", "taken") and isinstance(value, int | float) and value > 1e9:
         return Text(time.strftime("%H:%M:%S", time.localtime(value)))
     if name.endswith("_bytes") and isinstance(value, int):
         return Text(f"{value / 2**20:.1f} MiB")

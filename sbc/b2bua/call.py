@@ -11,7 +11,7 @@ from sbc.sip.flow import Flow
 
 if TYPE_CHECKING:
     from sbc.b2bua.announce import Announcement
-    from sbc.b2bua.effects import RunRoute
+    from sbc.b2bua.effects import RouteKind, RunRoute
     from sbc.b2bua.leg import Leg
     from sbc.b2bua.transfer import Transfer
     from sbc.dialog.dialog import Dialog
@@ -145,6 +145,8 @@ class Call:
         "redirects",
         "request",
         "resumed",
+        "route_kinds",
+        "routes",
         "ruri",
         "saved",
         "shard",
@@ -194,6 +196,9 @@ class Call:
         self.on_failure: Any = None
         self.decided = False
         self.pending_route: RunRoute | None = None
+        # A call ends with the routes that it began with, whatever is reloaded meanwhile.
+        self.route_kinds: frozenset[RouteKind] = frozenset()  # those that are asked for where it armed none
+        self.routes: Any = None  # Any: opaque to the core; None: those that serve now
         # media
         self.media_node = ""
         self.media_pending = 0  # requests to the media plane under way

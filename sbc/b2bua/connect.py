@@ -231,7 +231,7 @@ def _dress(core: Core, call: Call, leg: Leg, body: bytes, now: float) -> None:
     if call.joining is not None:
         headers += call.joining.headers_for(leg)
     branch = Branch(call, leg, target, target.uri, headers, shape.with_description(request, body))
-    if call.on_branch is not None or RouteKind.BRANCH in core.settings.routes:
+    if call.on_branch is not None or RouteKind.BRANCH in call.route_kinds:
         core.run_route(call, RunRoute(RouteKind.BRANCH, branch, call.on_branch))
     else:
         send(core, branch, now)

@@ -434,6 +434,7 @@ class Core(Output):
     def add(self, call: Call) -> None:
         """A new call, with the legs that it has."""
         self._calls[call.key] = call
+        call.route_kinds = self.settings.routes
         for leg in call.legs():
             self.legs[leg.dialog.local_tag] = leg
 

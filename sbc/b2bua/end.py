@@ -87,7 +87,7 @@ def branch_failed(core: Core, call: Call, now: float) -> None:
         return
     if call.further:
         connect.start(core, call, call.further.pop(0), now)
-    elif call.on_failure is not None or RouteKind.FAILURE in core.settings.routes:
+    elif call.on_failure is not None or RouteKind.FAILURE in call.route_kinds:
         hook, call.on_failure = call.on_failure, None  # consumed: armed again by the next dial
         call.decided = False
         core.run_route(call, RunRoute(RouteKind.FAILURE, call, hook))
@@ -278,7 +278,7 @@ def send_bye(core: Core, leg: Leg, now: float, _: object = None) -> None:
     agent = core.settings.realms[leg.realm].user_agent
     if agent:
         headers.append(("User-Agent", agent))
-    if call.hung_up_by == "sbc" and RouteKind.LOCAL in core.settings.routes:
+    if call.hung_up_by == "sbc" and RouteKind.LOCAL in call.route_kinds:
         core.run_route(call, RunRoute(RouteKind.LOCAL, LocalRequest(call, leg, "BYE", headers)))
     else:
         transmit_bye(core, leg, headers, b"", now)

@@ -10,6 +10,7 @@ from typing import Any
 from sbc import __version__
 from sbc.management import rpc
 from sbc.management.metrics import HUNG_AFTER_S, process_usage, split_name
+from sbc.management.routes import RouteVersions
 from sbc.management.slot import ControlSlot
 from sbc.telemetry.counters import WORD_KIND, Counter, Kind, Page
 
@@ -25,14 +26,16 @@ class Api:
     A SIP worker must offer ``calls {limit, offset}`` -> ``{"total": n, "calls": [...]}``, ``call {key}`` -> an object
     or null, ``quality {key, samples}`` -> the same with media, or null, ``hangup {key, reason}`` -> true, or false
     where it does not own the call, ``registrations`` and ``media`` -> a list, ``media_drain {node, on}`` -> true, or
-    false where there is no such media node, and ``record {key, on, format}`` and ``play {key, leg, file}`` -> an
-    object, with ``refused`` where that could not be, or null.
+    false where there is no such media node, ``record {key, on, format}`` and ``play {key, leg, file}`` -> an
+    object, with ``refused`` where that could not be, or null, and ``routes`` -> the version of the routes that it
+    serves, and its calls by version.
     """
 
     def __init__(self, slot: ControlSlot, store: Callable[[], Answer], cdr: Callable[[], Answer]) -> None:
         self._slot = slot
         self._store = store
         self._cdr = cdr
+        self._routes = RouteVersions(slot.config.state_dir, self._ask_all)
 
     def methods(self) -> dict[str, rpc.Method]:
         """For :func:`sbc.management.rpc.serve`."""
@@ -49,6 +52,7 @@ class Api:
             "registrations": self.registrations,
             "media": self.media,
             "media_drain": self.media_drain,
+            **self._routes.methods(),
         }
 
     def status(self, _params: rpc.Params) -> Answer:

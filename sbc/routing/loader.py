@@ -6,17 +6,22 @@ import importlib.util
 import itertools
 import sys
 import traceback
+from collections import deque
 from pathlib import Path
 
 from sbc.b2bua.effects import RouteKind
 from sbc.errors import ConfigError
 from sbc.routing.routes import Routes
 
+KEPT = 16  # modules that sys.modules knows; calls keep what they use of older ones alive
+
 _versions = itertools.count(1)
+_names: deque[str] = deque()
 
 
-def load_routes(path: str) -> Routes:
-    """Import the file and return its ``routes`` object; '' gives the built-in routes.
+def load_routes(path: str, text: bytes | None = None) -> Routes:
+    """Import the file and return its ``routes`` object; '' gives the built-in routes. ``text`` is run in the place of
+    what is in the file.
 
     Every load is a module of its own, so a reload that fails leaves the old routes as they were. Raises ConfigError
     with ``file:line: what`` for a file that cannot be read, raises, or defines no usable ``routes``.
@@ -33,7 +38,10 @@ def load_routes(path: str) -> Routes:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and pickling look a class's module up there
     try:
-        spec.loader.exec_module(module)
+        if text is None:
+            spec.loader.exec_module(module)
+        else:
+            exec(compile(text, path, "exec"), module.__dict__)
         routes = getattr(module, "routes", None)
         if not isinstance(routes, Routes):
             raise ConfigError([f"{path}: defines no routes, for example: routes = Routes()"])
@@ -45,6 +53,9 @@ def load_routes(path: str) -> Routes:
     except Exception as error:
         del sys.modules[name]
         raise ConfigError([_fault(path, error)]) from error
+    _names.append(name)
+    if len(_names) > KEPT:
+        sys.modules.pop(_names.popleft(), None)
     return routes
 
 

@@ -68,13 +68,14 @@ class Timer:
 class Routes:
     """What one routes module defines. ``by_kind`` holds what the core asks for by kind when a call armed nothing."""
 
-    __slots__ = ("by_kind", "events", "startup", "timers")
+    __slots__ = ("by_kind", "events", "startup", "timers", "version")
 
     def __init__(self) -> None:
         self.startup: list[StartupRoute] = []
         self.timers: list[Timer] = []
         self.events: dict[str, list[EventRoute]] = {}
         self.by_kind: dict[RouteKind, AnyRoute] = {}
+        self.version = 0  # of the operator's routes (sbc.routing.versions); 0: of no number
 
     @property
     def kinds(self) -> frozenset[RouteKind]:

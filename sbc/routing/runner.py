@@ -81,8 +81,10 @@ class Runner:
             except SbcError as error:
                 return self._done(effect, error)
             route = route.route
+        if kind is RouteKind.REQUEST and isinstance(subject, subjects.Call):
+            subject.routes = self.routes
         if route is None:
-            route = self.routes.by_kind.get(kind)
+            route = self._routes_of(subject).by_kind.get(kind)
             if route is None:
                 return self._done(effect, None)
         self._count("ROUTES_RUN")
@@ -91,6 +93,20 @@ class Runner:
         except Exception as error:  # no coroutine function was armed
             return self._failed(effect, error)
         self._run(work, self._route_ended, effect)
+
+    def _routes_of(self, subject: object) -> Routes:
+        """The routes of the call that a subject belongs to: those that it began with."""
+        call = subject if isinstance(subject, subjects.Call) else getattr(subject, "call", None)
+        routes = call.routes if isinstance(call, subjects.Call) else None
+        return routes if isinstance(routes, Routes) else self.routes
+
+    def versions(self) -> dict[int, int]:
+        """How many calls each version of the routes has, by its number."""
+        found: dict[int, int] = {}
+        for call in self.node.core.calls.values():
+            number = self._routes_of(call).version
+            found[number] = found.get(number, 0) + 1
+        return found
 
     def _run(self, work: Any, finished: Callable[[Run, BaseException | None], None], key: Any) -> None:
         """Start a coroutine under the budget. Any: a coroutine, checked by running it; a key of the caller's."""
@@ -124,7 +140,7 @@ class Runner:
         self._note(effect.kind.value, error, getattr(getattr(effect.subject, "call", effect.subject), "key", ""))
         if isinstance(error, RouteTimedOut):
             self._count("ROUTE_TIMEOUTS")  # ROUTE_ERRORS is counted by the core, which route_done tells
-        route = self.routes.by_kind.get(RouteKind.ERROR)
+        route = self._routes_of(effect.subject).by_kind.get(RouteKind.ERROR)
         if route is None or effect.kind is not RouteKind.REQUEST:
             return self._done(effect, error)
         if not isinstance(error, SbcError):
@@ -198,16 +214,20 @@ class Runner:
         """The loop's own clock, which its timers follow."""
         return self._loop.time() if self._loop is not None else 0.0
 
-    def raise_event(self, name: str, event: object) -> None:
-        """Run the event routes of this name, each on its own."""
-        for route in self.routes.events.get(name, ()):
+    def raise_event(self, name: str, event: object, routes: Routes | None = None) -> None:
+        """Run the event routes of this name, each on its own: those of ``routes``, by default that serve now."""
+        for route in (routes or self.routes).events.get(name, ()):
             self._count("ROUTES_RUN")
             self._run(route(event), self._event_ended, name)
         self._drain()
 
-    def media_timeout(self, call: subjects.Call, leg: str, silent_s: float) -> None:
-        """Raise ``media.timeout`` for a call."""
-        self.raise_event("media.timeout", MediaTimeout(EstablishedCall(self.node, call), leg, silent_s))
+    def media_timeout(self, call: subjects.Call, leg: str, silent_s: float) -> bool:
+        """Raise ``media.timeout`` for a call; False where its routes have no route for that."""
+        routes = self._routes_of(call)
+        if "media.timeout" not in routes.events:
+            return False
+        self.raise_event("media.timeout", MediaTimeout(EstablishedCall(self.node, call), leg, silent_s), routes)
+        return True
 
     def _event_ended(self, run: Run, error: BaseException | None) -> None:
         self._forget(run)

@@ -136,6 +136,10 @@ class Estate:
         for fd in self.media_memory:
             os.close(fd)
 
+    def release(self) -> None:
+        """In a child that is no worker: let go of every socket and of the media memory."""
+        self._release(Member(Group.CONTROL, -1))
+
     def _release(self, member: Member) -> None:
         sip, media = member.group is Group.SIP, member.group is Group.MEDIA
         for slot, row in enumerate(self.sockets):

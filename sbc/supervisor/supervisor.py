@@ -7,15 +7,20 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import NoReturn
 
 from sbc.config import loader
 from sbc.config.models import Config
 from sbc.errors import ConfigError
+from sbc.routing.versions import Versions
 from sbc.supervisor import embedded_store, folders, process, sockets
 from sbc.supervisor.child import BEAT_LIMIT_S, Event, Group, Order, Shutdown, State
 from sbc.supervisor.members import KINDS, Entries, Estate, Member, real_entries
 from sbc.supervisor.notify import Notify
+from sbc.supervisor.proof import LIMIT_S, prove
 from sbc.supervisor.reload import restart_only
 from sbc.supervisor.signals import HANDLED, SignalQueue
 from sbc.telemetry import log
@@ -41,6 +46,8 @@ def run(config_path: str, config: Config, entries: Entries | None = None) -> int
     if config.store == "embedded":
         embedded_store.find_server()
         embedded_store.clear(config)
+    if config.routes:
+        versions_of(config).adopt(config.routes)
     # Media keys are kept from the start: a reload may name the first media node elsewhere.
     keys = folders.media_keys(config.state_dir)
     estate = Estate(config, config_path, folders.shard_key(config), entries or real_entries(), keys)
@@ -50,6 +57,24 @@ def run(config_path: str, config: Config, entries: Entries | None = None) -> int
     finally:
         estate.close()
         lock.close()
+
+
+def versions_of(config: Config) -> Versions:
+    """The versions of the routes, in the hands of the user that workers are."""
+    account = folders.account_of(config)
+    return Versions(config.state_dir, None if account is None else (account.pw_uid, account.pw_gid))
+
+
+@dataclass(slots=True)
+class Proof:
+    """A reload that is being proven by a child of its own."""
+
+    pid: int
+    config: Config
+    attempt: int  # the last one before it
+    deadline_s: float
+    is_late: bool = False
+    again: bool = False  # another reload was asked for meanwhile
 
 
 class Supervisor:
@@ -68,6 +93,7 @@ class Supervisor:
         self._booted = False
         self._looked_s = time.monotonic()
         self._trust_beats_s = 0.0
+        self._proof: Proof | None = None
 
     def serve(self) -> int:
         """Start everything, and keep it running until a stop or a failed boot."""
@@ -135,6 +161,8 @@ class Supervisor:
             member = next((m for m in self.members if m.pid == pid), None)
             if member is not None:
                 self._died(member, status)
+            elif self._proof is not None and self._proof.pid == pid:
+                self._proven(self._proof, status)
 
     def _died(self, member: Member, status: int) -> None:
         """Say it once, with what the worker held, and let the table decide."""
@@ -157,6 +185,9 @@ class Supervisor:
             self._trust_beats_s = now + BEAT_LIMIT_S
         self._looked_s = now
         self.estate.page.beat()
+        if self._proof is not None and now > self._proof.deadline_s:
+            self._proof.is_late = True
+            self._end_proof()
         self._notify.alive(now)
         for member in self.members:
             store = member.group is Group.STORE  # it has no page; its deadlines are with those who ask it
@@ -241,10 +272,17 @@ class Supervisor:
                 os.kill(member.pid, signal.SIGKILL)
                 os.waitpid(member.pid, 0)
                 member.pid = 0
+        if self._proof is not None:
+            self._end_proof()
+            os.waitpid(self._proof.pid, 0)
+            self._proof = None
 
     def _reload(self) -> None:
         """Prove the new configuration first; until it is proven, and whenever it is not, the old one serves."""
         if self._shutdown is not None:
+            return
+        if self._proof is not None:
+            self._proof.again = True
             return
         self._notify.reloading()
         estate = self.estate
@@ -252,18 +290,95 @@ class Supervisor:
         reasons = [str(fault) for fault in faults]
         if config is not None and not reasons:
             reasons = restart_only(estate.config, config)
+        versions = versions_of(estate.config)
         if config is None or reasons:
-            estate.page.add(Counter.RELOADS_REFUSED)
-            self._log.error("configuration refused, the old one serves on", faults=reasons)
+            if versions.has_wish:
+                versions.take_wish()
+                versions.refuse(reasons)
+            self._refuse(reasons)
+        elif config.routes or config.dry_runs or versions.has_wish:
+            self._prove(config, versions)
         else:
-            estate.config = config
-            estate.page.add(Counter.RELOADS)
-            log.configure(config.log.level, config.log.format, "supervisor")
-            for member in self.members:
-                if member.child.state is State.READY:
-                    self._refresh(member)
-            self._log.info("configuration reloaded")
+            self._take_over(config)
+
+    def _take_over(self, config: Config) -> None:
+        self.estate.config = config
+        self.estate.page.add(Counter.RELOADS)
+        log.configure(config.log.level, config.log.format, "supervisor")
+        for member in self.members:
+            if member.child.state is State.READY:
+                self._refresh(member)
+        self._log.info("configuration reloaded")
         self._notify.ready("serving")
+
+    def _refuse(self, reasons: Sequence[str]) -> None:
+        self.estate.page.add(Counter.RELOADS_REFUSED)
+        self._log.error("configuration refused, the old one serves on", faults=list(reasons))
+        self._notify.ready("serving")
+
+    # --- the proof of routes
+
+    def _prove(self, config: Config, versions: Versions) -> None:
+        """Have a child try the routes: their code runs in no process that anything depends on."""
+        parent = os.getpid()
+        attempt = versions.read().attempt
+        signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
+        try:
+            pid = os.fork()
+            if pid == 0:
+                self._live_proof(config, versions, parent)
+        except OSError as error:
+            self._refuse([f"cannot fork: {error}"])
+            return
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
+        self._proof = Proof(pid, config, attempt, time.monotonic() + LIMIT_S)
+
+    def _live_proof(self, config: Config, versions: Versions, parent: int) -> NoReturn:
+        status = EXIT_CRASHED
+        try:
+            self._signals.forget()
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
+            self._lock.close()
+            os.setpgid(0, 0)
+            process.set_title("sbc: routes")
+            self.estate.release()
+            process.oom_score(0)
+            process.become(self._account)
+            process.die_with_parent(parent, signal.SIGKILL)
+            os.nice(10)
+            status = 0 if prove(config, versions) else 1
+        except BaseException as error:
+            with suppress(ConfigError):
+                versions.refuse([f"the routes could not be tried: {type(error).__name__}: {error}"])
+        finally:
+            os._exit(status)
+
+    def _end_proof(self) -> None:
+        """With what it has started."""
+        assert self._proof is not None
+        with suppress(ProcessLookupError):
+            os.killpg(self._proof.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # before it had a group of its own
+            os.kill(self._proof.pid, signal.SIGKILL)
+
+    def _proven(self, proof: Proof, status: int) -> None:
+        self._proof = None
+        versions = versions_of(self.estate.config)
+        index = versions.read()
+        if index.attempt == proof.attempt:  # it never came to say anything
+            how = (
+                f"took longer than {LIMIT_S:.0f} s" if proof.is_late else f"ended with {process.describe_exit(status)}"
+            )
+            versions.refuse([f"the process that tried them {how}"])
+            index = versions.read()
+        if self._shutdown is None:
+            if index.refused:
+                self._refuse(index.refused)
+            else:
+                self._take_over(proof.config)
+            if proof.again:
+                self._reload()
 
     def _refresh(self, member: Member) -> None:
         """Have a worker read the configuration again; media workers hold nothing that a reload may change."""

@@ -24,7 +24,7 @@ from sbc.config.models import Config
 from sbc.errors import ConfigError
 from sbc.management import rpc
 from sbc.policy.admission import Admission
-from sbc.routing.loader import load_routes
+from sbc.routing import versions
 from sbc.routing.node import Node
 from sbc.routing.routes import Routes
 from sbc.routing.runner import Runner
@@ -77,7 +77,7 @@ class SipWorker:
         self._wall = clock.wall
         self._count = slot.page.count
         self.journal = self._make_journal()
-        self._routes = load_routes(slot.config.routes)
+        self._routes = versions.serving(slot.config)
         self._admission = self._admit(slot.config)
         self._reloading: asyncio.Task[None] | None = None
         self._sources = SourceAddresses(self._now)
@@ -165,6 +165,10 @@ class SipWorker:
         await self.runner.start_up()
         methods: dict[str, rpc.Method] = {"calls": self._list_calls, "call": self._one_call, "hangup": self._hang_up}
         methods["registrations"] = self._trunks.describe
+        methods["routes"] = lambda _: {
+            "version": self._routes.version,
+            "calls": {str(k): n for k, n in self.runner.versions().items()},
+        }
         methods |= self._media.methods()
         server = await rpc.serve(self.slot.control_path, methods, self._rpc_fault)
         self._watch_sockets()
@@ -246,7 +250,7 @@ class SipWorker:
     async def _reload(self) -> None:
         try:
             config = load(self.slot.config_path)
-            routes = load_routes(config.routes)
+            routes = versions.serving(config)
             admission = self._admit(config)
             admission.inherit(self._admission)
             settings = self._settings(config, admission, routes)
@@ -519,9 +523,7 @@ class SipWorker:
         self._wake()
 
     def _media_silent(self, call: Call, leg: str, silent_s: float) -> None:
-        if "media.timeout" in self._routes.events:
-            self.runner.media_timeout(call, leg, silent_s)
-        else:
+        if not self.runner.media_timeout(call, leg, silent_s):
             self.core.release(call, self._now(), reason="no media", cause=102)
         self._wake()
 

@@ -11,12 +11,12 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # Higher number: higher layer. A package may import its own layer's listed friends and anything strictly lower.
 LAYERS: dict[str, int] = {
-    "sbc.__main__": 12,
-    "sbc.testing": 12,
-    "sbc.cli": 11,
-    "sbc.demo": 10,
+    "sbc.__main__": 13,
+    "sbc.testing": 13,
+    "sbc.cli": 12,
+    "sbc.demo": 11,
+    "sbc.supervisor": 10,
     "sbc.simulator": 9,
-    "sbc.supervisor": 9,
     "sbc.worker": 8,
     "sbc.management": 7,
     "sbc.routing": 6,
