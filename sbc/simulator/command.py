@@ -11,6 +11,7 @@ from typing import Any
 
 from sbc.config.dry_runs import DryRun
 from sbc.config.models import Config
+from sbc.routing.routes import Routes
 from sbc.simulator.dry_run import Trial, run
 from sbc.simulator.party import CODECS
 from sbc.simulator.report import Report
@@ -161,7 +162,7 @@ class Tried:
         return f"dry run {self.number}, {self.given.method} {self.given.call} from {self.given.source}"
 
 
-def try_all(config: Config, routes: str | None = None) -> list[Tried]:
+def try_all(config: Config, routes: Routes | str | None = None) -> list[Tried]:
     """Every dry run of the configuration, on one stage. Raises as :class:`Stage` does."""
     stage = Stage(config, routes)
     tried = []

@@ -271,3 +271,28 @@ def test_a_call_is_shown_with_its_seconds(config: Path) -> None:
     assert ["a", "1", "50", "7", "3.0", "3.4", "49", "-", "-", "-", "-"] in lines
     assert ["a", "all", "100", "7", "3.0", "4.4", "99", "-", "-", "-", "40.5"] in lines
     assert not any(line[:1] == ["b1"] for line in lines)
+
+
+def test_a_reload_that_is_refused_says_why(config: Path) -> None:
+    result = {"ok": False, "serves": 7, "refused": ["mine.py:14: error: no"]}
+    with answering(config, json.dumps({"jsonrpc": "2.0", "id": 1, "result": result}).encode() + b"\n") as asked:
+        code, out, err = sbc("routes", "reload", "-c", config)
+    assert (code, out, err) == (1, "", "sbc: mine.py:14: error: no\nsbc: refused; version 7 serves on\n")
+    assert asked[0]["method"] == "routes_reload"
+
+
+def test_a_rollback_says_what_serves(config: Path) -> None:
+    result = {"ok": True, "serves": 8, "refused": []}
+    with answering(config, json.dumps({"jsonrpc": "2.0", "id": 1, "result": result}).encode() + b"\n") as asked:
+        assert sbc("routes", "rollback", "6", "-c", config) == (0, "version 8 serves\n", "")
+    assert asked[0]["params"] == {"version": 6}
+
+
+def test_versions_of_routes_are_a_table_with_the_last_refusal(config: Path) -> None:
+    row = {"version": 2, "serves": True, "taken": 1.7e9, "by": "rollback to 1", "file": "/etc/mine.py"}
+    result = {"versions": [row], "current": 2, "refused": ["dry run 1 failed"], "attempt": 5}
+    with answering(config, json.dumps({"jsonrpc": "2.0", "id": 1, "result": result}).encode() + b"\n"):
+        code, out, _ = sbc("routes", "versions", "-c", config)
+    assert code == 0
+    assert "rollback to 1" in out
+    assert out.endswith("the last reload was refused:\n  dry run 1 failed\n")

@@ -104,9 +104,9 @@ def test_a_version_that_is_not_kept(versions: Versions, file: Path) -> None:
 
 
 def test_wishes_are_taken_once(versions: Versions) -> None:
-    assert not versions.has_wish
+    before = versions.has_wish
     versions.wish(Wish(7))
-    assert versions.has_wish
+    assert [before, versions.has_wish] == [False, True]
     assert versions.take_wish() == Wish(7)
     assert versions.take_wish() is None
 
