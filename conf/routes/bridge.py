@@ -10,8 +10,8 @@ and say which peer calls which, there as well:
       office:  { realm: inside,  addresses: 10.0.0.20, gateway: "sip:10.0.0.20:5060", calls_to: carrier }
       carrier: { realm: outside, addresses: 198.51.100.7, gateway: "sip:198.51.100.7:5060", calls_to: office }
 
-Try it with `sbc route test`; a running SBC takes changes over by `sbc routes reload` and keeps the old routes if the new
-ones fail.
+Try it with `sbc route test`; a running SBC takes changes over by `sbc routes reload`, and keeps the old routes if the
+new ones fail.
 Routes are plain Python: an `if` is an `if`, and any function may be called from any other.
 """
 
