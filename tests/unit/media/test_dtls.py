@@ -264,6 +264,33 @@ def test_what_was_lost_is_sent_again(bench: Bench) -> None:
     assert bench.keyed_as(browser)
 
 
+def fragments(record: bytes) -> list[bytes]:
+    """A handshake message of one record in two (RFC 6347 §4.2.3), the second numbered far ahead."""
+    head, message, body = record[:11], record[13:25], record[25:]
+    half, found = len(body) // 2, []
+    for number, (at, part) in enumerate(((0, body[:half]), (half, body[half:]))):
+        fragment = message[:6] + at.to_bytes(3, "big") + len(part).to_bytes(3, "big") + part
+        sequence = (int.from_bytes(head[5:], "big") + 20 * number).to_bytes(6, "big")
+        found.append(head[:5] + sequence + len(fragment).to_bytes(2, "big") + fragment)
+    return found
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_hello_may_come_in_parts_and_in_any_order(bench: Bench, turned: bool) -> None:
+    browser = Browser()
+    bench.begin(browser)
+    proceed(browser.end)
+    parts = fragments(flight(browser.end)[0])
+    for part in reversed(parts) if turned else parts:
+        bench.dtls.receive(bench.rule(), HOME, part, bench.now_ns)
+    assert bench.sent
+    for _, _, data in bench.sent:
+        browser.end.bio_write(data)
+    bench.sent = []
+    assert bench.exchange(browser)
+    assert bench.keyed_as(browser)
+
+
 def test_a_handshake_that_does_not_end_is_given_up(bench: Bench) -> None:
     browser = Browser()
     bench.begin(browser)
