@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from media.protocol import Answer, Delete, Endpoint, Offer, Reply, Request, Stream, StreamStats
+from media.protocol import Answer, Delete, Endpoint, Ice, Offer, Reply, Request, Setup, Stream, StreamStats
 from sbc.config.models import Realm
 
 NODE = "simulated"
 KEY = "1 AES_CM_128_HMAC_SHA1_80 inline:c2ltdWxhdGVkIGtleSB0aGF0IGhpZGVzIG5vdGhpbmch"  # of no use to anybody
+FINGERPRINT = "sha-256 " + ":".join(["5B"] * 32)  # of no certificate
+ICE = Ice("simulated", "simulatedsimulatedsimulated")
 
 
 class MediaStandIn:
@@ -44,6 +46,8 @@ class MediaStandIn:
         sender = legs.setdefault(request.from_leg, _Leg(request.from_realm))
         receiver = legs.setdefault(request.to_leg, _Leg(request.to_realm))
         sender.streams, sender.is_secure = request.streams, request.from_srtp != "off"
+        sender.is_dtls, sender.has_ice = request.from_srtp == "dtls", request.from_ice != "off"
+        receiver.is_dtls, receiver.has_ice = request.to_srtp == "dtls", request.to_ice != "off"
         secure = request.to_srtp == "required"
         return Reply(worker=NODE, endpoints=[self._endpoint(receiver, i, s, secure) for i, s in _each(request.streams)])
 
@@ -55,7 +59,7 @@ class MediaStandIn:
         if len(receiver.streams) != len(request.streams):
             return Reply(ok=False, code="malformed", reason="the answer has another number of streams", worker=NODE)
         endpoints = [
-            self._endpoint(receiver, i, s, receiver.is_secure and _is_secure(receiver.streams[i]))
+            self._endpoint(receiver, i, s, receiver.is_secure and _is_secure(receiver.streams[i]), "passive")
             for i, s in _each(request.streams)
         ]
         return Reply(worker=NODE, endpoints=endpoints)
@@ -68,7 +72,7 @@ class MediaStandIn:
         self._sessions.pop(request.session, None)
         return Reply(worker=NODE, stats={name: [StreamStats() for _ in leg.ports] for name, leg in legs.items()})
 
-    def _endpoint(self, leg: _Leg, index: int, stream: Stream, secure: bool) -> Endpoint:
+    def _endpoint(self, leg: _Leg, index: int, stream: Stream, secure: bool, setup: Setup = "actpass") -> Endpoint:
         if not stream.port:
             return Endpoint("", 0, 0)
         media = self._realms[leg.realm].media
@@ -78,19 +82,24 @@ class MediaStandIn:
             leg.ports.append(port)
         port = leg.ports[index]
         address = str(media.advertise or media.address)
+        if leg.is_dtls:
+            ice = ICE if leg.has_ice else None
+            return Endpoint(address, port, port, "UDP/TLS/RTP/SAVPF", ice=ice, fingerprint=FINGERPRINT, setup=setup)
         if secure == _is_secure(stream):
             return Endpoint(address, port, port + 1, "", [KEY] if secure else [])
         return Endpoint(address, port, port + 1, "RTP/SAVP" if secure else "RTP/AVP", [KEY] if secure else [])
 
 
 class _Leg:
-    __slots__ = ("is_secure", "ports", "realm", "streams")
+    __slots__ = ("has_ice", "is_dtls", "is_secure", "ports", "realm", "streams")
 
     def __init__(self, realm: str) -> None:
         self.realm = realm
         self.ports: list[int] = []
         self.streams: list[Stream] = []  # of its last offer
         self.is_secure = False  # whether it may have SRTP
+        self.is_dtls = False
+        self.has_ice = False
 
 
 def _each(streams: list[Stream]) -> list[tuple[int, Stream]]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Headers = Sequence[tuple[str, str]]
 CODECS = ("PCMA/8000", "PCMU/8000", "telephone-event/8000")
 _STATIC = {"pcmu/8000": 0, "pcma/8000": 8, "g722/8000": 9, "g729/8000": 18, "gsm/8000": 3}
-_FLIPPED = {"a=sendonly": "a=recvonly", "a=recvonly": "a=sendonly"}
+_FLIPPED = {"a=sendonly": "a=recvonly", "a=recvonly": "a=sendonly", "a=setup:actpass": "a=setup:active"}
 _BY_ITSELF = frozenset({"ACK", "PRACK"})  # what a party that waits for something else has no eye for
 
 
@@ -326,7 +326,7 @@ def answer_to(offer: bytes, host: str) -> bytes:
             kind, was, *rest = line.split(" ")
             line = " ".join([kind, was if was == "0" else str(port), *rest])
             port += 2
-        elif line.startswith(("a=candidate:", "a=ice-", "a=rtcp:", "a=end-of-candidates")):
+        elif line.startswith(("a=candidate:", "a=ice-lite", "a=rtcp:", "a=end-of-candidates")):
             continue
         answer.append(_FLIPPED.get(line, line))
     return ("\r\n".join(answer) + "\r\n").encode("utf-8", "surrogateescape")

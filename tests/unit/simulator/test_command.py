@@ -174,3 +174,19 @@ def test_srtp_is_offered_and_asked_for_as_the_policies_say() -> None:
     assert report.status == 488
     assert "Media refused: leg a, code unsupported, reason RTP is offered where SRTP is required." in report.rejected
     stage.close()
+
+
+def test_a_browser_is_offered_what_it_takes() -> None:
+    given = {**GIVEN, "peers": {**GIVEN["peers"], "office": {**GIVEN["peers"]["office"], "calls_to": "carrier-b"}}}
+    given["peers"]["carrier-b"] = {**given["peers"]["carrier-b"], "profile": "webrtc"}
+    stage = Stage(type(CONFIG).model_validate(given))
+    report = run(stage, Trial("office", "1"))
+    assert report.by == "carrier-b", report.rejected
+    (invite,) = report.sent_to("carrier-b")
+    assert all(
+        part in invite for part in (b"UDP/TLS/RTP/SAVPF", b"a=ice-ufrag:", b"a=fingerprint:", b"a=setup:actpass")
+    )
+    answer = next(m.data for m in report.messages if m.receiver == "office" and m.data.startswith(b"SIP/2.0 200 OK"))
+    assert b"RTP/AVP 8" in answer
+    assert b"fingerprint" not in answer
+    stage.close()
