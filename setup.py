@@ -10,6 +10,7 @@ only to have it fast.
 import hashlib
 import json
 import os
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -28,10 +29,22 @@ LINKS: dict[str, dict[str, list[str]]] = {
         "sources": sorted(str(p.relative_to(ROOT)) for p in (EXT / "c").glob("*.c")),
         "libraries": ["crypto", "m"],
     },
+    "media._g722": {"sources": [], "libraries": ["spandsp"]},
+    "media._opus": {"sources": [], "libraries": ["opus"]},
 }
+
+# What is built only where its header is there: libspandsp-dev, libopus-dev
+OPTIONAL = {"media._g722": "spandsp.h", "media._opus": "opus/opus.h"}
 
 # no contraction: what C and Python compute alike must come out alike on every machine
 CFLAGS = ["-O3", "-g", "-ffp-contract=off", "-Wall", "-Wno-unused-function", "-fno-strict-aliasing"]
+
+
+def is_there(header: str) -> bool:
+    """Whether the compiler finds a header."""
+    compiler = os.environ.get("CC", "cc").split()
+    found = subprocess.run([*compiler, "-E", "-"], input=f"#include <{header}>\n".encode(), capture_output=True)
+    return found.returncode == 0
 
 
 def extensions() -> list[Extension]:
@@ -39,6 +52,8 @@ def extensions() -> list[Extension]:
     found = []
     for pyx in sorted(EXT.rglob("*.pyx")):
         name = ".".join(pyx.relative_to(EXT).with_suffix("").parts)
+        if name in OPTIONAL and not is_there(OPTIONAL[name]):
+            continue
         link = LINKS.get(name, {})
         found.append(
             Extension(

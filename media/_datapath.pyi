@@ -5,6 +5,7 @@ KEYS_BYTES: int
 WEBRTC_BYTES: int
 PLAYER_BYTES: int
 QUALITY_BYTES: int
+PROCESS_BYTES: int
 TICK: int
 CONTROL: int
 SIGNAL: int
@@ -43,8 +44,8 @@ class Tap:
 
 class Datapath:
     """Port pairs in one epoll, lent to rules. ``rules`` (``struct rule``), as many ``keys`` (``struct srtp_leg``),
-    ``webrtc`` (``struct webrtc_leg``), ``players`` (``struct player``) and ``quality`` (``struct quality``, where it is
-    given), and ``page`` (counters) are written."""
+    ``webrtc`` (``struct webrtc_leg``), ``players`` (``struct player``), ``quality`` (``struct quality``, where it is
+    given) and ``processes`` (``struct process``), and ``page`` (counters) are written."""
 
     def __init__(
         self,
@@ -55,6 +56,7 @@ class Datapath:
         collect_us: int = 0,
         players: object | None = None,
         quality: object | None = None,
+        processes: object | None = None,
     ) -> None: ...
     def close(self) -> None:
         """Close every socket; the rules lose their IN_USE flag."""
@@ -109,6 +111,20 @@ class Datapath:
 
     def send(self, index: int, to: bytes, data: bytes) -> int:
         """Send a datagram from the RTP port of a rule to a packed address. Returns 0 or an errno."""
+    def heard(self) -> list[tuple[int, int, int]]:
+        """Take the digits that were pressed: rule of the leg, event of RFC 4733, milliseconds."""
+
+    def attend(self, index: int) -> bool:
+        """Mind the time for the process of a rule; False where that is done for too many."""
+
+    def forget(self, index: int) -> None:
+        """Nothing is done any more for the process of a rule; its codecs end."""
+
+def register(codec: int, functions: object) -> None:
+    """Make a ``media.processing.Codec`` known; ``functions`` is what its module has as FUNCTIONS."""
+
+def codec_built(codec: int) -> bool:
+    """Whether a codec can be transcoded."""
 
 def install(stream: object, suite: int, master: bytes, mki: bytes = b"") -> None:
     """Start a ``media.srtp.Stream`` under a master key and salt. Raises ValueError where they do not fit the suite."""
@@ -128,6 +144,32 @@ def sample(
 ) -> list[int]:
     """``Datapath.sample`` for the rules [first, end) at once, for tests."""
 
+def g711_tables() -> tuple[bytes, bytes]:
+    """A-law by µ-law and µ-law by A-law, for tests."""
+
+def g711_value(codec: int, octet: int) -> int:
+    """A sample, for tests."""
+
+def g711_octet(codec: int, sample: int) -> int:
+    """The octet of a sample, for tests."""
+
+class Resampler:
+    """Samples of 16 bits, host order, from 8 to 16 kHz or back; one object for one stream one way."""
+
+    def up(self, samples: bytes) -> bytes: ...
+    def down(self, samples: bytes) -> bytes: ...
+
+def further(
+    rules: object, keys: object, webrtc: object, target: int, processes: object, now_ns: int | None = None
+) -> bytes | None:
+    """Another packet for the leg of a rule, for tests: of what came before, or one that is due at ``now_ns``."""
+
+def heard() -> list[tuple[int, int, int]]:
+    """Digits that ``inspect`` and ``further`` have heard."""
+
+def forget(target: int) -> None:
+    """What ``inspect`` keeps of a rule besides the memory that it is given."""
+
 def inspect(
     rules: object,
     keys: object,
@@ -140,6 +182,7 @@ def inspect(
     players: object | None = None,
     tap: Tap | None = None,
     quality: object | None = None,
+    processes: object | None = None,
 ) -> tuple[int, int, bool, bool, int, bytes]:
     """One packet against one rule, for tests: (reason, target, is RTCP, by RTP port, latched, octets to send, or of the
     answer); counted as sent."""

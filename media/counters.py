@@ -42,6 +42,7 @@ class Reason(IntEnum):
     NO_CONSENT = 20  # for a leg with ICE that has not (or no longer) proved to be where we would send (RFC 7675)
     SLOW_PATH_FULL = 21  # DTLS that comes faster than it is handled
     MUTED = 22  # the other side hears an announcement instead
+    BAD_PAYLOAD = 23  # not of the codec that it says
 
 
 class Handled(IntEnum):
@@ -50,6 +51,7 @@ class Handled(IntEnum):
     ANSWERED = 64
     TO_PYTHON = 65
     ABSORBED = 66
+    NOT_CARRIED = 67  # of a payload type that does not go on, or a digit or a larger packet leaves in its place
 
 
 class MediaCounter(IntEnum):
@@ -87,6 +89,7 @@ class MediaCounter(IntEnum):
     DROP_NO_CONSENT = DROP_BASE + Reason.NO_CONSENT
     DROP_SLOW_PATH_FULL = DROP_BASE + Reason.SLOW_PATH_FULL
     DROP_MUTED = DROP_BASE + Reason.MUTED
+    DROP_BAD_PAYLOAD = DROP_BASE + Reason.BAD_PAYLOAD
 
     SESSIONS_ACTIVE = 64  # gauge
     PORTS_FREE = 65  # gauge: pairs, over all realms
@@ -113,6 +116,7 @@ class MediaCounter(IntEnum):
     DTLS_WRONG_CERTIFICATE = 91  # the handshake was right, but with somebody else
     DTLS_LIMITED = 92  # handshakes that did not begin, for too many at a time or from one source
     DTLS_CLOSED = 93  # by close_notify or an alert of the leg
+    DIGITS_HEARD = 94  # RFC 4733 events that ended, each once
 
     REFUSED_MALFORMED = REFUSED_BASE + 0
     REFUSED_UNKNOWN_REALM = REFUSED_BASE + 1

@@ -56,6 +56,10 @@ class Sockets(Protocol):
 
     def detach(self, index: int) -> int: ...
 
+    def attend(self, index: int) -> bool: ...
+
+    def forget(self, index: int) -> None: ...
+
 
 class PortPool:
     """All even ports of an inclusive range whose odd neighbour is in it too; every operation is O(1).

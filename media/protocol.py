@@ -40,6 +40,10 @@ Setup = Literal["", "active", "passive", "actpass"]  # a=setup (RFC 4145 §4), "
 Latch = Literal["", "fixed", "signalled", "learn"]
 Dscp = Annotated[int, msgspec.Meta(ge=0, le=63)]
 Natural = Annotated[int, msgspec.Meta(ge=0)]
+PayloadType = Annotated[int, msgspec.Meta(ge=0, le=127)]
+Clock = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+# Codecs that are built where the headers of a Debian package are there: the module, the package.
+OPTIONAL_CODECS = {"G722": ("media._g722", "libspandsp-dev"), "opus": ("media._opus", "libopus-dev")}
 
 
 class Part(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
@@ -115,6 +119,42 @@ class Endpoint(Keyed):
     formats: list[str] = []
 
 
+class Conversion(Part):
+    """What becomes of one payload type on its way to a leg: ``number`` as it comes, ``to`` as it leaves (-1: it does
+    not go on). ``codec`` is PCMU, PCMA, G722, opus or telephone-event, "" for any other; where ``to_codec`` is another
+    one ("": the same), it is transcoded. Clock rates as in a=rtpmap; ``to_clock_hz`` 0: the same."""
+
+    number: PayloadType
+    to: Annotated[int, msgspec.Meta(ge=-1, le=127)] = -1
+    codec: str = ""
+    to_codec: str = ""
+    clock_hz: Clock = 8000
+    to_clock_hz: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
+
+
+class Way(Part):
+    """What is done with one stream on its way to a leg; payload types that are not named do not go on.
+
+    ``digits`` is the payload type of telephone-event that the leg takes (-1: none), ``packet_ms`` the packet time of
+    what is encoded anew (0: as it comes). With ``tell`` the owner of the session is told of each digit of the other
+    leg: ``{"event": "dtmf", "session", "leg", "digit", "duration_ms"}``.
+    """
+
+    formats: Annotated[list[Conversion], msgspec.Meta(max_length=16)] = []
+    digits: Annotated[int, msgspec.Meta(ge=-1, le=127)] = -1
+    digits_clock_hz: Clock = 8000
+    packet_ms: Annotated[int, msgspec.Meta(ge=0, le=60)] = 0
+    tell: bool = False
+
+
+class Processing(Part):
+    """Of one stream of an answer: the way to the leg that answers, and the one to the leg that had offered. None:
+    packets pass as they come."""
+
+    to_answerer: Way | None = None
+    to_offerer: Way | None = None
+
+
 class Engage(Asking, tag="engage"):
     """Open a session and pin it to the worker that answers."""
 
@@ -154,6 +194,18 @@ class Answer(Asking, tag="answer"):
     streams: list[Stream]
     from_signalling: str = ""
     from_latch: Latch = ""
+    processing: list[Processing] = []  # one for each stream; empty: all pass as they come
+
+
+class Dtmf(Asking, tag="dtmf"):
+    """Send digits to a leg, as RFC 4733 events in the first of its streams that takes any, instead of what its peer
+    says meanwhile. Refused as ``unsupported`` where none does, and where more wait than is sensible."""
+
+    session: str
+    leg: str
+    digits: Annotated[str, msgspec.Meta(pattern="^[0-9*#A-D]{1,32}$")]
+    duration_ms: Annotated[int, msgspec.Meta(ge=40, le=8000)] = 100  # of each
+    pause_ms: Annotated[int, msgspec.Meta(ge=40, le=2000)] = 60  # after each
 
 
 class Delete(Asking, tag="delete"):
@@ -229,7 +281,7 @@ class Record(Asking, tag="record"):
     stream: Natural = 0
 
 
-Request = Engage | Offer | Answer | Delete | Query | ListSessions | Drain | Play | Stop | Record
+Request = Engage | Offer | Answer | Dtmf | Delete | Query | ListSessions | Drain | Play | Stop | Record
 
 
 class Judged(Part):

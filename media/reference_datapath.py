@@ -10,9 +10,11 @@ import ctypes
 import socket
 from typing import NamedTuple
 
-from media import reference_quality, reference_srtp, reference_stun
+from media import reference_processing, reference_quality, reference_srtp, reference_stun
 from media.counters import Handled, Reason
 from media.player import Player, PlayerState
+from media.processing import Process
+from media.reference_processing import Heard
 from media.rules import (
     BY_PROOF,
     NO_RULE,
@@ -276,8 +278,11 @@ def inspect(
     now_ns: int,
     players: ctypes.Array[Player] | None = None,
     quality: ctypes.Array[Quality] | None = None,
+    processes: ctypes.Array[Process] | None = None,
+    heard: list[Heard] | None = None,
 ) -> Verdict:
-    """One packet against one rule; a forwarded one is counted as sent. ``source`` is a packed Address."""
+    """One packet against one rule; a forwarded one is counted as sent. ``source`` is a packed Address; digits that were
+    pressed are added to ``heard``."""
     rule = rules[index]
     where = Address.from_buffer_copy(source)
     latched, tentative = 0, False
@@ -320,6 +325,9 @@ def inspect(
         return Verdict(Reason.NO_PEER, latched=latched)
     target = rules[rule.peer]
     if players is not None and target.features & Feature.PLAYING and players[rule.peer].state == PlayerState.PLAYING:
+        if processes is not None and target.features & Feature.PROCESSED and not rtcp:  # its digits are heard
+            noted = [] if heard is None else heard
+            reference_processing.process_rtp(processes[rule.peer], index, data, now_ns, noted)
         return Verdict(Reason.MUTED, latched=latched)
     from_rtp_port = not rtcp or bool(target.flags & RuleFlag.RTCP_MUX)
     if not (target.rtp_remote if from_rtp_port else target.rtcp_remote).family:
@@ -328,6 +336,15 @@ def inspect(
     if target.features & Feature.ICE and not has_consent(webrtc[rule.peer], now_ns):
         rule.refused += 1
         return Verdict(Reason.NO_CONSENT, latched=latched)
+    if (rule.features | target.features) & Feature.PROCESSED and processes is not None:
+        if rtcp:
+            data = reference_processing.process_rtcp(rules, processes, index, rule.peer, data)
+        elif target.features & Feature.PROCESSED:
+            noted = [] if heard is None else heard
+            reason, data = reference_processing.process_rtp(processes[rule.peer], index, data, now_ns, noted)
+        if reason is not Reason.FORWARD:
+            rule.refused += reason is not Handled.NOT_CARRIED
+            return Verdict(reason, latched=latched)
     if target.flags & RuleFlag.SRTP:
         reason, data = reference_srtp.protect(keys[rule.peer], rtcp, data)
         if reason is not Reason.FORWARD:

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from media import ice, keying, protocol
+from media import conversion, ice, keying, protocol
 from media.config import RealmInterface
 from media.counters import MediaCounter
 from media.endpoint import (
@@ -64,6 +64,7 @@ from media.webrtc import has_consent
 
 SHUT_PER_TICK = 100  # pairs that are too many; to close one takes some 5 us
 SHED_PAIRS = 16  # of each pool, when descriptors run out
+NO_PROCESSING = protocol.Processing()
 ABANDONED_NS = 43_200 * 10**9  # a session as silent as the longest dialog is nobody's
 
 
@@ -93,6 +94,7 @@ class Relay:
         self.changed: list[int] = []  # rules whose handshake may have to begin or to end, until somebody takes them
         self.sessions: dict[str, Session] = {}
         self.by_slot: dict[int, Session] = {}
+        self._sockets, self._random = sockets, random
         keep = max(arena.capacity // 4, 2 * SPARE)
         # realms that share an address and a range share its ports
         shared: dict[tuple[str, tuple[int, int]], PortPool] = {}
@@ -108,6 +110,7 @@ class Relay:
             protocol.Engage: self._engage,
             protocol.Offer: self._offer,
             protocol.Answer: self._answer,
+            protocol.Dtmf: self._dtmf,
             protocol.Delete: self._delete,
             protocol.Query: self._query,
             protocol.ListSessions: self._list,
@@ -304,6 +307,7 @@ class Relay:
         )
         if len(described) != len(giving.rules):
             raise Unusable("malformed", f"{len(described)} streams answer {len(giving.rules)}")  # RFC 3264 §6
+        conversion.check(request.processing, len(described))
         self.arena.begin(session.slot)
         u32 = self.arena.u32
         try:
@@ -329,6 +333,9 @@ class Relay:
             for index in (own, facing):  # silence counts from here, and so does the wait for strangers
                 arrival = index * RULE_U64 + AT_LAST_ARRIVAL
                 self.arena.u64[arrival] = max(self.arena.u64[arrival], now_ns)
+            asked = request.processing[stream] if request.processing else NO_PROCESSING
+            conversion.apply(self.arena, self._sockets, self._random, own, asked.to_answerer)
+            conversion.apply(self.arena, self._sockets, self._random, facing, asked.to_offerer)
         giving.awaiting = False
         if shown is not None:
             self.changed += (index for index in session.all_rules() if keying.speaks_dtls(self.arena, index))
@@ -336,6 +343,13 @@ class Relay:
         session.touched_ns = now_ns
         self._commit(session, now_ns)
         return protocol.Reply(endpoints=self._endpoints(taking, len(described), giving, shown))
+
+    def _dtmf(self, request: protocol.Dtmf, owner: bytes, now_ns: int) -> protocol.Reply:
+        leg = self._session(request.session).legs.get(request.leg)
+        if leg is None:
+            raise Unusable("unknown_leg", f"no leg {request.leg!r}")
+        conversion.send(self.arena, self._sockets, leg, request, now_ns)
+        return protocol.Reply()
 
     def _delete(self, request: protocol.Delete, owner: bytes, now_ns: int) -> protocol.Reply:
         session = self._session(request.session)
@@ -433,6 +447,7 @@ class Relay:
         session.changed = True
 
     def _free_rule(self, leg: Leg, index: int, now_ns: int) -> None:
+        conversion.forget(self.arena, self._sockets, index)
         if self.features is not None and self.arena.octets[index * RULE_BYTES + AT_FEATURES]:
             self.features.freed(index)
         if keying.speaks_dtls(self.arena, index):
@@ -529,6 +544,7 @@ class Relay:
                         done.disown(adopted)
                     raise ValueError(f"port {rule.local_port} cannot be bound again")
                 bound.append((pool, index))
+                conversion.resume(self.arena, self._sockets, index)
 
     def silent(self, now_ns: int, timeout_ns: int, limit: int, hold_ns: int = 0) -> list[tuple[Session, float]]:
         """Of the next ``limit`` sessions in turn: answered ones that got no packet, RTCP included, on any leg for that

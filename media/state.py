@@ -1,8 +1,9 @@
 """The arena: everything that must survive the death of a media worker, in memory that its supervisor holds.
 
 Layout: one header page, ``capacity`` session slots, ``capacity * RULES_PER_SESSION`` rules, then as many keys, as
-much for ICE and DTLS, and as many players (of these only what belongs to a rule that uses it is ever touched, and takes
-memory), and as much of how calls go (media.samples).
+much for ICE and DTLS, as many players, as much of how calls go (``media.samples``), and as many processes
+(``media.processing``); of players and processes only what belongs to a rule that uses it is ever touched, and takes
+memory.
 
 A session slot holds a generation and a bounded JSON identity (session, legs, realms, rule numbers). The generation is
 odd while the slot and its rules are being written: a successor that finds it odd drops the session. Rules of no slot
@@ -17,6 +18,7 @@ import os
 import struct
 
 from media.player import PLAYER_BYTES, Player
+from media.processing import PROCESS_BYTES, Process
 from media.rules import (
     AT_FEATURES,
     AT_FLAGS,
@@ -49,7 +51,7 @@ _IDENTITY_AT = 1024  # in the header page
 
 def state_size(capacity: int) -> int:
     """Octets of shared memory that a worker of ``capacity`` sessions needs (sparse: touched only as far as used)."""
-    beside = KEYS_BYTES + WEBRTC_BYTES + PLAYER_BYTES + QUALITY_BYTES
+    beside = KEYS_BYTES + WEBRTC_BYTES + PLAYER_BYTES + QUALITY_BYTES + PROCESS_BYTES
     return HEADER_BYTES + capacity * (SLOT_BYTES + RULES_PER_SESSION * (RULE_BYTES + beside))
 
 
@@ -85,6 +87,8 @@ class Arena:
         self.players = (Player * count).from_buffer(self.memory, players_offset)
         self.quality = (Quality * count).from_buffer(self.memory, quality_offset)
         self.quality_octets = memoryview(self.memory)[quality_offset : quality_offset + count * QUALITY_BYTES]
+        processes_offset = quality_offset + count * QUALITY_BYTES
+        self.processes = (Process * count).from_buffer(self.memory, processes_offset)
         # The same rules as plain arrays (RULE_U16, RULE_U32, RULE_U64 words each), and the words of the slots.
         self.octets = memoryview(self.memory)[self.rules_offset : keys_offset]
         self.u16, self.u32, self.u64 = self.octets.cast("H"), self.octets.cast("I"), self.octets.cast("Q")

@@ -16,6 +16,7 @@ from media._datapath import CONTROL, EVENTS, SIGNAL, Datapath
 from media.clips import Clips
 from media.config import PAGE_WORDS, MediaConfig
 from media.control import Control
+from media.conversion import load_codecs, told
 from media.counters import WORD_HEARTBEAT_NS, WORD_PID, WORD_READY, WORD_START_NS, MediaCounter
 from media.dtls import Dtls
 from media.features import Features
@@ -65,9 +66,17 @@ class Worker:
         self._garbage_at_ns = time.monotonic_ns() + int(GARBAGE_REST_S * 1e9)
         name = f"media-{config.slot}"
         self.arena = Arena(config.state_fd, config.capacity)
+        load_codecs()
         arena = self.arena
         self.datapath = Datapath(
-            arena.rules, arena.keys, arena.webrtc, self.page, config.collect_us, arena.players, arena.quality
+            arena.rules,
+            arena.keys,
+            arena.webrtc,
+            self.page,
+            config.collect_us,
+            arena.players,
+            arena.quality,
+            arena.processes,
         )
         self.control: Control | None = None
         self._untold: list[tuple[bytes, dict[str, Any]]] = []  # while there is no control
@@ -128,6 +137,7 @@ class Worker:
             if woken & EVENTS:
                 self._report_latches()
                 self._report_features()
+                self._report_digits()
                 control.drain(now_ns)
                 for index, source, data in self.datapath.take(DTLS_PER_ROUND):
                     self.dtls.receive(index, source, data, now_ns)
@@ -207,6 +217,11 @@ class Worker:
             for owner, one in self._untold:
                 self.control.notify(owner, one)
             self._untold.clear()
+
+    def _report_digits(self) -> None:
+        for session, event in told(self.arena, self.relay.by_slot, self.datapath.heard()):
+            self.count(MediaCounter.DIGITS_HEARD, 1)
+            self._tell(session, event)
 
     def close(self) -> None:
         """Close all sockets; the arena keeps its content, and recordings what they have."""

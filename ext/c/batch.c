@@ -350,6 +350,48 @@ static int take(struct relay *relay, int fd, uint32_t *round) {
     return 1;
 }
 
+/* One packet that is no answer to another leaves by the RTP socket of its rule; nothing else may be waiting in out[]. */
+static void send_one(struct relay *relay, uint32_t source, uint32_t index, uint8_t *data, uint32_t length) {
+    struct batch *b = relay->batch;
+    const struct rule *target = &relay->plane.rules[index];
+    if (!target->rtp_remote.family || !(target->flags & FLAG_IN_USE)) return;
+    b->out_parts[0].iov_base = data;
+    b->out_parts[0].iov_len = length;
+    b->out[0].msg_hdr.msg_namelen = write_address(&target->rtp_remote, &b->to[0]);
+    b->source[0] = source;
+    b->target[0] = index;
+    b->rtcp[0] = 0;
+    send_all(relay, target->rtp_fd, 1);
+}
+
+static void send_more(struct relay *relay, uint32_t source, uint32_t target, uint8_t *data) {
+    uint32_t length;
+    while (rule_next(&relay->plane, target, data, &length) == FORWARD) send_one(relay, source, target, data, length);
+}
+
+/* What time asks for, by rule; notes when that will be again. */
+static void serve_due(struct relay *relay, uint64_t now_ns) {
+    struct processing *own = relay->plane.processing;
+    uint8_t *data = relay->batch->packets[0];
+    uint32_t length, i = 0;
+    own->due_ns = UINT64_MAX;
+    while (i < own->active_count) {
+        uint32_t target = own->active[i];
+        struct process *p = &relay->plane.processes[target];
+        uint64_t deadline;
+        if (rule_due(&relay->plane, target, now_ns, data, &length) == FORWARD)
+            send_one(relay, target, target, data, length);
+        deadline = process_deadline(p);
+        if (!deadline) {
+            p->active = 0;
+            own->active[i] = own->active[--own->active_count];
+            continue;
+        }
+        if (deadline < own->due_ns) own->due_ns = deadline;
+        i++;
+    }
+}
+
 /* Take what waits at one port of a pair and pass it on as its rule says; returns how many datagrams were taken. */
 static int serve(struct relay *relay, int pair, int on_rtcp_port) {
     struct batch *b = relay->batch;
@@ -403,6 +445,11 @@ static int serve(struct relay *relay, int pair, int on_rtcp_port) {
         b->source[out] = index;
         b->target[out] = verdict.target;
         b->rtcp[out++] = verdict.rtcp;
+        if (verdict.more) {
+            send_all(relay, out_fd, out);
+            out = 0;
+            send_more(relay, index, verdict.target, b->packets[i]);
+        }
     }
     if (out) send_all(relay, out_fd, out);
     return taken;
@@ -512,17 +559,23 @@ uint32_t relay_sample(struct relay *relay, uint64_t now_ns, uint32_t patience_s,
 
 int relay_run(struct relay *relay, int timeout_ms) {
     uint64_t now = monotonic_ns(), end = now + (uint64_t)timeout_ms * 1000000u;
+    struct processing *own = relay->plane.processing;
     int woken = 0;
     while (now < end && !woken) {
         struct epoll_event *ready = relay->batch->ready;
         uint64_t until = end;
+        int full = 0, n;
         if (relay->voice_count) {
             if (now >= relay->tick_due_ns) woken = tick(relay, now);
             if (relay->voice_count && relay->tick_due_ns < end) until = relay->tick_due_ns;
         }
+        if (own->active_count) {
+            if (now >= own->due_ns) serve_due(relay, now);
+            if (own->due_ns < until) until = own->due_ns;
+        }
         int idle = !woken && !relay->slow_count && until > now; /* slow_count: Python has not taken all */
         int wait_ms = idle ? (int)((until - now + 999999u) / 1000000u) : 0;
-        int full = 0, n = epoll_wait(relay->epoll_fd, ready, READY, wait_ms);
+        n = epoll_wait(relay->epoll_fd, ready, READY, wait_ms);
         if (n < 0) return errno == EINTR ? WOKEN_SIGNAL : WOKEN_TICK;
         relay->page[PAGE_WAKEUPS]++;
         relay->round++;
@@ -534,7 +587,7 @@ int relay_run(struct relay *relay, int timeout_ms) {
                 full += serve(relay, (int)(key >> 1), (int)(key & 1)) == DEPTH;
         }
         now = monotonic_ns();
-        if (relay->events || relay->slow_count) woken |= WOKEN_EVENTS;
+        if (relay->events || relay->slow_count || own->heard) woken |= WOKEN_EVENTS;
         /* Dense traffic: one packet per wake-up costs several times a packet in a batch, so let a batch gather; but not
          * when we are behind: the event table was full, or a port's batch. */
         if (!woken && n && n < READY && !full && relay->collect_ns && now - relay->last_wake_ns < 2 * relay->collect_ns) {

@@ -256,6 +256,7 @@ enum reason rule_inspect(const struct plane *plane, uint32_t index, int on_rtcp_
     }
     verdict->latched = (uint8_t)latched;
     verdict->length = length;
+    verdict->more = 0;
     if (reason != FORWARD) {
         if (reason < ANSWERED) r->refused++;
         return reason;
@@ -280,7 +281,11 @@ enum reason rule_inspect(const struct plane *plane, uint32_t index, int on_rtcp_
     if ((r->features | target->features) & (FEATURE_TAPPED | FEATURE_PLAYING)) {
         if (r->features & FEATURE_TAPPED && plane->tap)
             tap_put(plane->tap, index, rtcp ? 1 + !on_rtcp_port : 0, data, length, source, now_ns);
-        if (target->features & FEATURE_PLAYING && plane->players[r->peer].state == PLAYER_PLAYING) return MUTED;
+        if (target->features & FEATURE_PLAYING && plane->players[r->peer].state == PLAYER_PLAYING) {
+            if (target->features & FEATURE_PROCESSED && !rtcp) /* its digits are heard all the same */
+                process_rtp(plane, index, r->peer, data, &length, PACKET_BYTES, now_ns, &verdict->more);
+            return MUTED;
+        }
     }
     verdict->from_rtp_port = !rtcp || target->flags & FLAG_RTCP_MUX;
     if (!(verdict->from_rtp_port ? target->rtp_remote.family : target->rtcp_remote.family)) {
@@ -291,6 +296,16 @@ enum reason rule_inspect(const struct plane *plane, uint32_t index, int on_rtcp_
         r->refused++;
         return NO_CONSENT;
     }
+    if ((r->features | target->features) & FEATURE_PROCESSED) {
+        if (rtcp)
+            process_rtcp(plane, index, r->peer, data, length);
+        else if (target->features & FEATURE_PROCESSED)
+            reason = process_rtp(plane, index, r->peer, data, &length, PACKET_BYTES, now_ns, &verdict->more);
+        if (reason != FORWARD) {
+            r->refused += reason < ANSWERED;
+            return reason;
+        }
+    }
     if (target->flags & FLAG_SRTP) {
         reason = srtp_protect(plane->engine, &plane->keys[r->peer], rtcp, data, &length);
         if (reason != FORWARD) {
@@ -300,6 +315,24 @@ enum reason rule_inspect(const struct plane *plane, uint32_t index, int on_rtcp_
     }
     verdict->length = length;
     return FORWARD;
+}
+
+static enum reason secured(const struct plane *plane, uint32_t target, uint64_t now_ns, uint8_t *data,
+                           uint32_t *length) {
+    const struct rule *r = &plane->rules[target];
+    if (r->features & FEATURE_ICE && now_ns && !has_consent(&plane->webrtc[target], now_ns)) return NO_CONSENT;
+    if (!(r->flags & FLAG_SRTP)) return FORWARD;
+    return srtp_protect(plane->engine, &plane->keys[target], 0, data, length);
+}
+
+enum reason rule_next(const struct plane *plane, uint32_t target, uint8_t *data, uint32_t *length) {
+    if (!process_next(plane, target, data, length, PACKET_BYTES)) return NOT_CARRIED;
+    return secured(plane, target, 0, data, length); /* the packet before it was let through */
+}
+
+enum reason rule_due(const struct plane *plane, uint32_t target, uint64_t now_ns, uint8_t *data, uint32_t *length) {
+    if (!process_due(plane, target, now_ns, data, length)) return NOT_CARRIED;
+    return secured(plane, target, now_ns, data, length);
 }
 
 void rule_sent(struct rule *target, int rtcp, uint32_t length) {

@@ -50,10 +50,12 @@ enum reason {
     NO_CONSENT,
     SLOW_PATH_FULL,
     MUTED,
+    BAD_PAYLOAD,
     /* what is neither passed on nor dropped */
     ANSWERED = 64, /* the answer is where the packet was, for its source */
     TO_PYTHON,     /* a DTLS record for the ring */
     ABSORBED,      /* it asks for nothing */
+    NOT_CARRIED,   /* of a payload type that does not go on, or a digit or a larger packet leaves in its place */
 };
 
 /* Words of the counters page that C adds to: media.counters.MediaCounter */

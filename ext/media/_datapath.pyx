@@ -1,8 +1,9 @@
 # cython: language_level=3
 """The compiled relay loop over the rules of an arena; see ext/c/batch.h, forward.h and quality.h."""
 
+from cpython.pycapsule cimport PyCapsule_GetPointer
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int16_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 cdef extern from "rule.h":
@@ -34,6 +35,34 @@ cdef extern from "quality.h":
         pass
     uint32_t quality_sample(_quality *q, const rule *rules, uint32_t first, uint32_t end, uint32_t second,
                             uint64_t now_ns, uint32_t patience_s, uint32_t *found, uint32_t room)
+cdef extern from "process.h":
+    enum: NOT_CARRIED
+    cdef struct process:
+        uint8_t active
+    cdef struct heard_event "heard":
+        uint32_t source, event, duration_ms
+    cdef struct processing:
+        heard_event *ring
+        uint32_t heard, lost, active_count
+    processing *processing_new()
+    void processing_free(processing *own)
+    int process_watch(const plane *p, uint32_t target)
+    void process_forget(const plane *p, uint32_t target)
+
+cdef extern from "transcode.h":
+    cdef struct codec_functions:
+        pass
+    cdef struct resampler:
+        pass
+    uint8_t *alaw_of_ulaw
+    uint8_t *ulaw_of_alaw
+    void law_init()
+    int16_t law_value(int codec, uint8_t octet)
+    uint8_t law_octet(int codec, int16_t sample)
+    void codec_register(int codec, const codec_functions *functions)
+    int codec_known(int codec)
+    int resample_up(resampler *r, const int16_t *samples, int count, int16_t *out)
+    int resample_down(resampler *r, const int16_t *samples, int count, int16_t *out)
 
 cdef extern from "play.h":
     enum: PLAY_PACKET_BYTES
@@ -52,6 +81,7 @@ cdef extern from "tap.h":
     uint64_t tap_head(tap *t)
 
 cdef extern from "forward.h":
+    enum: PACKET_BYTES
     cdef struct plane:
         rule *rules
         srtp_leg *keys
@@ -60,11 +90,15 @@ cdef extern from "forward.h":
         srtp_engine *engine
         player *players
         tap *tap
+        process *processes
+        processing *processing
     cdef struct verdict:
         uint32_t target, length
-        uint8_t rtcp, from_rtp_port, latched
+        uint8_t rtcp, from_rtp_port, latched, more
     int rule_inspect(const plane *p, uint32_t index, int on_rtcp_port, uint8_t *data, uint32_t length,
                      const address *source, uint64_t now_ns, verdict *v) nogil
+    int rule_next(const plane *p, uint32_t target, uint8_t *data, uint32_t *length)
+    int rule_due(const plane *p, uint32_t target, uint64_t now_ns, uint8_t *data, uint32_t *length)
     void rule_sent(rule *target, int rtcp, uint32_t length) nogil
 
 cdef extern from "batch.h":
@@ -100,6 +134,7 @@ KEYS_BYTES = sizeof(srtp_leg)
 WEBRTC_BYTES = sizeof(webrtc_leg)
 PLAYER_BYTES = sizeof(player)
 QUALITY_BYTES = sizeof(_quality)
+PROCESS_BYTES = sizeof(process)
 TICK = 1
 CONTROL = 2
 SIGNAL = 4
@@ -123,15 +158,17 @@ cdef class Datapath:
     cdef Py_buffer page_view
     cdef Py_buffer players_view
     cdef Py_buffer quality_view
+    cdef Py_buffer processes_view
+    cdef plane parts
     cdef uint32_t count
     cdef uint64_t own_page[512]
     cdef bint alive, has_page
     cdef dict clips  # what C plays from, by rule
     cdef Tap tap
 
-    def __cinit__(self, rules, keys, webrtc, page=None, int collect_us=0, players=None, quality=None):
+    def __cinit__(self, rules, keys, webrtc, page=None, int collect_us=0, players=None, quality=None,
+                  processes=None):
         cdef uint64_t *words = self.own_page
-        cdef plane p
         cdef int error
         memset(self.own_page, 0, sizeof(self.own_page))
         PyObject_GetBuffer(rules, &self.rules_view, PyBUF_SIMPLE | PyBUF_WRITABLE)
@@ -153,25 +190,35 @@ cdef class Datapath:
             if self.page_view.len < <Py_ssize_t>sizeof(self.own_page):
                 raise ValueError("the counters page is too small")
             words = <uint64_t *>self.page_view.buf
-        p.rules = <rule *>self.rules_view.buf
-        p.keys = <srtp_leg *>self.keys_view.buf
-        p.webrtc = <webrtc_leg *>self.webrtc_view.buf
-        p.quality = NULL
+        self.parts.rules = <rule *>self.rules_view.buf
+        self.parts.keys = <srtp_leg *>self.keys_view.buf
+        self.parts.webrtc = <webrtc_leg *>self.webrtc_view.buf
+        self.parts.engine = ENGINE
+        self.parts.players = <player *>self.players_view.buf
+        self.parts.tap = NULL
+        self.parts.processing = processing_new()
+        if self.parts.processing == NULL:
+            raise MemoryError
+        if processes is not None:
+            PyObject_GetBuffer(processes, &self.processes_view, PyBUF_SIMPLE | PyBUF_WRITABLE)
+            if self.processes_view.len != <Py_ssize_t>(self.count * sizeof(process)):
+                raise ValueError("not as many processes as rules")
+            self.parts.processes = <process *>self.processes_view.buf
         if quality is not None:
             PyObject_GetBuffer(quality, &self.quality_view, PyBUF_SIMPLE | PyBUF_WRITABLE)
-            p.quality = <_quality *>self.quality_view.buf
             if self.quality_view.len != <Py_ssize_t>(self.count * sizeof(_quality)):
                 raise ValueError("not as much quality as rules")
-        p.engine = ENGINE
-        p.players = <player *>self.players_view.buf
-        p.tap = NULL
-        error = relay_init(&self.relay, &p, words, <uint64_t>collect_us * 1000)
+            self.parts.quality = <_quality *>self.quality_view.buf
+        error = relay_init(&self.relay, &self.parts, words, <uint64_t>collect_us * 1000)
         if error:
             raise OSError(-error, "epoll")
         self.alive = True
 
     def __dealloc__(self):
         self.close()
+        processing_free(self.parts.processing)
+        if self.processes_view.buf != NULL:
+            PyBuffer_Release(&self.processes_view)
         if self.has_page:
             PyBuffer_Release(&self.page_view)
         if self.webrtc_view.buf != NULL:
@@ -283,6 +330,68 @@ cdef class Datapath:
         if len(to) != sizeof(address):
             raise ValueError("not a packed address")
         return -relay_send(&self.relay, index, <const address *><const char *>to, data, <uint32_t>len(data))
+    def heard(self):
+        return _heard(self.parts.processing)
+
+    def attend(self, uint32_t index):
+        self.check(index)
+        return process_watch(&self.parts, index) == 0
+
+    def forget(self, uint32_t index):
+        self.check(index)
+        process_forget(&self.parts, index)
+
+
+cdef _heard(processing *own):
+    cdef uint32_t i
+    found = [(own.ring[i].source, own.ring[i].event, own.ring[i].duration_ms) for i in range(own.heard)]
+    own.heard = 0
+    return found
+
+
+def register(int codec, functions):
+    codec_register(codec, <const codec_functions *>PyCapsule_GetPointer(functions, b"media.codec"))
+
+
+def codec_built(int codec):
+    return codec_known(codec) != 0
+
+
+def g711_tables():
+    law_init()
+    return bytes(alaw_of_ulaw[:256]), bytes(ulaw_of_alaw[:256])
+
+
+def g711_value(int codec, int octet):
+    law_init()
+    return law_value(codec, <uint8_t>octet)
+
+
+def g711_octet(int codec, int sample):
+    law_init()
+    return law_octet(codec, <int16_t>sample)
+
+
+cdef class Resampler:
+    cdef resampler state
+
+    def __cinit__(self):
+        law_init()
+        memset(&self.state, 0, sizeof(self.state))
+
+    def up(self, bytes samples):
+        cdef const char *given = samples
+        out = bytearray(2 * len(samples))
+        cdef char *made = out
+        resample_up(&self.state, <const int16_t *>given, <int>(len(samples) // 2), <int16_t *>made)
+        return bytes(out)
+
+    def down(self, bytes samples):
+        cdef const char *given = samples
+        out = bytearray(len(samples) // 2)
+        cdef char *made = out
+        resample_down(&self.state, <const int16_t *>given, <int>(len(samples) // 2), <int16_t *>made)
+        return bytes(out)
 
 
 def install(stream, int suite, bytes master, bytes mki=b""):
@@ -338,65 +447,91 @@ def sample(quality, rules, uint32_t first, uint32_t end, uint32_t second, uint64
     return [found[i] for i in range(count)]
 
 
-def inspect(rules, keys, webrtc, uint32_t index, bint on_rtcp_port, bytes data, bytes source, uint64_t now_ns,
-            players=None, Tap tap=None, quality=None):
+# Of packets that are inspected one by one; a Datapath has its own.
+cdef processing *PROCESSING = processing_new()
+if PROCESSING == NULL:
+    raise MemoryError
+
+
+cdef class Plane:
+    """Rules, keys and processes of the same number, for as long as it lives."""
+
+    cdef Py_buffer quality_view
     cdef Py_buffer rules_view
     cdef Py_buffer keys_view
     cdef Py_buffer webrtc_view
     cdef Py_buffer players_view
-    cdef Py_buffer quality_view
-    cdef plane p
+    cdef Py_buffer processes_view
+    cdef plane parts
+
+    def __cinit__(self, rules, keys, webrtc, uint32_t index, processes=None, players=None, Tap tap=None,
+                  quality=None):
+        PyObject_GetBuffer(rules, &self.rules_view, PyBUF_SIMPLE | PyBUF_WRITABLE)
+        PyObject_GetBuffer(keys, &self.keys_view, PyBUF_SIMPLE | PyBUF_WRITABLE)
+        PyObject_GetBuffer(webrtc, &self.webrtc_view, PyBUF_SIMPLE | PyBUF_WRITABLE)
+        count = self.rules_view.len // sizeof(rule)
+        if index >= <uint64_t>count:
+            raise IndexError("no such rule")
+        if self.keys_view.len // sizeof(srtp_leg) != count:
+            raise ValueError("not as many keys as rules")
+        if self.webrtc_view.len // sizeof(webrtc_leg) != count:
+            raise ValueError("not as many legs as rules")
+        self.parts.rules = <rule *>self.rules_view.buf
+        self.parts.keys = <srtp_leg *>self.keys_view.buf
+        self.parts.webrtc = <webrtc_leg *>self.webrtc_view.buf
+        self.parts.engine = ENGINE
+        self.parts.processing = PROCESSING
+        if players is not None:
+            PyObject_GetBuffer(players, &self.players_view, PyBUF_SIMPLE | PyBUF_WRITABLE)
+            if self.players_view.len // sizeof(player) != count:
+                raise ValueError("not as many players as rules")
+            self.parts.players = <player *>self.players_view.buf
+        if tap is not None:
+            self.parts.tap = tap.tap
+        if quality is not None:
+            PyObject_GetBuffer(quality, &self.quality_view, PyBUF_SIMPLE | PyBUF_WRITABLE)
+            if self.quality_view.len // sizeof(_quality) != count:
+                raise ValueError("not as much quality as rules")
+            self.parts.quality = <_quality *>self.quality_view.buf
+        if processes is not None:
+            PyObject_GetBuffer(processes, &self.processes_view, PyBUF_SIMPLE | PyBUF_WRITABLE)
+            if self.processes_view.len // sizeof(process) != count:
+                raise ValueError("not as many processes as rules")
+            self.parts.processes = <process *>self.processes_view.buf
+
+    def __dealloc__(self):
+        if self.rules_view.buf != NULL:
+            PyBuffer_Release(&self.rules_view)
+        if self.keys_view.buf != NULL:
+            PyBuffer_Release(&self.keys_view)
+        if self.webrtc_view.buf != NULL:
+            PyBuffer_Release(&self.webrtc_view)
+        if self.players_view.buf != NULL:
+            PyBuffer_Release(&self.players_view)
+        if self.quality_view.buf != NULL:
+            PyBuffer_Release(&self.quality_view)
+        if self.processes_view.buf != NULL:
+            PyBuffer_Release(&self.processes_view)
+
+
+def inspect(rules, keys, webrtc, uint32_t index, bint on_rtcp_port, bytes data, bytes source, uint64_t now_ns,
+            players=None, Tap tap=None, quality=None, processes=None):
+    cdef Plane whole = Plane(rules, keys, webrtc, index, processes, players, tap, quality)
     cdef verdict v
     cdef address where
     cdef int reason
     cdef uint32_t length = <uint32_t>len(data)
-    packet = bytearray(data)
-    packet.extend(bytes(SRTP_ROOM + STUN_ROOM))
+    packet = bytearray(max(length + STUN_ROOM, PACKET_BYTES) + SRTP_ROOM)
+    packet[:length] = data
     cdef uint8_t *octets = packet
     memset(&v, 0, sizeof(v))
-    memset(&p, 0, sizeof(p))
-    memset(&players_view, 0, sizeof(players_view))
     if len(source) != sizeof(address):
         raise ValueError("not a packed address")
     memcpy(&where, <const char *>source, sizeof(address))
-    PyObject_GetBuffer(rules, &rules_view, PyBUF_SIMPLE | PyBUF_WRITABLE)
-    PyObject_GetBuffer(keys, &keys_view, PyBUF_SIMPLE | PyBUF_WRITABLE)
-    PyObject_GetBuffer(webrtc, &webrtc_view, PyBUF_SIMPLE | PyBUF_WRITABLE)
-    p.quality = NULL
-    if quality is not None:
-        PyObject_GetBuffer(quality, &quality_view, PyBUF_SIMPLE | PyBUF_WRITABLE)
-        p.quality = <_quality *>quality_view.buf
-    try:
-        if index >= <uint64_t>rules_view.len // sizeof(rule):
-            raise IndexError("no such rule")
-        if webrtc_view.len // sizeof(webrtc_leg) != rules_view.len // sizeof(rule):
-            raise ValueError("not as many legs as rules")
-        if keys_view.len // sizeof(srtp_leg) != rules_view.len // sizeof(rule):
-            raise ValueError("not as many keys as rules")
-        if quality is not None and quality_view.len // sizeof(_quality) != rules_view.len // sizeof(rule):
-            raise ValueError("not as much quality as rules")
-        p.rules = <rule *>rules_view.buf
-        p.keys = <srtp_leg *>keys_view.buf
-        p.webrtc = <webrtc_leg *>webrtc_view.buf
-        p.engine = ENGINE
-        if players is not None:
-            PyObject_GetBuffer(players, &players_view, PyBUF_SIMPLE | PyBUF_WRITABLE)
-            if players_view.len // sizeof(player) != rules_view.len // sizeof(rule):
-                raise ValueError("not as many players as rules")
-            p.players = <player *>players_view.buf
-        if tap is not None:
-            p.tap = tap.tap
-        reason = rule_inspect(&p, index, on_rtcp_port, octets, length, &where, now_ns, &v)
-        if reason == 0:
-            rule_sent(p.rules + v.target, v.rtcp, v.length)
-    finally:
-        if players_view.buf != NULL:
-            PyBuffer_Release(&players_view)
-        if quality is not None:
-            PyBuffer_Release(&quality_view)
-        PyBuffer_Release(&rules_view)
-        PyBuffer_Release(&keys_view)
-        PyBuffer_Release(&webrtc_view)
+    reason = rule_inspect(&whole.parts, index, on_rtcp_port, octets, length, &where, now_ns, &v)
+    PROCESSING.active_count = 0
+    if reason == 0:
+        rule_sent(whole.parts.rules + v.target, v.rtcp, v.length)
     return reason, v.target, bool(v.rtcp), bool(v.from_rtp_port), v.latched, bytes(packet[: v.length])
 
 
@@ -415,3 +550,33 @@ def play(beside, bytes clip, uint64_t ticks=0):
     finally:
         PyBuffer_Release(&view)
     return bytes(packet[:length])
+
+
+def further(rules, keys, webrtc, uint32_t target, processes, now_ns=None):
+    """Another packet for the leg of ``target``: of what came before, or one that time asks for at ``now_ns``."""
+    cdef Plane whole = Plane(rules, keys, webrtc, target, processes)
+    cdef int reason
+    cdef uint32_t length = 0
+    packet = bytearray(PACKET_BYTES + SRTP_ROOM)
+    cdef uint8_t *octets = packet
+    if now_ns is None:
+        reason = rule_next(&whole.parts, target, octets, &length)
+    else:
+        reason = rule_due(&whole.parts, target, now_ns, octets, &length)
+    if reason:
+        return None
+    rule_sent(whole.parts.rules + target, 0, length)
+    return bytes(packet[:length])
+
+
+def heard():
+    """The digits that ``inspect`` and ``further`` have heard since: (rule, event, milliseconds)."""
+    return _heard(PROCESSING)
+
+
+def forget(uint32_t target):
+    """What ``inspect`` keeps of a rule besides the memory that it is given."""
+    cdef plane parts
+    memset(&parts, 0, sizeof(parts))
+    parts.processing = PROCESSING
+    process_forget(&parts, target)

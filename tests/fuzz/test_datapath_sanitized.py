@@ -14,7 +14,10 @@ from tests.support.shared import ROOT, shared_data
 from tests.support.stun import Agent
 
 LINKED = {
-    "replay_datapath": ("forward.c", "quality.c", "srtp.c", "stun.c", "tap.c", "record.c"),
+    "replay_datapath": (
+        *("forward.c", "quality.c", "srtp.c", "stun.c", "tap.c", "record.c"),
+        *("process.c", "transcode.c"),
+    ),
     "replay_stun": ("srtp.c",),  # it includes stun.c
 }
 FLAGS = ["-g", "-O1", "-Wall", "-Wextra", "-Werror", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
@@ -27,7 +30,8 @@ def build(name: str, folder: Path) -> Path:
         pytest.skip("no gcc")
     program = folder / name
     sources = [ROOT / f"tests/fuzz/c/{name}.c", *(ROOT / "ext/c" / linked for linked in LINKED[name])]
-    subprocess.run([gcc, *FLAGS, f"-I{ROOT / 'ext/c'}", *map(str, sources), "-lcrypto", "-o", str(program)], check=True)
+    libraries = ["-lcrypto", "-lm"]
+    subprocess.run([gcc, *FLAGS, f"-I{ROOT / 'ext/c'}", *map(str, sources), *libraries, "-o", str(program)], check=True)
     return program
 
 

@@ -23,6 +23,7 @@ class FakeSockets:
         self.flooded: set[int] = set()
         self.opens = self.shuts = 0
         self.dscp: dict[int, int] = {}  # by pair
+        self.attended: set[int] = set()  # rules for which time is minded
 
     def open(self, local: bytes, dscp: int = 0) -> int:
         """As Datapath.open."""
@@ -36,6 +37,15 @@ class FakeSockets:
         self.open_ports[pair] = port
         self.dscp[pair] = dscp
         return pair
+
+    def attend(self, index: int) -> bool:
+        """As Datapath.attend."""
+        self.attended.add(index)
+        return True
+
+    def forget(self, index: int) -> None:
+        """As Datapath.forget."""
+        self.attended.discard(index)
 
     def mark(self, pair: int, dscp: int) -> int:
         """As Datapath.mark."""

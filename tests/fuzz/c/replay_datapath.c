@@ -34,6 +34,28 @@ static void key_up(const struct plane *plane, struct srtp_leg *sender, uint32_t 
     leg->grace = (uint8_t)(1 + draw(SRTP_GRACE));
 }
 
+/* Payload types that are mapped, transcoded and kept back, and digits that are being sent. */
+static void process(const struct plane *plane, uint32_t index) {
+    static const uint8_t numbers[] = {0, 8, 96, 101, 13};
+    struct process *p = &plane->processes[index];
+    memset(p, 0, sizeof *p);
+    plane->rules[index].features |= FEATURE_PROCESSED;
+    for (; p->count < draw(6) + 1 && p->count < sizeof numbers; p->count++) {
+        int codec = (int)draw(4) ? p->count % 4 == 3 ? CODEC_EVENT : (int)draw(3) : CODEC_OTHER;
+        int to_codec = codec == CODEC_PCMU || codec == CODEC_PCMA ? 1 + (int)draw(2) : codec;
+        p->formats[p->count] = (struct format){numbers[p->count], draw(5) ? (uint8_t)draw(128) : NOWHERE, (uint8_t)codec,
+                                               (uint8_t)to_codec, 8000, draw(2) ? 8000 : 48000};
+    }
+    p->event_number = 101;
+    p->event_clock_hz = 8000;
+    p->packet_ms = (uint8_t)(10 * draw(5));
+    p->tell = 1;
+    p->generation = 1 + draw(1000000);
+    p->duration_ms = 100;
+    p->pause_ms = 60;
+    p->digit_count = draw(3) ? 0 : 2;
+}
+
 static void set_up(const struct plane *plane, struct srtp_leg *senders) {
     struct rule *rules = plane->rules;
     memset(rules, 0, 2 * sizeof *rules);
@@ -48,6 +70,8 @@ static void set_up(const struct plane *plane, struct srtp_leg *senders) {
         rules[i].clock_rate_hz = draw(2) ? 8000 : 1000000;
         rules[i].rtp_remote = rules[i].rtp_signalled = rules[i].rtcp_remote = rules[i].rtcp_signalled = here;
         if (rules[i].flags & FLAG_SRTP) key_up(plane, &senders[i], i);
+        process_forget(plane, i);
+        if (!draw(6)) process(plane, i);
     }
 }
 
@@ -91,7 +115,9 @@ int main(int count, char **names) {
                           .quality = calloc(2, sizeof(struct quality)),
                           .engine = srtp_engine_new(),
                           .players = calloc(2, sizeof(struct player)),
-                          .tap = tap_new(2, 16384)};
+                          .tap = tap_new(2, 16384),
+                          .processes = calloc(2, sizeof(struct process)),
+                          .processing = processing_new()};
     struct recorder *recorder = recorder_new(plane.tap);
     unsigned long inspected = 0, forwarded = 0, mutations = count > 1 ? strtoul(names[1], NULL, 10) : 0;
     uint64_t now_ns = 1;
@@ -115,7 +141,11 @@ int main(int count, char **names) {
                 length = protect(&plane, &senders[index], whole, length);
             if (draw(2)) source = plane.rules[index].rtp_remote;
             if (length && draw(20) == 0) whole[length - 1 - draw(length < 30 ? length : 30)] ^= (uint8_t)(1 + draw(255));
-            data = malloc(length + SRTP_ROOM); /* no octet more than the datapath may touch */
+            int processed = (plane.rules[0].features | plane.rules[1].features) & FEATURE_PROCESSED;
+            /* no octet more than the datapath may touch */
+            uint32_t room = processed ? PACKET_BYTES : length;
+            if (length > room) length = room;
+            data = malloc(room + SRTP_ROOM);
             memcpy(data, whole, length);
             free(whole);
             uint32_t leap = draw(50) ? 1 : 100000;
@@ -123,9 +153,14 @@ int main(int count, char **names) {
             if (leap > 1 || !inspected) record(recorder, plane.tap, now_ns);
             if (!draw(30) && recorder_drain(recorder, tap_head(plane.tap), now_ns)) return 1;
             if (rule_inspect(&plane, index, (int)draw(2), data, length, &source, now_ns, &verdict) == FORWARD) {
-                if (verdict.length > length + SRTP_ROOM) return 1;
+                if (verdict.length > room + SRTP_ROOM) return 1;
                 rule_sent(&plane.rules[verdict.target], verdict.rtcp, verdict.length);
                 forwarded++;
+                while (verdict.more && rule_next(&plane, verdict.target, data, &length) == FORWARD) continue;
+            }
+            if (processed) {
+                rule_due(&plane, index, now_ns, data, &length);
+                plane.processing->heard = 0;
             }
             if (!draw(10)) { /* what reports claimed, and what came, summed up in a second of any payload type */
                 uint32_t found[1];
@@ -144,6 +179,8 @@ int main(int count, char **names) {
     free(plane.keys);
     free(plane.webrtc);
     free(plane.quality);
+    free(plane.processes);
+    processing_free(plane.processing);
     printf("%lu %lu\n", inspected, forwarded);
     return 0;
 }
