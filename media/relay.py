@@ -280,10 +280,17 @@ class Relay:
                     ice.begin(self.arena, taking.rules[stream])
                 apply(self.arena, giving.rules[stream], description, reopen=True)
         shown = keying.offer(self.arena, request, choices, giving.rules, taking.rules) if choices else None
+        given_up = []
         for stream in range(len(giving.rules)):
-            if stream >= len(described) or described[stream] is None:
+            if stream >= len(described):
                 self._drop_rule(session, giving, stream, now_ns)
                 self._drop_rule(session, taking, stream, now_ns)
+            elif described[stream] is None and not self._in_force(giving, taking, stream):
+                self._drop_rule(session, giving, stream, now_ns)
+                self._drop_rule(session, taking, stream, now_ns)
+            elif described[stream] is None:  # until the answer: the offer may be refused
+                given_up.append(stream)
+        taking.given_up = tuple(given_up)
         taking.awaiting = True
         patience = request.silence_s, request.hold_silence_s, request.one_way_s
         if patience != (session.silence_s, session.hold_silence_s, session.one_way_s):
@@ -317,7 +324,7 @@ class Relay:
             raise
         for stream, description in enumerate(described):
             own, facing = giving.rules[stream], taking.rules[stream]
-            if description is None or own == NO_STREAM or facing == NO_STREAM:
+            if description is None or own == NO_STREAM or facing == NO_STREAM or stream in giving.given_up:
                 self._drop_rule(session, giving, stream, now_ns)
                 others = [leg for leg in session.legs.values() if leg is not taking and stream < len(leg.rules)]
                 if all(leg.rules[stream] == NO_STREAM for leg in others):  # no other fork can still take it
@@ -339,6 +346,7 @@ class Relay:
         giving.awaiting = False
         if shown is not None:
             self.changed += (index for index in session.all_rules() if keying.speaks_dtls(self.arena, index))
+        giving.given_up = ()
         self._own(session, owner)
         session.touched_ns = now_ns
         self._commit(session, now_ns)
@@ -434,6 +442,11 @@ class Relay:
                 raise
             pool.lend(index, now, dscp)
 
+    def _in_force(self, one: Leg, other: Leg, stream: int) -> bool:
+        """Do two legs exchange media of a stream?"""
+        own, facing = one.rules[stream], other.rules[stream]
+        return own != NO_STREAM and facing != NO_STREAM and self.arena.u32[own * RULE_U32 + AT_PEER] == facing
+
     def _drop_rule(self, session: Session, leg: Leg, stream: int, now_ns: int) -> None:
         if stream >= len(leg.rules) or leg.rules[stream] == NO_STREAM:
             return
@@ -474,6 +487,7 @@ class Relay:
         found = []
         for stream in range(count):
             dead = leg.rules[stream] == NO_STREAM or (other is not None and other.rules[stream] == NO_STREAM)
+            dead = dead or stream in leg.given_up
             port = 0 if dead else self.arena.u16[leg.rules[stream] * RULE_U16 + AT_LOCAL_PORT]
             endpoint = protocol.Endpoint(address, port, port + 1 if port else 0)
             found.append(endpoint)

@@ -46,6 +46,7 @@ class Leg:
     rules: list[int] = field(default_factory=list)
     awaiting: bool = False
     dscp: int = 0
+    given_up: tuple[int, ...] = ()  # streams that the open offer to this leg rejects
 
 
 @dataclass(slots=True)

@@ -360,7 +360,7 @@ def _arrived(core: Core, leg: Leg, accepted: Accepted, msg: Message, now: float)
         if call.offer_from is other and shape.is_sdp(msg):
             exchange.answer(core, call, leg, other, shape.description(msg), partial(_ack_described, core, other), now)
         else:
-            exchange.withdraw(call)
+            exchange.withdraw(core, call, now)
             complete(core, other, b"", now)
     if leg is call.a:
         core.step(call, CallEvent.ACKED, now)

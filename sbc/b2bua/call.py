@@ -12,7 +12,9 @@ from sbc.sip.flow import Flow
 if TYPE_CHECKING:
     from sbc.b2bua.announce import Announcement
     from sbc.b2bua.effects import RouteKind, RunRoute
+    from media.protocol import StreamStats
     from sbc.b2bua.leg import Leg
+    from sbc.b2bua.reanchor import Reanchor
     from sbc.b2bua.transfer import Transfer
     from sbc.dialog.dialog import Dialog
     from sbc.sip.message import Message
@@ -133,6 +135,7 @@ class Call:
         "media_pending",
         "media_profile",
         "media_set",
+        "media_stats",
         "moving",
         "next_target",
         "offer_from",
@@ -155,10 +158,12 @@ class Call:
         "state",
         "status",
         "status_text",
+        "switching",
         "targets",
         "to_uri",
         "transferred_from",
         "transferred_to",
+        "unsettled",
         "variables",
         "version",
     )
@@ -205,6 +210,9 @@ class Call:
         self.has_media = False  # a session was opened, so it must be deleted
         self.recording = ""  # the file that it is recorded to, as the media worker calls it
         self.announcing: Announcement | None = None  # what A hears before anybody has answered
+        self.media_stats: dict[str, list[StreamStats]] = {}  # of sessions that it had before
+        self.switching: Reanchor | None = None  # its media are about to leave the relay, or to come back
+        self.unsettled = False  # that was under way in a worker that is dead
         self.offer_from: Leg | None = None  # who made the offer that nobody has answered yet (RFC 3264 §4)
         # life
         self.started_at = now
@@ -287,6 +295,7 @@ class Call:
             "media_node": self.media_node,
             "recording": self.recording,
             "one_way": self.one_way,
+            "media": "" if b is None else "relayed" if self.media_profile is not None else "direct",
             "resumed": self.resumed,
         }
 

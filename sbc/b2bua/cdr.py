@@ -213,3 +213,10 @@ def _direction(judged: Judged, packets: int) -> dict[str, float]:
         "jitter_ms": round(judged.jitter_ms, 1),
         "seconds": judged.seconds,
     }
+
+
+def together(
+    former: Mapping[str, list[StreamStats]], later: Mapping[str, list[StreamStats]]
+) -> dict[str, list[StreamStats]]:
+    """The streams of all media sessions that a call had, by leg."""
+    return {name: [*former.get(name, ()), *later.get(name, ())] for name in (*former, *(later.keys() - former.keys()))}

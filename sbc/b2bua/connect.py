@@ -214,7 +214,7 @@ def _offered(core: Core, call: Call, leg: Leg, others: list[Leg], body: bytes, s
     elif any(other is not leg and other.state in OPEN for other in call.branches):
         core.fail_leg(leg, status, now)
     else:
-        exchange.withdraw(call)
+        exchange.withdraw(core, call, now)
         core.step(call, CallEvent.REFUSE, now, Outcome(status, "sbc"))
     if others:
         offer(core, call, others, now)

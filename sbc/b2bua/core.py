@@ -17,6 +17,7 @@ A map for those who are new here, in the order of a call:
 - :mod:`~sbc.b2bua.end`: CANCEL, BYE, failure, release; media, CDR and journal at the end.
 - :mod:`~sbc.b2bua.refer`, :mod:`~sbc.b2bua.replaces`, :mod:`~sbc.b2bua.transfer`, :mod:`~sbc.b2bua.pickup`: transfers;
   :mod:`~sbc.b2bua.lodging`: calls that another worker takes over for one.
+- :mod:`~sbc.b2bua.reanchor`: media that leave the relay, or come back, while the call is up.
 - :mod:`~sbc.b2bua.exchange`: every offer and answer passes the media plane here.
 - :mod:`~sbc.b2bua.shape`, :mod:`~sbc.b2bua.facing`: what the other side gets to see, and what we look like there.
 - :mod:`~sbc.b2bua.output`: whatever the core asks of its shell, the media workers and the peers leaves by it.
@@ -45,6 +46,7 @@ from sbc.b2bua import (
     forward,
     lodging,
     modify,
+    reanchor,
     records,
     refuse,
     snapshot,
@@ -317,6 +319,12 @@ class Core(Output):
         if self.step(call, CallEvent.RELEASE, now, Outcome(status, "sbc", cause, note=reason)):
             self.count("CALLS_RELEASED")
         self._flush(now)
+
+    def move_media(self, call: Call, profile: str | None, then: Callable[[str, float], None], now: float) -> str:
+        """Let the media of a call go directly (``profile`` None), or relay them: see :func:`sbc.b2bua.reanchor.begin`."""
+        refusal = reanchor.begin(self, call, profile, then, now)
+        self._flush(now)
+        return refusal
 
     def reply_bad(self, bad: BadMessage, status: int, now: float, *, reason: str | None = None) -> None:
         """Answer what did not parse; once, and only where ``bad.answerable``."""

@@ -161,6 +161,7 @@ def stray(core: Core, msg: Message, flow: Flow, now: float) -> None:
         leg = core.legs.get(msg.from_tag)
         if leg is not None and leg.dialog.call_id == msg.call_id and leg.dialog.remote_tag == msg.to_tag:
             if not leg.unacked and leg.ack is None and msg.cseq_number == leg.invite_cseq:
-                accept.send_ack(core, leg, now)
+                asked = leg.call.unsettled and leg is leg.call.a  # for an offer: see sbc.b2bua.reanchor
+                accept.send_ack(core, leg, now, leg.sdp_out if asked else b"")
             elif not leg.unacked:
                 accept.ack_again(core, leg, now)

@@ -338,6 +338,8 @@ def delete_media(core: Core, call: Call, now: float) -> None:
 def finish(core: Core, call: Call, now: float, reply: object) -> None:
     """CallAction.FINISH: the CDR goes out and the record goes, both or neither."""
     stats = reply.stats if isinstance(reply, Reply) else {}
+    if call.media_stats:
+        stats = cdr.together(call.media_stats, stats)
     for peer in call.admitted_peers:
         core.settings.admission.close_call(peer)
     core.count("CALLS_ACTIVE", -1)

@@ -15,8 +15,9 @@ from sbc.b2bua import accompany
 from sbc.b2bua.settings import MediaProfile
 from sbc.b2bua.tables import CallState
 from sbc.errors import SdpError
-from sbc.sdp.description import SessionDescription
-from sbc.sdp.rewrite import Origin, anchored, assemble, streams_of
+from sbc.sdp.address import connection_data
+from sbc.sdp.description import MAX_STREAMS, SessionDescription
+from sbc.sdp.rewrite import anchored, keep_sections, streams_of, unanchored
 from sbc.sdp.webrtc import PLAIN, Shape, Transport, streams_with
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ Then = Callable[[bytes, int, float], None]
 
 PROMPT = "prompt"  # the leg that stands for us where A hears an announcement
 _OURSELVES = MediaProfile(srtp="off")
+_TALKING = (CallState.RINGING, CallState.ANSWERED, CallState.UP)
 _NOT_ACCEPTABLE = frozenset({"unsupported", "malformed"})  # refusals that are about the offer itself
 
 
@@ -35,6 +37,7 @@ def offer(core: Core, call: Call, sender: Leg, receiver: Leg, body: bytes, then:
     """``sender`` offers; nobody else may until ``answer`` or :func:`withdraw` (RFC 3264 §4)."""
     call.offer_from = sender
     receiver.sdp_before = receiver.sdp_out
+    sender.in_before = sender.sdp_in
     _cross(core, call, sender, receiver, body, True, then, now)
 
 
@@ -48,15 +51,35 @@ def answer(core: Core, call: Call, sender: Leg, receiver: Leg, body: bytes, then
     _cross(core, call, sender, receiver, body, False, then, now)
 
 
-def withdraw(call: Call) -> None:
-    """The open offer was refused: the description in force stays what it was (RFC 3261 §14.1).
+def withdraw(core: Core, call: Call, now: float, sender: Leg | None = None) -> None:
+    """The open offer was refused, or that of ``sender`` was answered in a way that nobody can use: what was in force
+    stays in force on both sides, and so does where their media go (RFC 3261 §14.1).
 
     The version of o= stays raised: the next change must differ from what was refused, too.
     """
-    sender, call.offer_from = call.offer_from, None
+    sender, call.offer_from = sender or call.offer_from, None
     receiver = call.other(sender) if sender is not None else None
-    if receiver is not None and receiver.sdp_before is not None:
+    if sender is None or receiver is None:
+        return
+    if receiver.sdp_before is not None:
         receiver.describe_again(receiver.sdp_before)
+    former, sender.in_before = sender.in_before, None
+    if former and former != sender.sdp_in and call.state in _TALKING:
+        offered, sender.sdp_in = sender.sdp_in, former
+        if offered and call.media_profile is not None:
+            _point_back(core, call, sender, receiver, former, now)
+
+
+def _point_back(core: Core, call: Call, sender: Leg, receiver: Leg, former: bytes, now: float) -> None:
+    """The media plane has pointed to what ``sender`` offered; its former description takes that back."""
+    said, version = receiver.sdp_out, receiver.sdp_version
+
+    def pointed(described: bytes, status: int, now: float) -> None:
+        if receiver.sdp_before is None:  # else another offer is under way
+            receiver.describe_again(said)
+        receiver.sdp_version = max(version, receiver.sdp_version)
+
+    _cross(core, call, sender, receiver, former, True, pointed, now)
 
 
 def learn(core: Core, call: Call, sender: Leg, receiver: Leg, body: bytes, now: float) -> None:
@@ -124,11 +147,12 @@ def _cross(
     core: Core, call: Call, sender: Leg, receiver: Leg, body: bytes, offering: bool, then: Then, now: float
 ) -> None:
     if call.media_profile is None:
-        sender.sdp_in = receiver.sdp_out = body
-        then(body, 0, now)
+        sender.sdp_in = body
+        _cross_directly(core, receiver, body, offering, then, now)
         return
     profile, other = _profile(core, call, sender), _profile(core, call, receiver)
     from_srtp, to_srtp = _srtp(core, sender, profile), _srtp(core, receiver, other)
+    asked = MAX_STREAMS
     transports: tuple[Transport, Transport] | None = None
     if from_srtp == "dtls" or to_srtp == "dtls":
         transports = _transport(from_srtp, profile), _transport(to_srtp, other)
@@ -138,6 +162,10 @@ def _cross(
             for one in (profile, other):
                 if one is not None and one.codecs is not None and not one.codecs.apply(sdp):
                     raise SdpError("no codec of the offer is allowed here")
+            if receiver.sdp_text:
+                keep_sections(sdp, receiver.sdp_text)
+        elif receiver.sdp_in:
+            asked = receiver.sdp_in.count(b"\nm=")  # the sender was shown more where its session had more
         streams = streams_of(sdp) if transports is None else streams_with(sdp, transports[0])
         targets = core.settings.media_targets.get(sender.realm)
         if targets is not None:
@@ -190,7 +218,24 @@ def _cross(
     shape = None
     if transports is not None:
         shape = Shape(*transports, b"" if offering else receiver.sdp_in, receiver.sdp_text)
-    core.ask(call, request, partial(_endpoints, core, call, sender, receiver, body, sdp, shape, then), now)
+    core.ask(call, request, partial(_endpoints, core, call, sender, receiver, body, sdp, shape, asked, then), now)
+
+
+def _cross_directly(core: Core, receiver: Leg, body: bytes, offering: bool, then: Then, now: float) -> None:
+    """Media that we do not relay: octet for octet, but for an o= line of ours that the receiver knows already."""
+    if not receiver.session_id:
+        receiver.sdp_out = body
+        then(body, 0, now)
+        return
+    try:
+        sdp = SessionDescription.parse(body)
+    except SdpError as error:
+        core.count("SDP_REFUSED")
+        then(b"", error.status, now)
+        return
+    if offering:
+        keep_sections(sdp, receiver.sdp_text)
+    then(_written(core, receiver, sdp.address or "0.0.0.0", unanchored(sdp)), 0, now)
 
 
 def _profile(core: Core, call: Call, leg: Leg) -> MediaProfile | None:
@@ -222,6 +267,7 @@ def _endpoints(
     body: bytes,
     sdp: SessionDescription,
     shape: Shape | None,
+    asked: int,
     then: Then,
     reply: Reply,
     now: float,
@@ -232,6 +278,8 @@ def _endpoints(
         return
     call.has_media = True  # from the first endpoints on there is something to delete
     sender.anchored = receiver.anchored = True
+    if len(sdp.streams) > asked:
+        del sdp.streams[asked:], reply.endpoints[asked:]
     try:
         data = _describe(core, receiver, sdp, shape, reply)
     except SdpError as error:
@@ -248,10 +296,32 @@ def _describe(core: Core, receiver: Leg, sdp: SessionDescription, shape: Shape |
     if not address:  # every stream is rejected: any address of ours does
         address = core.settings.listeners[receiver.flow.listener].advertised_host
     text = anchored(sdp, reply.endpoints, address) if shape is None else shape.text(sdp, reply.endpoints, address)
+    return _written(core, receiver, address, text)
+
+
+def _written(core: Core, receiver: Leg, address: str, text: str) -> bytes:
+    """``text`` after our o= line for this leg, whose user, id and address stay what they were (RFC 8866 §5.2)."""
     if not receiver.session_id:
-        receiver.session_id = core.session_id()
+        _begin_session(core, receiver)
     if text != receiver.sdp_text:
         receiver.sdp_text = text
         receiver.sdp_version += 1
-        receiver.sdp_out = assemble(Origin("-", receiver.session_id, receiver.sdp_version), address, text)
+        if receiver.origin is None:
+            receiver.origin = ("-", connection_data(address))
+        user, where = receiver.origin
+        head = f"v=0\r\no={user} {receiver.session_id} {receiver.sdp_version} {where}\r\n"
+        receiver.sdp_out = (head + text).encode("utf-8", "surrogateescape")
     return receiver.sdp_out
+
+
+def _begin_session(core: Core, leg: Leg) -> None:
+    """What our o= lines for this leg begin with; they go on from the other side's own where it was shown those."""
+    leg.session_id = core.session_id()
+    if not leg.sdp_out:
+        return
+    try:
+        user, session_id, version, *where = SessionDescription.parse(leg.sdp_out).origin
+        if 0 < int(session_id) < 2**63 and 0 <= int(version) < 2**52:
+            leg.session_id, leg.sdp_version, leg.origin = int(session_id), int(version), (user, " ".join(where))
+    except (SdpError, ValueError):  # nothing that can be gone on from
+        return

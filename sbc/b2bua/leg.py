@@ -55,9 +55,11 @@ class Leg:
         "invite",
         "invite_credentials",
         "invite_cseq",
+        "in_before",
         "modifying",
         "music",
         "name",
+        "origin",
         "peer",
         "ping_watch",
         "prack",
@@ -118,13 +120,16 @@ class Leg:
         self.waiting: deque[Callable[[float], None]] | None = None
         # descriptions
         self.session_id = 0
+        self.origin: tuple[str, str] | None = None  # user and address of our o=, which stay what they were
         self.sdp_version = 0
         self.sdp_text = ""  # what we last sent, from s= on: the version of o= rises when it differs
         self.sdp_out = b""  # what we last sent
         self.sdp_in = b""  # what it last sent and the media plane took
         self.music = ""  # the prompt that it hears while the other side holds it
         self.anchored = False  # the media plane has endpoints for it
-        self.sdp_before: bytes | None = None  # while an offer of ours is open: what holds again when it is refused
+        # while an offer of ours, or of its own, is open: what holds again when that is refused
+        self.sdp_before: bytes | None = None
+        self.in_before: bytes | None = None
         # B leg: early dialogs (sbc.b2bua.early)
         self.forks: dict[str, Fork] | None = None  # by their tag, besides ``dialog``
         self.withheld: ReplyEvent | None = None  # a provisional with a description, while A hears another branch
@@ -151,7 +156,9 @@ class Leg:
         """``description`` is in force, as when it was sent."""
         self.sdp_out, self.sdp_before = description, None
         lines = description.partition(b"\r\no=")[2].decode("utf-8", "surrogateescape")
-        self.sdp_text = lines.partition("\r\n")[2]
+        origin, _, self.sdp_text = lines.partition("\r\n")
+        if origin.count(" ") >= 5:
+            self.origin = origin_of(origin)
 
     def let_go(self) -> None:
         """The call is over: keep what tells a late message so, and acknowledges a late 2xx."""
@@ -159,6 +166,7 @@ class Leg:
         self.forks = self.withheld = None
         self.sdp_in = self.sdp_out = b""
         self.sdp_text = ""
+        self.sdp_before = self.in_before = None
 
     def refresh_target(self, message: Message) -> None:
         """A new Contact changes where requests of this leg go."""
@@ -185,6 +193,12 @@ class Leg:
         except SipSyntaxError:
             return self.flow
         return path_to(core, hop, self.flow, self.realm)
+
+
+def origin_of(line: str) -> tuple[str, str]:
+    """The user and the address of an o= line, which is given without its type."""
+    user, *_, network, family, address = line.rstrip().rsplit(" ", 5)
+    return user, f"{network} {family} {address}"
 
 
 def path_to(core: Core, hop: Uri, flow: Flow, realm: str) -> Flow:

@@ -219,16 +219,17 @@ class Modification:
             core.hold(other)
             exchange.offer(core, call, other, leg, shape.description(msg), then, now)
         else:  # no offer at all, or one that was never answered
-            exchange.withdraw(call)
+            exchange.withdraw(core, call, now)
             self._described(msg, b"", 0, now)
 
     def _described(self, msg: Message, body: bytes, status: int, now: float) -> None:
         core, leg, other = self.core, self.leg, self.other
         if self.alive:
             if status:
-                exchange.withdraw(leg.call)
+                exchange.withdraw(core, leg.call, now, leg if self.offered_sdp else other)
                 self.refuse(488 if status == 488 else 500, (), now)
-                accept.complete(core, other, b"", now)
+                # an offer in its 2xx is answered by what holds already
+                accept.complete(core, other, b"" if self.offered_sdp else other.sdp_out, now)
             else:
                 self._accept(msg, body, now)
         core.free(other, now)
@@ -253,7 +254,7 @@ class Modification:
     def refuse(self, status: int, headers: list[tuple[str, str]] | tuple[()], now: float) -> None:
         """The session stays as it was (§14.1)."""
         leg = self.leg
-        exchange.withdraw(leg.call)
+        exchange.withdraw(self.core, leg.call, now)
         leg.uas = None
         if not self.done:
             self.done = True

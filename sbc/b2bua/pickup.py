@@ -101,7 +101,7 @@ def _answered(
     seat.name, caller.name = caller.name, seat.name
     caller.anchored, seat.anchored = seat.anchored, False
     caller.sdp_in, caller.sdp_out, caller.sdp_text = seat.sdp_in, theirs, seat.sdp_text
-    caller.session_id, caller.sdp_version = seat.session_id, seat.sdp_version
+    caller.session_id, caller.sdp_version, caller.origin = seat.session_id, seat.sdp_version, seat.origin
     caller.invite = caller.uas = None
     call.branches.append(caller)
     call.b = caller

@@ -214,5 +214,5 @@ def _answered(core: Core, leg: Leg, other: Leg, msg: Message, now: float) -> Non
     if shape.is_sdp(msg):
         exchange.answer(core, leg.call, leg, other, shape.description(msg), described, now)
     else:
-        exchange.withdraw(leg.call)
+        exchange.withdraw(core, leg.call, now)
         described(b"", 0, now)

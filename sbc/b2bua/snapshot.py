@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import orjson
 
-from sbc.b2bua import ping, refresh
+from media.protocol import StreamStats
+from sbc.b2bua import ping, reanchor, refresh
 from sbc.b2bua.accept import Accepted
 from sbc.b2bua.call import Attempt, Call, Outcome
 from sbc.b2bua.leg import Leg
@@ -74,6 +76,10 @@ def encode(core: Core, call: Call, now: float) -> bytes:
     }
     if call.recording:
         record["rec"] = call.recording
+    if call.switching is not None or call.unsettled:
+        record["moving_media"] = True
+    if call.media_stats:
+        record["stats"] = msgspec.to_builtins(call.media_stats)
     return dump(record)
 
 
@@ -128,7 +134,9 @@ def _leg_record(core: Core, leg: Leg) -> Json:
 def decode(core: Core, data: bytes, now: float, wall: float) -> Call:
     """Rebuild the call of a record in ``core``, with its timers. Raises BadRecord, and then nothing has changed."""
     try:
-        call = _call(core, load(data), now, wall)
+        fields = load(data)
+        under_way = fields.raw.get("moving_media") is True
+        call = _call(core, fields, now, wall)
     except (RecursionError, OverflowError) as error:
         raise BadRecord(str(error)) from error
     core.add(call)
@@ -144,6 +152,8 @@ def decode(core: Core, data: bytes, now: float, wall: float) -> Call:
             leg.accepted.start(now)
         refresh.arm(core, leg, now)
         ping.arm(core, leg, now)
+    if under_way:
+        reanchor.settle(core, call, now)
     if any(leg.state is LegState.ENDED for leg in call.legs()):
         # One side had hung up, or gone on in another call, and a transfer was under way that nobody goes on with.
         note = "transferred" if call.transferred_to else "a transfer was lost with its worker"
@@ -268,6 +278,7 @@ def _call(core: Core, fields: Fields, now: float, wall: float) -> Call:
     call.variables = variables
     call.flags = set(fields.texts("flags", 1024))
     call.attempts = _attempts(fields.raw.get("tries"))
+    call.media_stats = _stats(fields.raw.get("stats", {}))
     call.decided = call.saved = call.resumed = True
     for leg in (a, b):
         accepted = _list(fields.raw["a" if leg is a else "b"].get("accepted"), 3)
@@ -276,6 +287,8 @@ def _call(core: Core, fields: Fields, now: float, wall: float) -> Call:
             if type(cseq) is not int or not 0 <= cseq <= MAX_CSEQ:
                 raise BadRecord("accepted: no CSeq")
             leg.accepted = Accepted(core, leg, flow_of(core, accepted[0]), _success(accepted[1]), cseq)
+    if call.offer_from is not None and (b if call.offer_from is a else a).accepted is None:
+        call.offer_from = None  # only an offer in a 2xx of ours is answered by a message that still finds its way
     if a.accepted is not None and not fields.flag("up"):
         call.state = CallState.ANSWERED
     core.start_lifetime(call, min(max(fields.seconds("expires") - wall, 1.0), 10 * 86_400.0), now)
@@ -371,6 +384,13 @@ def _attempts(raw: Any) -> list[Attempt]:  # Any: parsed JSON
             raise BadRecord("tries: an element is none")
         attempts.append(Attempt(*parts))
     return attempts
+
+
+def _stats(raw: Any) -> dict[str, list[StreamStats]]:  # Any: parsed JSON
+    try:
+        return msgspec.convert(raw, dict[str, list[StreamStats]])
+    except msgspec.ValidationError as error:
+        raise BadRecord(f"stats: {error}") from error
 
 
 def _octets_of(raw: Any, name: str) -> bytes:  # Any: parsed JSON

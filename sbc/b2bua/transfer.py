@@ -110,6 +110,7 @@ def _seat(core: Core, moved: Leg, name: str) -> Leg:
     seat = Leg(name, dialog, moved.flow, moved.realm, moved.peer, moved.direction)
     seat.state = LegState.ENDED
     seat.session_id, seat.sdp_version, seat.sdp_text = moved.session_id, moved.sdp_version, moved.sdp_text
+    seat.origin = moved.origin
     return seat
 
 
@@ -416,6 +417,7 @@ class Transfer:
         seat.anchored, moved.anchored = moved.anchored, seat.anchored
         moved.sdp_in, moved.sdp_out, moved.sdp_before = seat.sdp_in, seat.sdp_out, None
         moved.sdp_text, moved.sdp_version, moved.session_id = seat.sdp_text, seat.sdp_version, seat.session_id
+        moved.origin, moved.in_before = seat.origin, None
         self._sit(moved, now)
         second.transferred_from, first.transferred_to = first.key, second.key
         if second.state is CallState.UP:

@@ -34,11 +34,12 @@ class CodecFilter(NamedTuple):
 
     def apply(self, sdp: SessionDescription) -> bool:
         """Change the RTP streams of a parsed description in place; one that is left without a codec is rejected (port
-        0), with its formats as they were. False when no stream is left."""
-        for media in sdp.streams:
-            if media.is_rtp and media.port:
+        0), with its formats as they were. False when no stream is left of those that were."""
+        alive = [media for media in sdp.streams if media.port]
+        for media in alive:
+            if media.is_rtp:
                 self._apply(media)
-        return any(media.port for media in sdp.streams)
+        return not alive or any(media.port for media in alive)
 
     def _apply(self, media: MediaDescription) -> None:
         names, partners = _named(media)

@@ -64,11 +64,27 @@ def rewrite(sdp: SessionDescription, endpoints: Sequence[Endpoint], *, origin: O
 
 def relabel(sdp: SessionDescription, *, origin: Origin, address: str) -> bytes:
     """The description for direct media: the peers' own addresses, keys and candidates stay, o= and s= are ours."""
+    return assemble(origin, address, unanchored(sdp))
+
+
+def unanchored(sdp: SessionDescription) -> str:
+    """As :func:`anchored` for media that we do not relay."""
     out = ["s=-"]
     for lines in (sdp.lines, *(media.lines for media in sdp.streams)):
         out += [line for line in lines if line[:2] not in ("v=", "o=") and not concerns_user(line)]
     out.append("")
-    return assemble(origin, address, "\r\n".join(out))
+    return "\r\n".join(out)
+
+
+def keep_sections(sdp: SessionDescription, former: str) -> None:
+    """Give an offer the m= lines that it lacks of ``former``, what its receiver was told before, as rejected ones: a
+    description may never have fewer than the one before it (RFC 3264 §8)."""
+    if former.count("\nm=") <= len(sdp.streams):
+        return
+    sections = [line for line in former.split("\r\n") if line.startswith("m=")]
+    for line in sections[len(sdp.streams) :]:
+        kind, _, rest = line.split(" ", 2)
+        sdp.streams.append(MediaDescription(f"{kind} 0 {rest}"))
 
 
 def assemble(origin: Origin, address: str, rest: str) -> bytes:

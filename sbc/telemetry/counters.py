@@ -166,6 +166,7 @@ class Counter(IntEnum):
     MEDIA_LATE = "Replies of media workers that came after their deadline."
     MEDIA_SILENT = "Calls ended because no media came."
     MEDIA_ONE_WAY = "Times that an answered call was found with audio from one side only."
+    MEDIA_MOVED = "Calls whose media left the relay, or came back to it, while they were up."
     MEDIA_ORPHANS = "Media sessions ended because their call was lost with a worker before it was answered."
     # store
     JOURNAL_SAVED = "Call records written to the journal."
