@@ -282,10 +282,7 @@ class Relay:
         shown = keying.offer(self.arena, request, choices, giving.rules, taking.rules) if choices else None
         given_up = []
         for stream in range(len(giving.rules)):
-            if stream >= len(described):
-                self._drop_rule(session, giving, stream, now_ns)
-                self._drop_rule(session, taking, stream, now_ns)
-            elif described[stream] is None and not self._in_force(giving, taking, stream):
+            if stream >= len(described) or (described[stream] is None and not self._in_force(giving, taking, stream)):
                 self._drop_rule(session, giving, stream, now_ns)
                 self._drop_rule(session, taking, stream, now_ns)
             elif described[stream] is None:  # until the answer: the offer may be refused

@@ -150,6 +150,28 @@ def calls_show(
     _show(rows, as_json, "seconds", "no media were sampled yet")
 
 
+@calls.command("direct")
+def calls_direct(key: CallKey, config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+    """Let the two sides of a call exchange media directly; each learns the other's media address."""
+    _move_media(key, True, config, as_json)
+
+
+@calls.command("anchor")
+def calls_anchor(key: CallKey, config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+    """Relay the media of a call again."""
+    _move_media(key, False, config, as_json)
+
+
+def _move_media(key: str, direct: bool, config: str, as_json: bool) -> None:
+    answer = _ask(config, "media_move", as_json, key=key, direct=direct)
+    if as_json:
+        print(json.dumps(answer))
+    elif answer["state"] == "asked":
+        print("both sides are asked; sbc calls --json will say where the media go")
+    else:
+        print("the media go directly" if direct else "the media are relayed")
+
+
 @app.command()
 def registrations(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
     """Show where this SBC registers, and whether it is registered there."""

@@ -10,9 +10,9 @@ from sbc.b2bua.tables import CallState
 from sbc.sip.flow import Flow
 
 if TYPE_CHECKING:
+    from media.protocol import StreamStats
     from sbc.b2bua.announce import Announcement
     from sbc.b2bua.effects import RouteKind, RunRoute
-    from media.protocol import StreamStats
     from sbc.b2bua.leg import Leg
     from sbc.b2bua.reanchor import Reanchor
     from sbc.b2bua.transfer import Transfer

@@ -321,7 +321,7 @@ class Core(Output):
         self._flush(now)
 
     def move_media(self, call: Call, profile: str | None, then: Callable[[str, float], None], now: float) -> str:
-        """Let the media of a call go directly (``profile`` None), or relay them: see :func:`sbc.b2bua.reanchor.begin`."""
+        """Let the media of a call go directly (``profile`` None) or relay them: :func:`sbc.b2bua.reanchor.begin`."""
         refusal = reanchor.begin(self, call, profile, then, now)
         self._flush(now)
         return refusal

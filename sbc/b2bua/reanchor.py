@@ -1,4 +1,4 @@
-"""Media of an established call leave the relay, or come back to it: one exchange with both sides (RFC 3725 §7, RFC 3264).
+"""Media of an established call leave the relay, or come back to it: one exchange with both sides (RFC 3725, RFC 3264).
 
 A is asked for an offer (re-INVITE without a description), B is made that offer, and both hear the answer: B's ACK is
 empty, A's has it. Directly, the descriptions cross with o= lines of ours; relayed, with our addresses, as ever. So
@@ -95,19 +95,25 @@ def _refusal(core: Core, call: Call, profile: str | None) -> str:
         return ""
     if (":" in call.a.flow.host) != (":" in b.flow.host):
         return "the two sides are of different IP versions"
+    if call.recording:
+        return "the call is recorded"
     for leg in (call.a, b):
         if any(key in leg.sdp_out for key in _KEYS):
             return f"leg {leg.name} speaks SRTP with keys of ours"
-        if why := _hidden(core, call, leg) or _misfit(core, call, leg, leg.sdp_in):
+        if why := _needs_relay(core, call, leg) or _misfit(core, call, leg, leg.sdp_in):
             return why
     return ""
 
 
-def _hidden(core: Core, call: Call, leg: Leg) -> str:
+def _needs_relay(core: Core, call: Call, leg: Leg) -> str:
+    """Why media of this side need us, whatever it describes; '' for nothing."""
     profiles = core.settings.media_profiles
     profile = profiles.named.get(call.media_profile or "") if leg is call.a else profiles.peers.get(leg.peer)
-    learns = profile is not None and profile.latch == "learn"
-    return f"leg {leg.name} is behind NAT" if learns or core.settings.realms[leg.realm].nat == "always" else ""
+    if core.settings.realms[leg.realm].nat == "always" or (profile is not None and profile.latch == "learn"):
+        return f"leg {leg.name} is behind NAT"
+    if profile is not None and (profile.music or profile.record != "off"):
+        return f"the media profile of leg {leg.name} plays or records"
+    return ""
 
 
 def _misfit(core: Core, call: Call, leg: Leg, body: bytes) -> str:
@@ -165,9 +171,14 @@ class Reanchor:
 
     def _is_dead(self) -> bool:
         call = self.call
-        return self.state is State.OVER or call.state is not CallState.UP or (call.a, call.b) != (
-            self._first,
-            self.second,
+        return (
+            self.state is State.OVER
+            or call.state is not CallState.UP
+            or (call.a, call.b)
+            != (
+                self._first,
+                self.second,
+            )
         )
 
     # What the sides say

@@ -114,6 +114,7 @@ def _leg_record(core: Core, leg: Leg) -> Json:
         "sid": leg.session_id,
         "sver": leg.sdp_version,
         "sdp": leg.sdp_out.decode("latin-1"),
+        "in": leg.sdp_in.decode("latin-1"),
         "unacked": leg.unacked,
         "timer": None
         if leg.session is None
@@ -331,6 +332,7 @@ def _leg(core: Core, fields: Fields, now: float, wall: float) -> Leg:
     leg.session_id = fields.integer("sid", 0, 2**63 - 1)
     leg.sdp_version = fields.integer("sver", 0, 2**53)
     leg.describe_again(fields.octets("sdp"))
+    leg.sdp_in = fields.octets("in") if "in" in fields.raw else b""
     leg.session = _session(fields.raw.get("timer"), now, wall)
     leg.unacked = fields.flag("unacked")
     ack = _list(fields.raw.get("ack"), 2)

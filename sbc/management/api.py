@@ -27,8 +27,8 @@ class Api:
     or null, ``quality {key, samples}`` -> the same with media, or null, ``hangup {key, reason}`` -> true, or false
     where it does not own the call, ``registrations`` and ``media`` -> a list, ``media_drain {node, on}`` -> true, or
     false where there is no such media node, ``record {key, on, format}`` and ``play {key, leg, file}`` -> an
-    object, with ``refused`` where that could not be, or null, and ``routes`` -> the version of the routes that it
-    serves, and its calls by version.
+    object, with ``refused`` where that could not be, or null, so ``media_move {key, direct}``, with ``state``, and
+    ``routes`` -> the version of the routes that it serves, and its calls by version.
     """
 
     def __init__(self, slot: ControlSlot, store: Callable[[], Answer], cdr: Callable[[], Answer]) -> None:
@@ -53,6 +53,7 @@ class Api:
             "media": self.media,
             "media_drain": self.media_drain,
             **self._routes.methods(),
+            "media_move": self.media_move,
         }
 
     def status(self, _params: rpc.Params) -> Answer:
@@ -170,6 +171,19 @@ class Api:
             text = f"no media node {node!r}; sbc media list shows them"
             raise rpc.RpcError(rpc.UNAVAILABLE if silent else rpc.NOT_FOUND, text, {"no_answer": silent})
         return {"node": node, "draining": on, "no_answer": silent}
+
+    async def media_move(self, params: rpc.Params) -> Answer:
+        """``{key, direct}`` -> both sides of a call are asked to exchange media directly, or by the relay again."""
+        key, direct = _key(params), params.get("direct")
+        if not isinstance(direct, bool):
+            raise rpc.RpcError(rpc.INVALID_PARAMS, "direct must be true or false")
+        answers, silent = await self._ask_all("media_move", {"key": key, "direct": direct})
+        for worker, answer in answers:
+            if isinstance(answer, dict):
+                if answer.get("state") == "refused":
+                    raise rpc.RpcError(rpc.REFUSED, f"the media stay where they are: {answer.get('reason')}")
+                return {**answer, "key": key, "worker": worker}
+        raise _no_call(key, silent)
 
     async def _ask_all(self, method: str, params: rpc.Params) -> tuple[list[tuple[str, Any]], list[str]]:
         """(answers with their worker's name, names of the workers that gave none). Any: JSON values."""

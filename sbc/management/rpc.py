@@ -26,6 +26,7 @@ PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS, INTERNAL_ERROR =
 NOT_FOUND = -32001  # no such call
 REFUSED = -32003  # it cannot be done to this call
 UNAVAILABLE = -32002  # the process that should answer does not
+REFUSED = -32003  # it cannot be done, and the message says why
 
 
 class RpcError(Exception):

@@ -113,6 +113,30 @@ class EstablishedCall(CallView):
         node = self.node
         node.core.release(self._call, node.clock.monotonic(), reason=reason, cause=cause, status=status)
 
+    def let_media_go(self) -> str:
+        """Let the two sides exchange media directly from now on; each then learns the other's media address.
+
+        Both are asked; should one refuse, everything stays as it is, and the log says so. Returns '' when they are
+        being asked, else in a sentence why that cannot be (SRTP, NAT, other IP versions, a call that is not up).
+        """
+        return self._move_media(None)
+
+    def relay_media(self, profile: str = "") -> str:
+        """The reverse; ``profile`` is for the caller's side, '' that of its peer. RouteError for an unknown one."""
+        node = self.node
+        profile = profile or node.relay_profile(self._call.a.peer)
+        if profile not in node.media_profiles or node.media_profiles[profile].direct:
+            raise RouteError(f"no media profile {profile!r} that relays is configured")
+        return self._move_media(profile)
+
+    def _move_media(self, profile: str | None) -> str:
+        node = self.node
+        return node.core.move_media(self._call, profile, _whatever, node.clock.monotonic())
+
+
+def _whatever(reason: str, now: float) -> None:
+    """The core writes into the log how it ended."""
+
 
 class Media:
     """Where the media of one call goes. Say it before dialling."""

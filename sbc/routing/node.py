@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -61,6 +61,10 @@ class Decisions(Protocol):
     def dial_next(self, call: subjects.Call, now: float) -> bool: ...
 
     def release(self, call: subjects.Call, now: float, *, reason: str, cause: int = 16, status: int = 500) -> None: ...
+
+    def move_media(
+        self, call: subjects.Call, profile: str | None, then: Callable[[str, float], None], now: float
+    ) -> str: ...
 
     def reply_bad(self, bad: subjects.BadMessage, status: int, now: float) -> None: ...
 
@@ -174,6 +178,11 @@ class Node:
     def media_profile(self, peer: str) -> str:
         """The media profile of a peer."""
         return self.peers.get(peer, STRANGER).profile
+
+    def relay_profile(self, peer: str) -> str:
+        """The media profile under which media of a peer are relayed where nothing else is said."""
+        profile = self.media_profile(peer)
+        return "default" if self.media_profiles[profile].direct else profile
 
     def media_set(self, peer: str, realm: str) -> str:
         """The media set for calls from a peer: its own, or that of its realm."""

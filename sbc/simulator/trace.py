@@ -8,7 +8,7 @@ from __future__ import annotations
 import linecache
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any
@@ -190,6 +190,13 @@ class Deciding:
             on_reply=on_reply,
             on_failure=on_failure,
         )
+
+    def move_media(
+        self, call: subjects.Call, profile: str | None, then: Callable[[str, float], None], now: float
+    ) -> str:
+        what = "Lets the media go directly" if profile is None else f"Has the media relayed under profile {profile}"
+        self._trace.add("decision", f"{what}.", here())
+        return self.core.move_media(call, profile, then, now)
 
     def dial_next(self, call: subjects.Call, now: float) -> bool:
         group = call.targets[call.next_target] if call.has_next else ()

@@ -22,10 +22,13 @@ from sbc.telemetry import log
 from sbc.worker.orphans import Orphans
 from sbc.worker.slot import SipSlot
 
+MOVE_WAIT_S = 0.7  # less than the control worker waits; who is slower is seen in the list of calls
+
 
 class MediaSide:
     """``silent`` takes a call without media, the leg and its silence in seconds; ``mine`` tells whether the call of a
-    session belongs to this worker. ``wake`` performs what the core wants after a call into it."""
+    session belongs to this worker, ``relay_profile`` under which profile media of a peer are relayed. ``wake`` performs
+    what the core wants after a call into it."""
 
     def __init__(
         self,
@@ -38,6 +41,7 @@ class MediaSide:
         count: Callable[..., None],
         now: Callable[[], float],
         wake: Callable[[], None],
+        relay_profile: Callable[[str], str],
     ) -> None:
         self._slot = slot
         self._core = core
@@ -47,6 +51,7 @@ class MediaSide:
         self._count = count
         self._now = now
         self._wake = wake
+        self._relay_profile = relay_profile
         self._log = log.get()
         config = slot.config
         nodes, sets = layout(config.media_sets, slot.media_endpoints)
@@ -80,6 +85,7 @@ class MediaSide:
             "record": self._record,
             "play": self._play,
             "quality": self._quality,
+            "media_move": self._move,
         }
 
     def _describe(self, _: rpc.Params) -> list[rpc.Params]:
@@ -156,7 +162,6 @@ class MediaSide:
             if key in (leg.dialog.call_id for leg in call.legs()):
                 found = [call]
         return found[0] if len(found) == 1 else None
-
     def _drain(self, params: rpc.Params) -> bool:
         """``{node, on}``; False where there is no such media node."""
         name, on = str(params.get("node", "")), params.get("on") is not False
@@ -164,6 +169,28 @@ class MediaSide:
         if known:
             self._log.info("media node drains" if on else "media node takes new calls again", node=name)
         return known
+
+    async def _move(self, params: rpc.Params) -> dict[str, str] | None:
+        """``{key, direct}`` -> ``{state, reason}``; the state is ``done``, ``refused``, or ``asked`` where that takes
+        longer. None where the call is not ours."""
+        call = self._core.calls.get(str(params.get("key", "")))
+        if call is None:
+            return None
+        ended: asyncio.Future[str] = self._loop.create_future()
+
+        def end(reason: str, now: float) -> None:
+            if not ended.done():
+                ended.set_result(reason)
+
+        profile = None if params.get("direct") is True else self._relay_profile(call.a.peer)
+        reason = self._core.move_media(call, profile, end, self._now())
+        self._wake()
+        if not reason:
+            try:
+                reason = await asyncio.wait_for(ended, MOVE_WAIT_S)
+            except TimeoutError:
+                return {"state": "asked", "reason": ""}
+        return {"state": "refused" if reason else "done", "reason": reason}
 
     def _notified(self, node: str, event: Notification) -> None:
         """A media worker has something to tell: no media means the end of the call, unless a route says otherwise."""

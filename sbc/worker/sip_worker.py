@@ -96,6 +96,7 @@ class SipWorker:
             count=self._count,
             now=self._now,
             wake=self._wake,
+            relay_profile=node.relay_profile,
         )
         self.media = self._media.pool
         # by listener; None: connections, not datagrams

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from sbc.b2bua import reanchor
@@ -13,7 +15,7 @@ from tests.support.ladder import A_HOST, B_HOST, MEDIA_A, MEDIA_B, OUR_A, Ladder
 class Call:
     """A call that is up, and what became of the changes that were asked for."""
 
-    def __init__(self, *, engage: bool = True, **settings: object) -> None:
+    def __init__(self, *, engage: bool = True, **settings: Any) -> None:  # Any: as the ladder takes them
         self.f = Ladder(engage=engage, **settings)
         self.f.set_up()
         self.key = self.f.call.key
@@ -287,7 +289,7 @@ LEARN = MediaProfiles(peers={"carrier-b": MediaProfile(latch="learn")})
         ({}, sdp("10.9.8.7"), "leg a is behind NAT"),
     ],
 )
-def test_why_it_cannot_be(settings: dict[str, object], offer: bytes, why: str) -> None:
+def test_why_it_cannot_be(settings: dict[str, Any], offer: bytes, why: str) -> None:  # Any: as above
     f = Ladder(**settings)
     f.set_up(offer=offer)
     assert reanchor.begin(f.core, f.call, None, lambda *_: None, f.now) == why
