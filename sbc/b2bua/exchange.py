@@ -75,11 +75,26 @@ def _point_back(core: Core, call: Call, sender: Leg, receiver: Leg, former: byte
     said, version = receiver.sdp_out, receiver.sdp_version
 
     def pointed(described: bytes, status: int, now: float) -> None:
+        sender.sdp_in = former
         if receiver.sdp_before is None:  # else another offer is under way
             receiver.describe_again(said)
         receiver.sdp_version = max(version, receiver.sdp_version)
 
-    _cross(core, call, sender, receiver, former, True, pointed, now)
+    _cross(core, call, sender, receiver, _in_force(former, sender.sdp_out), True, pointed, now)
+
+
+def _in_force(described: bytes, told: bytes) -> bytes:
+    """A side's own description without the streams that what it was ``told`` has rejected."""
+    ports = [line.split(b" ", 2)[1] for line in told.split(b"\r\n") if line.startswith(b"m=")]
+    if b"0" not in ports:
+        return described
+    lines = described.split(b"\n")
+    sections = [index for index, line in enumerate(lines) if line.startswith(b"m=")]
+    for index, port in zip(sections, ports, strict=False):
+        if port == b"0":
+            kind, _, rest = lines[index].split(b" ", 2)
+            lines[index] = b" ".join((kind, port, rest))
+    return b"\n".join(lines)
 
 
 def learn(core: Core, call: Call, sender: Leg, receiver: Leg, body: bytes, now: float) -> None:

@@ -162,6 +162,7 @@ class MediaSide:
             if key in (leg.dialog.call_id for leg in call.legs()):
                 found = [call]
         return found[0] if len(found) == 1 else None
+
     def _drain(self, params: rpc.Params) -> bool:
         """``{node, on}``; False where there is no such media node."""
         name, on = str(params.get("node", "")), params.get("on") is not False
