@@ -287,6 +287,10 @@ class Relay:
                 self._drop_rule(session, taking, stream, now_ns)
             elif described[stream] is None:  # until the answer: the offer may be refused
                 given_up.append(stream)
+        for leg in (giving, taking):
+            if len(leg.rules) > len(described):  # an offer that added some was refused
+                del leg.rules[len(described) :]
+                session.changed = True
         taking.given_up = tuple(given_up)
         taking.awaiting = True
         patience = request.silence_s, request.hold_silence_s, request.one_way_s
@@ -309,7 +313,7 @@ class Relay:
         described = self._describe(
             request.streams, giving.realm, request.from_signalling, request.from_latch, with_ice=with_ice
         )
-        if len(described) != len(giving.rules):
+        if len(described) != len(giving.rules) or len(described) > len(taking.rules):
             raise Unusable("malformed", f"{len(described)} streams answer {len(giving.rules)}")  # RFC 3264 §6
         conversion.check(request.processing, len(described))
         self.arena.begin(session.slot)

@@ -370,6 +370,7 @@ def _arrived(core: Core, leg: Leg, accepted: Accepted, msg: Message, now: float)
 def _ack_described(core: Core, leg: Leg, body: bytes, status: int, now: float) -> None:
     """A delayed offer has its answer (RFC 3261 §13.2.1)."""
     complete(core, leg, body, now)
+    core.touch(leg.call)
     if status:
         core.step(leg.call, CallEvent.RELEASE, now, Outcome(status, "sbc", note="media refused the answer in ACK"))
 

@@ -296,3 +296,25 @@ def test_versions_of_routes_are_a_table_with_the_last_refusal(config: Path) -> N
     assert code == 0
     assert "rollback to 1" in out
     assert out.endswith("the last reload was refused:\n  dry run 1 failed\n")
+
+
+@pytest.mark.parametrize(("command", "direct"), [("direct", True), ("anchor", False)])
+@pytest.mark.parametrize("state", ["done", "asked"])
+def test_media_of_a_call_move(config: Path, command: str, direct: bool, state: str) -> None:
+    result = {"state": state, "reason": "", "key": "k", "worker": "sip 0"}
+    with answering(config, json.dumps({"jsonrpc": "2.0", "id": 1, "result": result}).encode() + b"\n") as asked:
+        code, out, _ = sbc("calls", command, "k", "-c", config)
+    assert code == 0
+    assert (asked[0]["method"], asked[0]["params"]) == ("media_move", {"key": "k", "direct": direct})
+    assert out == {
+        ("done", True): "the media go directly\n",
+        ("done", False): "the media are relayed\n",
+    }.get((state, direct), "both sides are asked; sbc calls --json will say where the media go\n")
+
+
+def test_why_media_of_a_call_do_not_move(config: Path) -> None:
+    error = {"code": -32003, "message": "the media stay where they are: leg a is behind NAT"}
+    with answering(config, json.dumps({"jsonrpc": "2.0", "id": 1, "error": error}).encode() + b"\n"):
+        code, out, err = sbc("calls", "direct", "k", "-c", config)
+    assert (code, out) == (1, "")
+    assert err.endswith(": the media stay where they are: leg a is behind NAT\n")

@@ -450,3 +450,23 @@ def test_peers_are_mutual_after_every_answer(bench: Bench) -> None:
         used = bench.relay.sessions["s"].all_rules()
         assert all(rules[rules[i].peer].peer == i for i in used if rules[i].peer != NO_RULE)
         assert rules[bench.rule("a")].peer == bench.rule(leg)
+
+
+def test_what_an_offer_takes_away_stays_until_its_answer(bench: Bench) -> None:
+    """RFC 3261 §14.1: the offer may be refused, and then all is as it was, on the same ports."""
+    two = [Stream(PHONE, 5000), Stream(PHONE, 5002, "video")]
+    bench.offer(streams=two)
+    bench.answer(streams=[Stream(GATEWAY, 6000), Stream(GATEWAY, 6002, "video")])
+    before = bench.rule("a", 1), bench.rule("b1", 1)
+    shown = bench.offer(streams=[Stream(PHONE, 5010), Stream("", 0, "video"), Stream(PHONE, 5020)])
+    assert [endpoint.port != 0 for endpoint in shown.endpoints] == [True, False, True]
+    assert (bench.rule("a", 1), bench.rule("b1", 1)) == before
+    again = bench.offer(streams=two)  # refused: what was in force, said again
+    assert all(endpoint.port for endpoint in again.endpoints)
+    assert len(again.endpoints) == 2
+    assert len(bench.sockets.bound) == 4
+    assert bench.packet("b1", GATEWAY, 6000) == (Reason.FORWARD, f"{PHONE}:5000")
+    bench.offer(streams=[Stream(PHONE, 5000), Stream("", 0, "video")])
+    answered = bench.answer(streams=[Stream(GATEWAY, 6000), Stream(GATEWAY, 6002, "video")])  # a port where it may not
+    assert answered.endpoints[1].port == 0
+    assert len(bench.sockets.bound) == 2
