@@ -9,7 +9,7 @@ import pytest
 from media.protocol import Endpoint
 from sbc.errors import EndpointMismatch, Fault, SdpError
 from sbc.sdp.description import SessionDescription
-from sbc.sdp.rewrite import Origin, relabel, rewrite, streams_of
+from sbc.sdp.rewrite import Origin, keep_sections, relabel, rewrite, streams_of
 from tests.support.shared import shared_data
 
 OURS = "203.0.113.9"
@@ -214,6 +214,9 @@ def test_nothing_of_any_real_description_leaks() -> None:
         assert [(s.kind, s.port) for s in streams_of(again)] == [
             (s.kind, e.port) for s, e in zip(streams, endpoints, strict=True)
         ], file.name
+        assert rewrite(again, endpoints, origin=ORIGIN, address=OURS) == out, file.name
+        direct = relabel(sdp, origin=ORIGIN, address=OURS)
+        assert relabel(SessionDescription.parse(direct), origin=ORIGIN, address=OURS) == direct, file.name
         text = out.decode("utf-8", "surrogateescape")
         addresses = set(re.findall(r"(?<![\d.])\d{1,3}(?:\.\d{1,3}){3}(?![\d.])", text)) - {OURS, "0.0.0.0"}
         assert not addresses, (file.name, addresses)
@@ -240,3 +243,15 @@ def test_attacks_by_description_are_refused_or_lose_their_sting(name: str, refus
         out = rewritten(body, Endpoint(OURS, 40000, 40001))
         assert b"ptime" not in out
         assert b"m=audio 40000 RTP/AVP " in out
+
+
+def test_an_offer_keeps_the_sections_that_its_receiver_has() -> None:
+    """RFC 3264 §8: never fewer m= lines than before; those that the offer lacks are rejected ones."""
+    offer = lines("v=0", "o=- 1 1 IN IP4 192.0.2.1", "s=-", "c=IN IP4 192.0.2.1", "t=0 0", "m=audio 4000 RTP/AVP 0")
+    sdp = SessionDescription.parse(offer)
+    former = "s=-\r\nt=0 0\r\nm=audio 40000 RTP/AVP 0\r\nm=video 40002 RTP/AVP 31 96\r\na=rtpmap:96 H264/90000\r\n"
+    keep_sections(sdp, former)
+    assert [(media.kind, media.port, media.formats) for media in sdp.streams[1:]] == [("video", 0, ["31", "96"])]
+    assert [stream.port for stream in streams_of(sdp)] == [4000, 0]
+    keep_sections(sdp, former)
+    assert len(sdp.streams) == 2
