@@ -16,6 +16,7 @@ from sbc.routing.versions import Versions, Wish, describe
 LIMIT_S: Final = 150.0  # the proof has two minutes
 SWAP_LIMIT_S: Final = 10.0
 LOOK_S: Final = 0.05
+AGAIN_S: Final = 3.0
 
 Answer = dict[str, Any]  # Any: JSON values
 Ask = Callable[[str, rpc.Params], Awaitable[tuple[list[tuple[str, Any]], list[str]]]]
@@ -67,10 +68,13 @@ class RouteVersions:
             self._versions.wish(wish)
         except ConfigError as error:
             raise rpc.RpcError(rpc.UNAVAILABLE, error.faults[0]) from error
-        os.kill(os.getppid(), signal.SIGHUP)
-        deadline = time.monotonic() + LIMIT_S
+        deadline, told = time.monotonic() + LIMIT_S, 0.0
         while self._versions.has_wish or self._versions.read().attempt == before.attempt:
-            if time.monotonic() > deadline:
+            now = time.monotonic()
+            if self._versions.has_wish and now - told > AGAIN_S:  # nobody has taken it up yet
+                os.kill(os.getppid(), signal.SIGHUP)
+                told = now
+            if now > deadline:
                 raise rpc.RpcError(rpc.UNAVAILABLE, f"no outcome within {LIMIT_S:.0f} s; the log may tell more")
             await asyncio.sleep(LOOK_S)
         index = self._versions.read()

@@ -21,7 +21,8 @@ class Notify:
     def send(self, text: str) -> None:
         if self._path:
             with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-                sock.sendto(text.encode(), self._path)
+                # A service manager that does not read must not stop us.
+                sock.sendto(text.encode(), socket.MSG_DONTWAIT, self._path)
 
     def ready(self, status: str) -> None:
         self.send(f"READY=1\nSTATUS={status}\nMAINPID={os.getpid()}")

@@ -139,3 +139,13 @@ def test_without_systemd_nothing_is_sent(monkeypatch: pytest.MonkeyPatch) -> Non
 )
 def test_an_exit_is_told_in_words(status: int, text: str) -> None:
     assert process.describe_exit(status) == text
+
+
+def test_a_service_manager_that_does_not_read_stops_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        notify = Notify()
+        for _ in range(1000):
+            notify.ready("serving")
+        assert manager.recv(100).startswith(b"READY=1")
