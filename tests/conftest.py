@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]  # it has no types
 
 from tests.support.apart import set_apart
 
@@ -20,7 +21,7 @@ SEARCH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 # Those that load the machine (or measure) are never two at a time; of the others a file is one piece, for its fixtures.
 PROCESSES = tuple(str(Path(__file__).parent / name) + os.sep for name in ("ha", "integration"))
 LOADING = """
-    calls extensions forking hostile media_attacks media_link media_soak media_worker repeats requests stream_limits
+    bench browser calls extensions forking hostile media_attacks media_link media_soak media_worker repeats requests stream_limits
     streams supervisor transfers
 """
 
@@ -36,10 +37,19 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: not str(item.path).startswith(PROCESSES))
-    for item in items:
-        if str(item.path).startswith(PROCESSES):
-            alone = item.path.parent.name == "ha" or item.path.stem.removeprefix("test_") in LOADING.split()
-            item.add_marker(pytest.mark.xdist_group("loading" if alone else str(item.path)))
+
+
+class Pieces(LoadScopeScheduling):  # type: ignore[misc]  # as above
+    """What stays together when tests run side by side."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        loads = path.startswith("tests/ha/") or Path(path).stem.removeprefix("test_") in LOADING.split()
+        return "loading" if loads else path
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Pieces:
+    return Pieces(config, log)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
