@@ -21,8 +21,8 @@ SEARCH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 # Those that load the machine (or measure) are never two at a time; of the others a file is one piece, for its fixtures.
 PROCESSES = tuple(str(Path(__file__).parent / name) + os.sep for name in ("ha", "integration"))
 LOADING = """
-    bench browser calls extensions forking hostile media_attacks media_link media_soak media_worker repeats requests stream_limits
-    streams supervisor transfers
+    bench browser calls extensions forking hostile media_attacks media_link media_soak media_worker repeats requests
+    stream_limits streams supervisor transfers
 """
 
 # How long an example takes tells more of what else runs on the machine than of the code.
