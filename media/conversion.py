@@ -13,10 +13,11 @@ from media.endpoint import Unusable
 from media.processing import CODECS, DIGITS, EVENTS, FLASH, NOWHERE, PROCESS_BYTES, Codec, Format
 from media.protocol import OPTIONAL_CODECS, Conversion, Dtmf, Processing, Way
 from media.rules import Feature, RuleFlag
-from media.session import NO_STREAM, Leg, Session
+from media.session import NO_STREAM, Session
 from media.state import Arena
 
 HEARD_OPEN = 1
+NO_PROCESSING = Processing()
 
 
 class Attendant(Protocol):
@@ -63,7 +64,16 @@ def _check(conversion: Conversion) -> None:
             raise Unusable("unsupported", f"{name} is not built here: it takes the Debian package {package}")
 
 
-def apply(arena: Arena, attendant: Attendant, random: Random, index: int, way: Way | None) -> None:
+def answered(
+    arena: Arena, random: Random, processing: Sequence[Processing], stream: int, answerer: int, offerer: int
+) -> None:
+    """What an answer says of one stream is in force, for the rules of both legs."""
+    asked = processing[stream] if processing else NO_PROCESSING
+    apply(arena, random, answerer, asked.to_answerer)
+    apply(arena, random, offerer, asked.to_offerer)
+
+
+def apply(arena: Arena, random: Random, index: int, way: Way | None) -> None:
     """What is done from now on with payloads on the way to the leg of a rule. Once that was anything, the numbers of
     the stream go on as they were changed, also when nothing else is changed any more."""
     rule = arena.rules[index]
@@ -115,8 +125,11 @@ def resume(arena: Arena, attendant: Attendant, index: int) -> None:
             attendant.attend(index)
 
 
-def send(arena: Arena, attendant: Attendant, leg: Leg, request: Dtmf, now_ns: int) -> None:
+def send(arena: Arena, attendant: Attendant, session: Session, request: Dtmf, now_ns: int) -> None:
     """Begin to send digits to a leg, or add them to those that wait. Raises Unusable."""
+    leg = session.legs.get(request.leg)
+    if leg is None:
+        raise Unusable("unknown_leg", f"no leg {request.leg!r}")
     for index in leg.rules:
         if index == NO_STREAM or not arena.rules[index].features & Feature.PROCESSED:
             continue

@@ -107,7 +107,7 @@ class MediaCounter(IntEnum):
     ANNOUNCEMENTS = 85  # that have begun
     RECORDINGS = 86  # that have begun
     RECORDINGS_FAILED = 87  # that a fault of the disk has ended
-    RECORDING_PACKETS_LOST = 88  # that recordings lack, since they were written too slowly
+    RECORDING_PACKETS_LOST = 76  # that recordings lack, since they were written too slowly
     ONE_WAY = 95  # notifications that only one leg of a call sends
 
     DTLS_STARTED = 88

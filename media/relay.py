@@ -64,7 +64,6 @@ from media.webrtc import has_consent
 
 SHUT_PER_TICK = 100  # pairs that are too many; to close one takes some 5 us
 SHED_PAIRS = 16  # of each pool, when descriptors run out
-NO_PROCESSING = protocol.Processing()
 ABANDONED_NS = 43_200 * 10**9  # a session as silent as the longest dialog is nobody's
 
 
@@ -233,13 +232,8 @@ class Relay:
         lengths = len(request.from_leg), len(request.to_leg)
         if request.from_leg == request.to_leg or min(lengths) == 0 or max(lengths) > MAX_NAME:
             raise Unusable("malformed", "an offer goes from one leg to another, each with a short name")
-        described = self._describe(
-            request.streams,
-            request.from_realm,
-            request.from_signalling,
-            request.from_latch,
-            with_ice=request.from_ice == "lite",
-        )
+        source = request.from_realm, request.from_signalling, request.from_latch
+        described = self._describe(request.streams, *source, with_ice=request.from_ice == "lite")
         if request.streams and not any(described) and any(stream.port for stream in request.streams):
             raise Unusable("unsupported", "no stream of this offer is RTP")
         choices = keying.read_offer(request)
@@ -341,9 +335,7 @@ class Relay:
             for index in (own, facing):  # silence counts from here, and so does the wait for strangers
                 arrival = index * RULE_U64 + AT_LAST_ARRIVAL
                 self.arena.u64[arrival] = max(self.arena.u64[arrival], now_ns)
-            asked = request.processing[stream] if request.processing else NO_PROCESSING
-            conversion.apply(self.arena, self._sockets, self._random, own, asked.to_answerer)
-            conversion.apply(self.arena, self._sockets, self._random, facing, asked.to_offerer)
+            conversion.answered(self.arena, self._random, request.processing, stream, own, facing)
         giving.awaiting = False
         if shown is not None:
             self.changed += (index for index in session.all_rules() if keying.speaks_dtls(self.arena, index))
@@ -354,10 +346,7 @@ class Relay:
         return protocol.Reply(endpoints=self._endpoints(taking, len(described), giving, shown))
 
     def _dtmf(self, request: protocol.Dtmf, owner: bytes, now_ns: int) -> protocol.Reply:
-        leg = self._session(request.session).legs.get(request.leg)
-        if leg is None:
-            raise Unusable("unknown_leg", f"no leg {request.leg!r}")
-        conversion.send(self.arena, self._sockets, leg, request, now_ns)
+        conversion.send(self.arena, self._sockets, self._session(request.session), request, now_ns)
         return protocol.Reply()
 
     def _delete(self, request: protocol.Delete, owner: bytes, now_ns: int) -> protocol.Reply:

@@ -367,6 +367,25 @@ def _changed(answer: Any, as_json: bool) -> None:  # Any: JSON values
 
 
 @app.command()
+def codecs(as_json: AsJson = False) -> None:
+    """Which codecs can be transcoded here, and what is missing for the others."""
+    from importlib.util import find_spec
+
+    from media.protocol import OPTIONAL_CODECS
+
+    missing = {name: package for name, (module, package) in OPTIONAL_CODECS.items() if find_spec(module) is None}
+    if as_json:
+        print(json.dumps({name: name not in missing for name in ("PCMA", "PCMU", *OPTIONAL_CODECS)}))
+        return
+    print("PCMA    built in\nPCMU    built in")
+    for name in OPTIONAL_CODECS:
+        package = missing.get(name)
+        print(
+            f"{name:8}" + (f"not built: install the Debian package {package}, then ./dev setup" if package else "built")
+        )
+
+
+@app.command()
 def demo(as_json: AsJson = False) -> None:
     """Place a real call with audio through a real SBC on loopback, and show what happened."""
     from sbc.demo import main as run_demo

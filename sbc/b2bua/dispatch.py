@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from sbc.b2bua import (
     accept,
     connect,
+    digits,
     early,
     end,
     extensions,
@@ -133,7 +134,9 @@ def _serve(core: Core, leg: Leg, msg: Message, tx: ServerTransaction, now: float
         modify.receive(core, leg, msg, tx, now)
     elif method == "UPDATE" and refresh.is_refresh(leg, msg):
         refresh.receive(core, leg, msg, tx, now)
-    elif method == "SUBSCRIBE" and leg.call.moving is not None and refer.resubscribe(core, leg, msg, tx, now):
+    elif method == "SUBSCRIBE" and leg.call.moving is not None and refer.resubscribe(core, leg, msg, tx, now):  # noqa: SIM114
+        pass
+    elif method == "INFO" and digits.receive(core, leg, msg, tx, now):
         pass
     elif method in shape.RELAYED_METHODS or method in ("UPDATE", "REFER"):
         try:

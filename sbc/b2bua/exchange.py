@@ -10,13 +10,15 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from media.protocol import Answer, Delete, Offer, Reply, Srtp
+from media.protocol import Answer, Delete, Offer, Processing, Reply, Srtp
 from sbc.b2bua import accompany
 from sbc.b2bua.settings import MediaProfile
 from sbc.b2bua.tables import CallState
 from sbc.errors import SdpError
+from sbc.sdp import negotiate
 from sbc.sdp.address import connection_data
 from sbc.sdp.description import MAX_STREAMS, SessionDescription
+from sbc.sdp.negotiate import NOTHING
 from sbc.sdp.rewrite import anchored, keep_sections, streams_of, unanchored
 from sbc.sdp.webrtc import PLAIN, Shape, Transport, streams_with
 
@@ -127,7 +129,7 @@ def answer_ourselves(
     core: Core, call: Call, receiver: Leg, request: Answer, sdp: SessionDescription, then: Then, now: float
 ) -> None:
     """Answer ``receiver`` with a description of ours; ``request`` tells the media plane of it."""
-    profile = _profile(core, call, receiver)
+    profile = profile_of(core, call, receiver)
     srtp = _srtp(core, receiver, profile)
     shape = Shape(PLAIN, _transport(srtp, profile), receiver.sdp_in, receiver.sdp_text) if srtp == "dtls" else None
 
@@ -165,7 +167,7 @@ def _cross(
         sender.sdp_in = body
         _cross_directly(core, receiver, body, offering, then, now)
         return
-    profile, other = _profile(core, call, sender), _profile(core, call, receiver)
+    profile, other = profile_of(core, call, sender), profile_of(core, call, receiver)
     from_srtp, to_srtp = _srtp(core, sender, profile), _srtp(core, receiver, other)
     asked = MAX_STREAMS
     transports: tuple[Transport, Transport] | None = None
@@ -182,6 +184,9 @@ def _cross(
         elif receiver.sdp_in:
             asked = receiver.sdp_in.count(b"\nm=")  # the sender was shown more where its session had more
         streams = streams_of(sdp) if transports is None else streams_with(sdp, transports[0])
+        processing: list[Processing] = []
+        if (profile is not None and profile.wish != NOTHING) or (other is not None and other.wish != NOTHING):
+            processing = _negotiate(sdp, sender, receiver, profile, other, offering)
         targets = core.settings.media_targets.get(sender.realm)
         if targets is not None:
             targets.check(streams)
@@ -227,7 +232,7 @@ def _cross(
             request.silence_s, request.hold_silence_s = caller.silence_s, caller.hold_silence_s
             request.one_way_s = caller.one_way_s
     else:
-        request = Answer(call.key, sender.name, receiver.name, streams, seen_at)
+        request = Answer(call.key, sender.name, receiver.name, streams, seen_at, processing=processing)
     if profile is not None:
         request.from_latch = profile.latch
     shape = None
@@ -253,7 +258,30 @@ def _cross_directly(core: Core, receiver: Leg, body: bytes, offering: bool, then
     then(_written(core, receiver, sdp.address or "0.0.0.0", unanchored(sdp)), 0, now)
 
 
-def _profile(core: Core, call: Call, leg: Leg) -> MediaProfile | None:
+def _negotiate(
+    sdp: SessionDescription,
+    sender: Leg,
+    receiver: Leg,
+    profile: MediaProfile | None,
+    other: MediaProfile | None,
+    offering: bool,
+) -> list[Processing]:
+    """Change a description into the one for the receiver, where one of both sides has wishes; what is to be done with
+    the packets once it answers an offer."""
+    wish = NOTHING if profile is None else profile.wish
+    receivers = NOTHING if other is None else other.wish
+    if offering:
+        former = [SessionDescription.parse(text) for text in (receiver.sdp_out, receiver.sdp_in) if text]
+        negotiate.offer(sdp, receivers, wish, former)
+        return []
+    offered = SessionDescription.parse(receiver.sdp_in)
+    for one in (profile, other):
+        if one is not None and one.codecs is not None:
+            one.codecs.apply(offered)
+    return negotiate.answer(sdp, SessionDescription.parse(sender.sdp_out), offered, wish, receivers)
+
+
+def profile_of(core: Core, call: Call, leg: Leg) -> MediaProfile | None:
     """What is to be minded with media of this side; None for nothing."""
     profiles = core.settings.media_profiles
     if leg.name == PROMPT:

@@ -49,6 +49,7 @@ class Leg:
         "call",
         "described_early",
         "dialog",
+        "digits",
         "direction",
         "flow",
         "forks",
@@ -148,6 +149,8 @@ class Leg:
         self.session: SessionTimer | None = None
         self.session_watch: Timer | None = None
         self.ping_watch: Timer | None = None
+        # that go to it as INFO, one at a time: digit, milliseconds
+        self.digits: deque[tuple[str, int]] | None = None
 
     def __repr__(self) -> str:
         return f"<Leg {self.name} {self.state.name} {self.dialog.call_id}>"

@@ -11,6 +11,7 @@ from sbc.b2bua.call import Redirects
 from sbc.b2bua.effects import RouteKind
 from sbc.dialog.session_timer import Policy as SessionTimers
 from sbc.sdp.codecs import CodecFilter
+from sbc.sdp.negotiate import NOTHING, Wish
 from sbc.sip.digest import Credentials
 
 # Headers of a request or response that cross to the other leg as they are. Everything that is not here and that we do
@@ -119,8 +120,9 @@ class SrtpPolicies:
 class MediaProfile:
     """How media of one side are treated. ``latch`` as in the protocol of the media plane; ``srtp`` None: as
     :class:`SrtpPolicies` say; ``silence_s``, ``hold_silence_s`` and ``one_way_s`` 0: as for all; ``codecs`` for offers
-    from and to that side; ``ice`` only with the srtp ``dtls``; ``music`` is the prompt that this side hears while the
-    other one holds it, '' none; ``record`` how its calls are recorded."""
+    from and to that side; ``wish``: what it gets that the other side does not say; ``ice`` only with the srtp ``dtls``;
+    ``music`` is the prompt that this side hears while the other one holds it, '' none; ``record`` how its calls are
+    recorded."""
 
     latch: Latch = ""
     srtp: Srtp | None = None
@@ -129,6 +131,7 @@ class MediaProfile:
     one_way_s: float = 0.0  # -1: never
     dscp: int = 0
     codecs: CodecFilter | None = None
+    wish: Wish = NOTHING
     ice: IcePolicy = "off"
     music: str = ""
     record: Literal["off", "wav", "pcap"] = "off"

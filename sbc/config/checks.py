@@ -9,7 +9,9 @@ import pwd
 import re
 import ssl
 from collections.abc import Iterable
+from importlib.util import find_spec
 
+from media.protocol import OPTIONAL_CODECS
 from sbc.config.models import Config, MediaProfile
 from sbc.config.source import Path, Source, dotted
 
@@ -246,9 +248,23 @@ def _media_profiles(config: Config, read: Source) -> None:
             read.fault(("media_profiles", name, "ice"), "ICE is for browsers, which speak DTLS-SRTP: add srtp: dtls")
         if profile.ice == "lite" and profile.latch is not None:
             read.fault(("media_profiles", name, "latch"), "with ice: lite media go where its checks come from")
+        _processing(name, profile, read)
         for codec in sorted({*profile.codecs.allow, *profile.codecs.order}.intersection(profile.codecs.strip)):
             read.fault(
                 ("media_profiles", name, "codecs"), f"{codec} is stripped, so it cannot be in allow or order too"
+            )
+
+
+def _processing(name: str, profile: MediaProfile, read: Source) -> None:
+    """Whether what is to be done with payloads can be done."""
+    if (profile.transcode or profile.dtmf != "pass") and profile.srtp == "pass":
+        key = "transcode" if profile.transcode else "dtmf"
+        read.fault(("media_profiles", name, key), "with srtp: pass only the two ends can read media")
+    for codec, (module, package) in OPTIONAL_CODECS.items():
+        if codec.lower() in profile.transcode and find_spec(module) is None:
+            read.fault(
+                ("media_profiles", name, "transcode"),
+                f"{codec} is not built: install the Debian package {package} and run ./dev setup",
             )
 
 

@@ -373,12 +373,21 @@ class Codecs(Model):
 class MediaProfile(Model):
     """How media of a peer are treated."""
 
+    @field_validator("transcode", mode="before")
+    @classmethod
+    def _lower(cls, value: Any) -> Any:  # Any: whatever the YAML held
+        return [one.lower() if isinstance(one, str) else one for one in value] if isinstance(value, list) else value
+
     # whose packets are heard: of the described address only; where that is a private one, also of the host of the
     # signalling or whoever is first; whoever is first. None: as the nat of the realm says
     latch: Literal["fixed", "signalled", "learn"] | None = None
     srtp: Srtp | None = None  # instead of that of the realm or peer; dtls: DTLS-SRTP (RFC 5763) and nothing else
     ice: IcePolicy = "off"  # lite, with srtp dtls: media go where checks come from, over rtcp-mux (RFC 8445)
     codecs: Codecs = Codecs()
+    # codecs that this side is offered besides those of the other side, made of one of those: of PCMA, PCMU, G722, opus
+    transcode: list[Literal["pcma", "pcmu", "g722", "opus"]] = []
+    # digits that this side gets: as they come; as RFC 4733 events; as INFO (application/dtmf-relay)
+    dtmf: Literal["pass", "rfc4733", "info"] = "pass"
     dscp: Annotated[int, Field(ge=0, le=63)] = 0  # of what is sent there; 46 is EF, expedited forwarding (RFC 3246)
     silence_s: Annotated[float | None, Field(ge=1, le=86400)] = None  # of the calls of a peer; None: as for all
     hold_silence_s: Annotated[float | None, Field(ge=1, le=86400)] = None  # the same while on hold; None: as for all

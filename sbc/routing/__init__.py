@@ -10,6 +10,7 @@ from sbc.routing.facade import (
     EstablishedCall,
     Failure,
     LocalRequest,
+    MediaDtmf,
     MediaTimeout,
     Reply,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "EstablishedCall",
     "Failure",
     "LocalRequest",
+    "MediaDtmf",
     "MediaTimeout",
     "Node",
     "Peer",

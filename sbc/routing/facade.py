@@ -499,6 +499,19 @@ class MediaTimeout:
         self.silent_s = silent_s
 
 
+class MediaDtmf:
+    """The event ``media.dtmf``: ``digit`` (0-9, *, #, A-D or flash) was pressed on ``leg``. Only in calls of which a
+    profile says how digits are wanted."""
+
+    __slots__ = ("call", "digit", "duration_ms", "leg")
+
+    def __init__(self, call: EstablishedCall, leg: str, digit: str, duration_ms: int) -> None:
+        self.call = call
+        self.leg = leg
+        self.digit = digit
+        self.duration_ms = duration_ms
+
+
 def checked_uri(uri: str) -> str:
     """The URI itself; raises RouteError where it is none."""
     try:

@@ -21,6 +21,7 @@ from sbc.routing.facade import (
     EstablishedCall,
     Failure,
     LocalRequest,
+    MediaDtmf,
     MediaTimeout,
     Reply,
 )
@@ -228,6 +229,10 @@ class Runner:
             return False
         self.raise_event("media.timeout", MediaTimeout(EstablishedCall(self.node, call), leg, silent_s), routes)
         return True
+
+    def media_dtmf(self, call: subjects.Call, leg: str, digit: str, duration_ms: int) -> None:
+        """Raise ``media.dtmf`` for a call."""
+        self.raise_event("media.dtmf", MediaDtmf(EstablishedCall(self.node, call), leg, digit, duration_ms))
 
     def _event_ended(self, run: Run, error: BaseException | None) -> None:
         self._forget(run)

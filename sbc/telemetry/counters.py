@@ -167,6 +167,9 @@ class Counter(IntEnum):
     MEDIA_SILENT = "Calls ended because no media came."
     MEDIA_ONE_WAY = "Times that an answered call was found with audio from one side only."
     MEDIA_MOVED = "Calls whose media left the relay, or came back to it, while they were up."
+    DIGITS_HEARD = "Digits that media workers heard as RFC 4733 events, in calls whose profiles ask for digits."
+    DIGITS_FROM_INFO = "Digits that came as INFO for a side that takes RFC 4733 events."
+    DIGITS_LOST = "Digits that could not be sent on in the form that the other side wants."
     MEDIA_ORPHANS = "Media sessions ended because their call was lost with a worker before it was answered."
     # store
     JOURNAL_SAVED = "Call records written to the journal."

@@ -26,9 +26,10 @@ MOVE_WAIT_S = 0.7  # less than the control worker waits; who is slower is seen i
 
 
 class MediaSide:
-    """``silent`` takes a call without media, the leg and its silence in seconds; ``mine`` tells whether the call of a
-    session belongs to this worker, ``relay_profile`` under which profile media of a peer are relayed. ``wake`` performs
-    what the core wants after a call into it."""
+    """``silent`` takes a call without media, the leg and its silence in seconds; ``pressed`` a call, the leg, a digit
+    that was pressed there, and for how many milliseconds; ``mine`` tells whether the call of a session belongs to this
+    worker, ``relay_profile`` under which profile media of a peer are relayed. ``wake`` performs what the core wants
+    after a call into it."""
 
     def __init__(
         self,
@@ -37,6 +38,7 @@ class MediaSide:
         loop: asyncio.AbstractEventLoop,
         *,
         silent: Callable[[Call, str, float], None],
+        pressed: Callable[[Call, str, str, int], None],
         mine: Callable[[str], bool],
         count: Callable[..., None],
         now: Callable[[], float],
@@ -47,6 +49,7 @@ class MediaSide:
         self._core = core
         self._loop = loop
         self._silent = silent
+        self._pressed = pressed
         self._mine = mine
         self._count = count
         self._now = now
@@ -202,6 +205,8 @@ class MediaSide:
             self._recorded(node, event)
         elif kind == "one_way":
             self._one_way(event)
+        elif kind == "dtmf":
+            self._dtmf(event)
         if kind != "timeout":
             return
         session = str(event.get("session", ""))
@@ -212,6 +217,12 @@ class MediaSide:
         elif self._mine(session):  # otherwise the owner was away, so everyone was told; it will be told again
             # its call ended while that media worker was away
             self.pool.perform(MediaCommand(0, Delete(session), node), _nothing)
+
+    def _dtmf(self, event: Notification) -> None:
+        call = self._core.calls.get(str(event.get("session", "")))
+        if call is not None:
+            leg, digit = str(event.get("leg", "")), str(event.get("digit", ""))
+            self._pressed(call, leg, digit, int(event.get("duration_ms", 0)))
 
     def _played(self, event: Notification) -> None:
         """What a leg was played is over: what waited for it goes on."""

@@ -20,6 +20,7 @@ from sbc.config.models import MediaProfile as Given
 from sbc.dialog.session_timer import Policy as SessionTimers
 from sbc.policy.media_targets import targets_by_realm
 from sbc.sdp.codecs import CodecFilter
+from sbc.sdp.negotiate import Wish
 from sbc.services.trunk_registration import TrunkSettings
 from sbc.sip.digest import Credentials
 from sbc.sip.uri import parse_uri
@@ -144,6 +145,7 @@ def _profile(given: Given) -> MediaProfile:
         -1.0 if given.one_way_s == 0 else float(given.one_way_s or 0),
         given.dscp,
         None if wanted == CodecFilter() else wanted,
+        Wish(tuple(given.transcode), given.dtmf),
         given.ice,
         given.music,
         given.record,

@@ -14,7 +14,7 @@ from typing import Any
 import uvloop
 
 from media.protocol import Reply
-from sbc.b2bua import effects
+from sbc.b2bua import digits, effects
 from sbc.b2bua.call import Call
 from sbc.b2bua.core import Core
 from sbc.b2bua.settings import CoreSettings
@@ -92,6 +92,7 @@ class SipWorker:
             self.core,
             loop,
             silent=self._media_silent,
+            pressed=self._digit_pressed,
             mine=self._owns,
             count=self._count,
             now=self._now,
@@ -526,6 +527,12 @@ class SipWorker:
     def _media_silent(self, call: Call, leg: str, silent_s: float) -> None:
         if not self.runner.media_timeout(call, leg, silent_s):
             self.core.release(call, self._now(), reason="no media", cause=102)
+        self._wake()
+
+    def _digit_pressed(self, call: Call, leg: str, digit: str, duration_ms: int) -> None:
+        digits.heard(self.core, call, leg, digit, duration_ms, self._now())
+        if "media.dtmf" in self._routes.events:
+            self.runner.media_dtmf(call, leg, digit, duration_ms)
         self._wake()
 
     def _save(self, effect: effects.SaveCall) -> None:
