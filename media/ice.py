@@ -95,3 +95,11 @@ def _mint(credentials: Credentials) -> None:
 def _text(size: int) -> bytes:
     """So many ice-chars (RFC 8839 §5.4: letters, digits, + and /)."""
     return secrets.token_urlsafe(size).replace("-", "+").replace("_", "/")[:size].encode()
+
+
+def find(arena: Arena, index: int, theirs: Ice | None, *, offered: bool) -> None:
+    """The leg of a rule is found by ICE, or is where it says."""
+    if theirs is not None:
+        take(arena, index, theirs, offered=offered)
+    elif is_on(arena, index):
+        drop(arena, index)

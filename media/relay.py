@@ -55,6 +55,7 @@ from media.session import (
     converses,
     decode,
     have_patience,
+    in_force,
     is_armed,
     stream_stats,
 )
@@ -126,8 +127,7 @@ class Relay:
         try:
             reply = self._perform[type(request)](request, owner, now_ns)
         except Unusable as refusal:
-            reply = protocol.Reply(ok=False, code=refusal.code, reason=refusal.reason)
-            reply.elsewhere = protocol.REFUSALS[refusal.code]
+            reply = protocol.Reply(False, refusal.code, refusal.reason, protocol.REFUSALS[refusal.code])
         reply.worker = self.worker
         return reply
 
@@ -269,14 +269,15 @@ class Relay:
         for stream, description in enumerate(described):
             if description:
                 theirs = request.streams[stream].ice if request.from_ice == "lite" else None
-                self._find(giving.rules[stream], theirs, offered=True)
+                ice.find(self.arena, giving.rules[stream], theirs, offered=True)
                 if request.to_ice == "lite":
                     ice.begin(self.arena, taking.rules[stream])
                 apply(self.arena, giving.rules[stream], description, reopen=True)
         shown = keying.offer(self.arena, request, choices, giving.rules, taking.rules) if choices else None
         given_up = []
         for stream in range(len(giving.rules)):
-            if stream >= len(described) or (described[stream] is None and not self._in_force(giving, taking, stream)):
+            lives = in_force(self.arena, giving, taking, stream)
+            if stream >= len(described) or (described[stream] is None and not lives):
                 self._drop_rule(session, giving, stream, now_ns)
                 self._drop_rule(session, taking, stream, now_ns)
             elif described[stream] is None:  # until the answer: the offer may be refused
@@ -325,7 +326,7 @@ class Relay:
                 if all(leg.rules[stream] == NO_STREAM for leg in others):  # no other fork can still take it
                     self._drop_rule(session, taking, stream, now_ns)
                 continue
-            self._find(own, request.streams[stream].ice if with_ice else None, offered=False)
+            ice.find(self.arena, own, request.streams[stream].ice if with_ice else None, offered=False)
             apply(self.arena, own, description, reopen=giving.awaiting)
             negotiate_mux(self.arena, own, facing)
             for index in session.all_rules():
@@ -392,13 +393,6 @@ class Relay:
             raise unreachable
         return found
 
-    def _find(self, index: int, theirs: protocol.Ice | None, *, offered: bool) -> None:
-        """The leg of a rule is found by ICE, or is where it says."""
-        if theirs is not None:
-            ice.take(self.arena, index, theirs, offered=offered)
-        elif ice.is_on(self.arena, index):
-            ice.drop(self.arena, index)
-
     def _leg(self, session: Session, name: str, realm: str, dscp: int) -> Leg:
         leg = session.legs.get(name)
         if leg is None:
@@ -431,11 +425,6 @@ class Relay:
             if not sum(other.shed(SHED_PAIRS) for other in self._pools):
                 raise
             pool.lend(index, now, dscp)
-
-    def _in_force(self, one: Leg, other: Leg, stream: int) -> bool:
-        """Do two legs exchange media of a stream?"""
-        own, facing = one.rules[stream], other.rules[stream]
-        return own != NO_STREAM and facing != NO_STREAM and self.arena.u32[own * RULE_U32 + AT_PEER] == facing
 
     def _drop_rule(self, session: Session, leg: Leg, stream: int, now_ns: int) -> None:
         if stream >= len(leg.rules) or leg.rules[stream] == NO_STREAM:

@@ -15,6 +15,7 @@ from media.rules import (
     AT_CLOCK_RATE,
     AT_HAS_SSRC,
     AT_JITTER,
+    AT_PEER,
     AT_RTP_LATCHED,
     AT_RTP_REMOTE,
     NO_RULE,
@@ -192,3 +193,9 @@ def stream_stats(arena: Arena, index: int, now_ns: int, samples: int = 0) -> Str
 def is_armed(rule: Rule) -> bool:
     """Does it forward to someone?"""
     return rule.peer != NO_RULE
+
+
+def in_force(arena: Arena, one: Leg, other: Leg, stream: int) -> bool:
+    """Do two legs exchange media of a stream?"""
+    own, facing = one.rules[stream], other.rules[stream]
+    return own != NO_STREAM and facing != NO_STREAM and arena.u32[own * RULE_U32 + AT_PEER] == facing
