@@ -122,6 +122,7 @@ class UaCall:
     ringing: bool = False
     up: bool = False  # the caller has its 2xx, the callee its ACK
     ended_by_far: bool = False
+    informed: list[str] = field(default_factory=list)  # bodies of INFOs
     notified: list[int] = field(default_factory=list)  # statuses that NOTIFYs of a REFER told
     got: list[str] = field(default_factory=list)  # methods of requests inside the dialog, without retransmissions
     answer: bytes = b""  # the callee's 2xx, sent until its ACK comes
@@ -136,7 +137,8 @@ class Agent:
     a number that begins with a status of 4xx to 6xx is refused with it.
 
     ``audio_port`` gives each new call the port that its SDP names. ``secure``: it speaks SRTP alone (RFC 4568).
-    ``codec``, its payload type and name, is the only one that it knows. Whoever registers is told that he is.
+    ``codec``, its payload type and name, is the only one that it knows, or several with commas between them. Whoever
+    registers is told that he is.
     """
 
     def __init__(
@@ -197,6 +199,13 @@ class Agent:
         with self._lock:
             call.cseq += 1
             return self._ask(call, method)
+
+    def inform(self, call: UaCall, digit: str) -> Asked:
+        """Tell of a digit by INFO."""
+        with self._lock:
+            call.cseq += 1
+            body = f"Signal={digit}\r\nDuration=120\r\n".encode()
+            return self._ask(call, "INFO", body, extra=["Content-Type: application/dtmf-relay"])
 
     def modify(self, call: UaCall, direction: str) -> Asked:
         """Offer another direction, as a phone does to hold and to resume (RFC 3264 §8.4)."""
@@ -261,7 +270,7 @@ class Agent:
             f"CSeq: {call.invite_cseq if method in ('ACK', 'CANCEL') else call.cseq} {method}",
             f"Contact: <sip:ua@{self.host}:{self.port}>",
             *extra,
-            *(["Content-Type: application/sdp"] if body else []),
+            *(["Content-Type: application/sdp"] if body and method != "INFO" else []),
             f"Content-Length: {len(body)}",
         ]
         return "\r\n".join([*lines, "", ""]).encode() + body
@@ -270,8 +279,10 @@ class Agent:
         call.audio_port = call.audio_port or self._audio_port()
         call.descriptions += 1
         lines = ["v=0", f"o=ua 1 {call.descriptions} IN IP4 {self.host}", "s=-", f"c=IN IP4 {self.host}", "t=0 0"]
-        lines.append(f"m=audio {call.audio_port} RTP/{'SAVP' if self._secure else 'AVP'} {self._codec.split()[0]}")
-        lines.append(f"a=rtpmap:{self._codec}")
+        codecs = self._codec.split(", ")
+        numbers = " ".join(codec.split()[0] for codec in codecs)
+        lines.append(f"m=audio {call.audio_port} RTP/{'SAVP' if self._secure else 'AVP'} {numbers}")
+        lines += [f"a=rtpmap:{codec}" for codec in codecs]
         if self._secure:
             call.key = call.key or base64.b64encode(os.urandom(30)).decode()
             tag = (call.invite.crypto()[0] if call.invite is not None else "") or "1"
@@ -392,6 +403,8 @@ class Agent:
         if method == "INVITE":
             self._invited_again(call, message, source)
             return
+        if method == "INFO":
+            call.informed.append(message.body)
         if method == "NOTIFY" and message.body.startswith("SIP/2.0 "):
             call.notified.append(int(message.body.split(" ")[1]))
         self._reply(message, source, 200)
