@@ -12,6 +12,10 @@ class NotMeasuredError(Exception):
     """A figure that cannot be taken here and now; the text says why and is printed instead of a number."""
 
 
+class NothingRelayedError(NotMeasuredError):
+    """Not a packet came through: at a high rate this is a relay's own way of ending."""
+
+
 class SpoiledError(NotMeasuredError):
     """The measurement failed in a way that another try may cure: a disturbed machine, a generator that fell behind."""
 

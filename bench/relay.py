@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 
 from bench import rtp_load
-from bench.figures import NotMeasuredError, Samples, SpoiledError
+from bench.figures import NothingRelayedError, NotMeasuredError, Samples, SpoiledError
 from bench.plan import RATE_RUNS, Plan, attempt, working_directory
 from bench.processes import Process, tree
 from bench.relays import RELAYS, SECURE_RELAYS, Anchored, in_flight
@@ -196,9 +196,17 @@ def _highest(plan: Plan, who: str, samples: Samples) -> None:
     """Bracket the highest rate with at most LOSS, then halve the bracket down to RESOLUTION of it."""
     resolution = 2 * RESOLUTION if plan.quick else RESOLUTION
     rate, growth = (max(samples.values), 1.1) if samples.values else (FIRST_PPS, 1.5)
-    good, bad, repeated = 0.0, 0.0, False
+    good, bad, repeated, ends = 0.0, 0.0, False, ""
     while not bad or bad - good > resolution * bad:
-        outcome = _relay(plan, who, RATE_CALLS, rate / (2 * RATE_CALLS), 3 if plan.quick else 5)
+        try:
+            outcome = _relay(plan, who, RATE_CALLS, rate / (2 * RATE_CALLS), 3 if plan.quick else 5)
+        except NothingRelayedError as error:
+            if not good:
+                raise
+            plan.say(f"{samples.name}: {rate:,.0f}/s, {error}")
+            bad, ends = rate, ""
+            rate = (good + bad) / 2
+            continue
         plan.say(
             f"{samples.name}: {rate:,.0f}/s, {outcome.loss:.3%} lost (relay {outcome.relay_share:.0%},"
             f" generator {outcome.generator_share:.0%})"
@@ -215,13 +223,12 @@ def _highest(plan: Plan, who: str, samples: Samples) -> None:
             ends = f"{outcome.generator_fault()} at {rate:,.0f}/s, the relay {outcome.relay_share:.0%}"
             if not good:
                 raise NotMeasuredError(ends)
-            samples.add(good, f"at least: {ends}")  # what passed without loss is a fact, whatever came after
-            return
-        if lossless:
+            bad = rate
+        elif lossless:
             good = rate
         else:
-            bad = rate
+            bad, ends = rate, ""
         if good >= HIGHEST_PPS or (bad and bad < LOWEST_PPS):
             raise NotMeasuredError(f"no limit between {LOWEST_PPS:,.0f} and {HIGHEST_PPS:,.0f}/s")
         rate = (good + bad) / 2 if good and bad else min(good * growth, HIGHEST_PPS) if good else bad / growth
-    samples.add(good)
+    samples.add(good, f"at least: {ends}" if ends else "")  # what passed without loss is a fact, whatever ended it

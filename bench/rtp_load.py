@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.figures import NotMeasuredError
+from bench.figures import NothingRelayedError, NotMeasuredError
 from bench.machine import Cores, busy_s
 from bench.relays import Anchored
 
@@ -128,7 +128,7 @@ def relay(
     busy = spent[1][2] - spent[0][2]
     received = end["received"] - begin["received"]
     if not received:
-        raise NotMeasuredError("the relay sent nothing on")
+        raise NothingRelayedError("the relay sent nothing on")
     return Relayed(
         wanted_pps=2 * len(calls) * pps,
         sent_pps=(end["sent"] - begin["sent"]) / (end["seconds"] - begin["seconds"]),

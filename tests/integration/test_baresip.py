@@ -45,7 +45,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(tmp_path_factory.mktemp("ca"), "authority")
 
 
-def config(authority: Authority, transport: str, srtp: str = "off") -> str:
+def config(authority: Authority, transport: str, srtp: str = "off", profile: str = "default") -> str:
     pair = authority.sign("sbc", f"IP:{OUTSIDE},IP:{CORE}")
     tls = f"tls: {{ certificate: {pair.certificate}, key: {pair.key}, ca: {authority.certificate} }}"
     listen = "[udp:{0}:5060, tcp:{0}:5060, tls:{0}:5061]"
@@ -62,7 +62,12 @@ realms:
     media: {{ address: {CORE}, ports: 31000-31999 }}
     trusted: true
 peers:
-  a: {{ realm: outside, addresses: {A}, calls_to: b, gateway: "sip:{A}:{PORTS[transport]};transport={transport}" }}
+  a:
+    realm: outside
+    addresses: {A}
+    calls_to: b
+    gateway: "sip:{A}:{PORTS[transport]};transport={transport}"
+    profile: {profile}
   b: {{ realm: core, addresses: {B}, calls_to: a, gateway: "sip:{B}:{PORTS[transport]};transport={transport}" }}
 """
 
@@ -75,6 +80,7 @@ def phone(
     authority: Authority,
     pair: Pair | None = None,
     account: str = "regint=0",
+    mux: bool = False,
 ) -> Baresip:
     address, sbc = (A, OUTSIDE) if name == "a" else (B, CORE)
     pem = directory / f"{name}.pem"
@@ -92,17 +98,18 @@ def phone(
         account=account,
         certificate=pem,
         ca=authority.certificate,
+        mux=mux,
     )
 
 
-def a_record(sbc: Sbc) -> None:
-    """One call is on record, with packets both ways on both legs."""
+def a_record(sbc: Sbc, talk_s: float = TALK_S) -> None:
+    """One call is on record, with packets both ways on both legs, for so long."""
     eventually(lambda: len(sbc.cdrs()) == 1, 10, "a record")
     (cdr,) = sbc.cdrs()
     assert cdr["answered"]
     for leg in ("a", "b"):
-        assert cdr["media"][leg]["packets"] > 30 * TALK_S
-        assert cdr["media"][leg]["packets_out"] > 30 * TALK_S
+        assert cdr["media"][leg]["packets"] > 30 * talk_s
+        assert cdr["media"][leg]["packets_out"] > 30 * talk_s
     assert sbc.total("CORE_ERRORS") == sbc.total("CORE_FAULTS") == 0
 
 
@@ -128,6 +135,31 @@ def test_two_phones_hear_each_other(
         assert b.heard(A_HZ) > CLEAR
         assert a.heard(A_HZ) < CLEAR / 20
         a_record(sbc)
+
+
+@pytest.mark.parametrize("caller", ["a", "b"])
+@pytest.mark.parametrize("profile", ["webrtc", "keyed"])
+def test_dtls_srtp_reaches_a_phone_with_plain_rtp(
+    tmp_path: Path, lab: Lab, authority: Authority, profile: str, caller: str
+) -> None:
+    """With ICE as browsers have it, and without."""
+    account = "regint=0;mediaenc=dtls_srtp" + (";medianat=ice" if profile == "webrtc" else "")
+    text = config(authority, "udp", profile=profile) + "media_profiles: { keyed: { srtp: dtls } }\n"
+    with running(tmp_path / "sbc", text, prefix=lab.inside("sbc")) as sbc:
+        with (
+            phone(tmp_path, lab, "a", "udp", authority, account=account, mux=True) as a,
+            phone(tmp_path, lab, "b", "udp", authority) as b,
+        ):
+            calling, called = (a, b) if caller == "a" else (b, a)
+            calling.dial(f"sip:{called.name}@{OUTSIDE if caller == 'a' else CORE}")
+            calling.expect("CALL_ESTABLISHED")
+            called.expect("CALL_ESTABLISHED")
+            time.sleep(TALK_S)
+            called.command("hangup")
+            calling.expect("CALL_CLOSED")
+        assert a.heard(B_HZ) > CLEAR
+        assert b.heard(A_HZ) > CLEAR
+        a_record(sbc, TALK_S - 1.0)  # a first hello that comes before the answer is repeated after a second
 
 
 @pytest.mark.parametrize("srtp", ["off", "required"])

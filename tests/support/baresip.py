@@ -34,12 +34,15 @@ ausrc_channels 1
 auplay_channels 1
 net_interface {host}
 rtp_ports {low}-{high}
+rtcp_mux {mux}
 jitter_buffer_delay 0-0
 module_path {modules}
 module g711.so
 module aufile.so
 module sndfile.so
 module srtp.so
+module dtls_srtp.so
+module ice.so
 module_tmp account.so
 module_app menu.so
 module_app ctrl_tcp.so
@@ -60,6 +63,7 @@ class Baresip:
 
     ``account`` are further parameters of its account (``auth_pass=…``, ``regint=…``), ``certificate`` a PEM file with
     key and certificate, ``ca`` the authorities that it trusts. It answers by itself unless ``answers`` is False.
+    With ``mux`` it offers one port for RTP and RTCP (RFC 5761).
     """
 
     def __init__(
@@ -79,6 +83,7 @@ class Baresip:
         certificate: Path | None = None,
         ca: Path | None = None,
         answers: bool = True,
+        mux: bool = False,
     ) -> None:
         self.directory = directory / f"baresip-{name}"
         self.directory.mkdir(parents=True)
@@ -95,7 +100,7 @@ class Baresip:
         (self.directory / "config").write_text(
             CONFIG.format(
                 **{"host": address, "port": port, "tls": tls, "directory": self.directory, "modules": _modules()},
-                **{"low": low, "high": low + 98, "control": CONTROL + port},
+                **{"low": low, "high": low + 98, "control": CONTROL + port, "mux": "yes" if mux else "no"},
             )
         )
         (self.directory / "contacts").touch()
