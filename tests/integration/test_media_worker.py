@@ -139,7 +139,7 @@ def test_noise_from_both_sides_changes_nothing(
     draw = random.Random(11)
     with socket.socket(type=socket.SOCK_DGRAM) as stranger:
         stranger.bind(("127.0.0.2", 0))
-        for turn in range(5000):
+        for turn in range(10_000):
             noise = draw.randbytes(draw.choice((0, 1, 7, 8, 11, 12, 60, 200, 1400, 2047, 3000)))
             end = (stranger, a.rtcp)[turn % 2]
             end.sendto(noise, ("127.0.0.1", (for_a.port, for_a.rtcp_port)[turn // 2 % 2]))
