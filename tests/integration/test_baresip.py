@@ -102,6 +102,16 @@ def phone(
     )
 
 
+def talk(calling: Baresip, called: Baresip) -> None:
+    """A whole call, which the called one ends."""
+    calling.dial(f"sip:{called.name}@{OUTSIDE if calling.name == 'a' else CORE}")
+    calling.expect("CALL_ESTABLISHED")
+    called.expect("CALL_ESTABLISHED")
+    time.sleep(TALK_S)
+    called.command("hangup")
+    calling.expect("CALL_CLOSED")
+
+
 def a_record(sbc: Sbc, talk_s: float = TALK_S) -> None:
     """One call is on record, with packets both ways on both legs, for so long."""
     eventually(lambda: len(sbc.cdrs()) == 1, 10, "a record")
@@ -124,13 +134,7 @@ def test_two_phones_hear_each_other(
             phone(tmp_path, lab, "a", transport, authority) as a,
             phone(tmp_path, lab, "b", transport, authority) as b,
         ):
-            calling, called = (a, b) if caller == "a" else (b, a)
-            calling.dial(f"sip:{called.name}@{OUTSIDE if caller == 'a' else CORE}")
-            calling.expect("CALL_ESTABLISHED")
-            called.expect("CALL_ESTABLISHED")
-            time.sleep(TALK_S)
-            called.command("hangup")
-            calling.expect("CALL_CLOSED")
+            talk(*((a, b) if caller == "a" else (b, a)))
         assert a.heard(B_HZ) > CLEAR
         assert b.heard(A_HZ) > CLEAR
         assert a.heard(A_HZ) < CLEAR / 20
@@ -150,13 +154,7 @@ def test_dtls_srtp_reaches_a_phone_with_plain_rtp(
             phone(tmp_path, lab, "a", "udp", authority, account=account, mux=True) as a,
             phone(tmp_path, lab, "b", "udp", authority) as b,
         ):
-            calling, called = (a, b) if caller == "a" else (b, a)
-            calling.dial(f"sip:{called.name}@{OUTSIDE if caller == 'a' else CORE}")
-            calling.expect("CALL_ESTABLISHED")
-            called.expect("CALL_ESTABLISHED")
-            time.sleep(TALK_S)
-            called.command("hangup")
-            calling.expect("CALL_CLOSED")
+            talk(*((a, b) if caller == "a" else (b, a)))
         assert a.heard(B_HZ) > CLEAR
         assert b.heard(A_HZ) > CLEAR
         a_record(sbc, TALK_S - 1.0)  # a first hello that comes before the answer is repeated after a second

@@ -15,7 +15,6 @@ from tests.support.expectations import (
     DATA,
     DROP,
     FOLDERS,
-    NOT_YET,
     PATIENCE_S,
     READ_AS,
     SILENCE_S,
@@ -51,7 +50,7 @@ def test_outcome(row: Row, bench: Bench) -> None:
 def test_the_table_covers_every_file_and_every_name_here_is_one(bench: Bench) -> None:
     files = {path.name for folder in FOLDERS for path in (DATA / folder).iterdir()}
     assert {row.file.rpartition("/")[2] for row in rows()} == files
-    assert files >= READ_AS.keys() | NOT_YET.keys() | ALSO.keys()
+    assert files >= READ_AS.keys() | ALSO.keys()
 
 
 def test_nothing_smuggled_is_in_a_record(bench: Bench) -> None:

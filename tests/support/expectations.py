@@ -59,9 +59,6 @@ READ_AS: dict[str, tuple[set[int | str], str]] = {
     "a37-friendly-scanner.sip": ({PROCESS}, "the column is about strangers; a peer may ask OPTIONS"),
 }
 
-# The outcome of today, and what is missing for a better one.
-NOT_YET: dict[str, tuple[int | str, str]] = {}
-
 
 @dataclass(slots=True)
 class Outcome:
@@ -153,13 +150,7 @@ def rows() -> list[Row]:
 
 
 def case(row: Row) -> object:
-    name = row.file.rpartition("/")[2]
-    marks = [pytest.mark.xfail(reason=NOT_YET[name][1], raises=NotYet)] if name in NOT_YET else []
-    return pytest.param(row, id=name, marks=marks)
-
-
-class NotYet(AssertionError):
-    """An outcome that the table does not allow, of a message whose service is still to come."""
+    return pytest.param(row, id=row.file.rpartition("/")[2])
 
 
 How = Literal["datagram", "whole", "octets"]
@@ -258,8 +249,7 @@ def judge(row: Row, seen: Outcome, allowed: set[int | str]) -> None:
     if seen.relayed and PROCESS in allowed and row.kind == "valid":
         seen.what = PROCESS  # what the far end makes of it is its affair
     if seen.what not in allowed:
-        today = NOT_YET.get(name, ("", ""))[0]
-        raise (NotYet if seen.what == today else AssertionError)(f"{seen.what}, not one of {allowed}:\n{seen.answer!r}")
+        raise AssertionError(f"{seen.what}, not one of {allowed}:\n{seen.answer!r}")
     if name in ALSO and seen.what != DROP:
         what, check = ALSO[name]
         assert check(seen), f"{what}:\n{seen.answer!r}\n{seen.invite!r}"
