@@ -1,26 +1,19 @@
 #define _GNU_SOURCE
 #include "batch.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
-#include <netinet/in.h>
 #include <netinet/ip.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "sockets.h"
 
 #define DEPTH 16            /* packets taken from one socket before the next has its turn */
 #define READY 512
 #define DRAINED 256         /* packets dropped before a pair that a stranger floods is left alone */
 #define WATCHED ((uint64_t)1 << 63)
-
-union socket_address {
-    struct sockaddr any;
-    struct sockaddr_in v4;
-    struct sockaddr_in6 v6;
-};
 
 /* A bound port pair, known by its RTP descriptor. Without a rule what arrives is dropped. */
 struct pair {
@@ -40,38 +33,6 @@ struct batch {
     uint8_t rtcp[DEPTH];
     uint8_t packets[DEPTH][PACKET_BYTES + SRTP_ROOM];
 };
-
-static uint64_t monotonic_ns(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
-static void read_address(const union socket_address *from, struct address *address) {
-    memset(address, 0, sizeof *address);
-    address->family = from->any.sa_family;
-    if (from->any.sa_family == AF_INET) {
-        address->port = from->v4.sin_port;
-        memcpy(address->ip, &from->v4.sin_addr, 4);
-    } else {
-        address->port = from->v6.sin6_port;
-        memcpy(address->ip, &from->v6.sin6_addr, 16);
-    }
-}
-
-static socklen_t write_address(const struct address *address, union socket_address *to) {
-    if (address->family == AF_INET) {
-        to->v4.sin_family = AF_INET;
-        to->v4.sin_port = address->port;
-        memcpy(&to->v4.sin_addr, address->ip, 4);
-        return sizeof to->v4;
-    }
-    memset(&to->v6, 0, sizeof to->v6);
-    to->v6.sin6_family = AF_INET6;
-    to->v6.sin6_port = address->port;
-    memcpy(&to->v6.sin6_addr, address->ip, 16);
-    return sizeof to->v6;
-}
 
 int relay_init(struct relay *relay, const struct plane *plane, uint64_t *page, uint64_t collect_ns) {
     memset(relay, 0, sizeof *relay);
@@ -455,89 +416,6 @@ static int serve(struct relay *relay, int pair, int on_rtcp_port) {
     return taken;
 }
 
-int relay_play(struct relay *relay, uint32_t rule, const uint8_t *clip, uint32_t samples) {
-    struct player *player = &relay->plane.players[rule];
-    uint64_t next = monotonic_ns() / PLAY_TICK_NS + 1;
-    for (uint32_t i = 0; i < relay->voice_count; i++)
-        if (relay->voices[i].rule == rule) return -EBUSY;
-    if (relay->voice_count == relay->voice_room) {
-        uint32_t room = relay->voice_room ? 2 * relay->voice_room : 64;
-        struct voice *voices = realloc(relay->voices, room * sizeof *voices);
-        if (!voices) return -ENOMEM;
-        relay->voices = voices;
-        uint32_t *ended = realloc(relay->ended, room * sizeof *ended);
-        if (!ended) return -ENOMEM;
-        relay->ended = ended;
-        relay->voice_room = room;
-    }
-    if (player->state == PLAYER_PLAYING) { /* by a predecessor: what it would have played meanwhile is left out */
-        if (next > player->tick) play_skip(player, samples, next - player->tick);
-    } else {
-        player->timestamp += (uint32_t)(next - player->tick) * PLAY_SAMPLES;
-        player->tick = next;
-        player->marker = 1;
-        player->state = PLAYER_PLAYING;
-    }
-    relay->voices[relay->voice_count++] = (struct voice){rule, samples, clip};
-    relay->tick_due_ns = next * PLAY_TICK_NS;
-    return 0;
-}
-
-void relay_hush(struct relay *relay, uint32_t rule) {
-    for (uint32_t i = 0; i < relay->voice_count; i++)
-        if (relay->voices[i].rule == rule) relay->voices[i--] = relay->voices[--relay->voice_count];
-    for (uint32_t i = 0; i < relay->ended_count; i++)
-        if (relay->ended[i] == rule) relay->ended[i--] = relay->ended[--relay->ended_count];
-    relay->plane.players[rule].state = PLAYER_IDLE;
-}
-
-/* The packet of this tick to one leg; 0: its clip is over. */
-static int speak(struct relay *relay, const struct voice *voice, uint64_t now_ns) {
-    struct rule *r = &relay->plane.rules[voice->rule];
-    uint8_t packet[PLAY_PACKET_BYTES + SRTP_ROOM];
-    union socket_address to;
-    uint32_t length = play_packet(&relay->plane.players[voice->rule], voice->clip, voice->samples, packet);
-    if (!length) return 0;
-    if (!(r->flags & FLAG_IN_USE) || !r->rtp_remote.family) return 1; /* nobody there yet: time goes by all the same */
-    if (r->features & FEATURE_ICE && !has_consent(&relay->plane.webrtc[voice->rule], now_ns)) return 1;
-    if (r->flags & FLAG_SRTP) {
-        enum reason reason = srtp_protect(relay->plane.engine, &relay->plane.keys[voice->rule], 0, packet, &length);
-        if (reason != FORWARD) {
-            relay->page[PAGE_DROP_BASE + reason]++;
-            return 1;
-        }
-    }
-    socklen_t size = write_address(&r->rtp_remote, &to);
-    if (sendto(r->rtp_fd, packet, length, MSG_DONTWAIT, &to.any, size) < 0) {
-        relay->page[PAGE_DROP_BASE + SEND_FAILED]++;
-    } else {
-        rule_sent(r, 0, length);
-        relay->page[PAGE_PACKETS_PLAYED]++;
-    }
-    return 1;
-}
-
-/* Everybody's packets that are due. Bits for relay_run. */
-static int tick(struct relay *relay, uint64_t now_ns) {
-    uint64_t present = now_ns / PLAY_TICK_NS;
-    int woken = 0;
-    for (uint32_t i = 0; i < relay->voice_count; i++) {
-        struct voice *voice = &relay->voices[i];
-        struct player *player = &relay->plane.players[voice->rule];
-        if (player->tick + PLAY_CATCH_UP <= present) play_skip(player, voice->samples, present - player->tick);
-        while (player->tick <= present) {
-            if (speak(relay, voice, now_ns)) continue;
-            player->state = PLAYER_ENDED;
-            relay->ended[relay->ended_count++] = voice->rule;
-            relay->voices[i--] = relay->voices[--relay->voice_count];
-            woken = WOKEN_EVENTS;
-            break;
-        }
-    }
-    relay->tick_due_ns = (present + 1) * PLAY_TICK_NS;
-    return woken;
-}
-
 uint32_t relay_sample(struct relay *relay, uint64_t now_ns, uint32_t patience_s, uint32_t *found, uint32_t room) {
     const struct plane *plane = &relay->plane;
     uint64_t second = now_ns / 1000000000u;
@@ -566,7 +444,7 @@ int relay_run(struct relay *relay, int timeout_ms) {
         uint64_t until = end;
         int full = 0, n;
         if (relay->voice_count) {
-            if (now >= relay->tick_due_ns) woken = tick(relay, now);
+            if (now >= relay->tick_due_ns) woken = relay_speak(relay, now);
             if (relay->voice_count && relay->tick_due_ns < end) until = relay->tick_due_ns;
         }
         if (own->active_count) {

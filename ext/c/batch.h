@@ -77,6 +77,7 @@ uint32_t relay_sample(struct relay *relay, uint64_t now_ns, uint32_t patience_s,
    for a rule that hears one already, or -ENOMEM. */
 int relay_play(struct relay *relay, uint32_t rule, const uint8_t *clip, uint32_t samples);
 void relay_hush(struct relay *relay, uint32_t rule); /* the leg hears its peer again, and the clip may go */
+int relay_speak(struct relay *relay, uint64_t now_ns); /* everybody's packets that are due; bits for relay_run */
 
 /* Relay for up to timeout_ms; the bits say why it ended. */
 int relay_run(struct relay *relay, int timeout_ms);

@@ -317,8 +317,7 @@ enum reason rule_inspect(const struct plane *plane, uint32_t index, int on_rtcp_
     return FORWARD;
 }
 
-static enum reason secured(const struct plane *plane, uint32_t target, uint64_t now_ns, uint8_t *data,
-                           uint32_t *length) {
+enum reason rule_secure(const struct plane *plane, uint32_t target, uint64_t now_ns, uint8_t *data, uint32_t *length) {
     const struct rule *r = &plane->rules[target];
     if (r->features & FEATURE_ICE && now_ns && !has_consent(&plane->webrtc[target], now_ns)) return NO_CONSENT;
     if (!(r->flags & FLAG_SRTP)) return FORWARD;
@@ -327,12 +326,12 @@ static enum reason secured(const struct plane *plane, uint32_t target, uint64_t 
 
 enum reason rule_next(const struct plane *plane, uint32_t target, uint8_t *data, uint32_t *length) {
     if (!process_next(plane, target, data, length, PACKET_BYTES)) return NOT_CARRIED;
-    return secured(plane, target, 0, data, length); /* the packet before it was let through */
+    return rule_secure(plane, target, 0, data, length); /* the packet before it was let through */
 }
 
 enum reason rule_due(const struct plane *plane, uint32_t target, uint64_t now_ns, uint8_t *data, uint32_t *length) {
     if (!process_due(plane, target, now_ns, data, length)) return NOT_CARRIED;
-    return secured(plane, target, now_ns, data, length);
+    return rule_secure(plane, target, now_ns, data, length);
 }
 
 void rule_sent(struct rule *target, int rtcp, uint32_t length) {

@@ -50,6 +50,10 @@ enum reason rule_inspect(const struct plane *plane, uint32_t index, int on_rtcp_
 enum reason rule_next(const struct plane *plane, uint32_t target, uint8_t *data, uint32_t *length);
 enum reason rule_due(const struct plane *plane, uint32_t target, uint64_t now_ns, uint8_t *data, uint32_t *length);
 
+/* Make a packet of ours ready for the leg of `target`: FORWARD, or why it cannot leave. At now_ns 0 consent counts as
+   given. SRTP_ROOM octets behind the packet are ours. */
+enum reason rule_secure(const struct plane *plane, uint32_t target, uint64_t now_ns, uint8_t *data, uint32_t *length);
+
 /* The packet of this verdict left towards the leg of its target. */
 void rule_sent(struct rule *target, int rtcp, uint32_t length);
 

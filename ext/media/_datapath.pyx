@@ -1,6 +1,7 @@
 # cython: language_level=3
 """The compiled relay loop over the rules of an arena; see ext/c/batch.h, forward.h and quality.h."""
 
+cimport cython
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport int16_t, uint8_t, uint32_t, uint64_t
@@ -150,17 +151,58 @@ if ENGINE == NULL:
 include "recording.pxi"
 
 
+cdef class Plane:
+    """Rules, and as much of everything beside them; holds their memory for as long as it lives."""
+
+    cdef Py_buffer views[6]
+    cdef int held
+    cdef uint32_t count
+    cdef plane parts
+
+    def __cinit__(self, rules, keys, webrtc, processes=None, players=None, quality=None):
+        cdef Py_ssize_t octets
+        self.parts.rules = <rule *>self.hold(rules, &octets)
+        self.count = <uint32_t>(octets // <Py_ssize_t>sizeof(rule))
+        self.parts.keys = <srtp_leg *>self.beside(keys, sizeof(srtp_leg), "keys")
+        self.parts.webrtc = <webrtc_leg *>self.beside(webrtc, sizeof(webrtc_leg), "browser legs")
+        self.parts.processes = <process *>self.beside(processes, sizeof(process), "processes")
+        self.parts.players = <player *>self.beside(players, sizeof(player), "players")
+        self.parts.quality = <_quality *>self.beside(quality, sizeof(_quality), "quality")
+        self.parts.engine = ENGINE
+
+    cdef void *hold(self, given, Py_ssize_t *octets) except NULL:
+        cdef Py_buffer *view = &self.views[self.held]
+        PyObject_GetBuffer(given, view, PyBUF_SIMPLE | PyBUF_WRITABLE)
+        self.held += 1
+        octets[0] = view.len
+        return view.buf
+
+    cdef void *beside(self, given, size_t size, str what) except? NULL:
+        cdef Py_ssize_t octets
+        cdef void *memory
+        if given is None:
+            return NULL
+        memory = self.hold(given, &octets)
+        if octets != <Py_ssize_t>(self.count * size):
+            raise ValueError(f"not as many {what} as rules")
+        return memory
+
+    cdef int check(self, uint32_t index) except -1:
+        if index >= self.count:
+            raise IndexError("no such rule")
+        return 0
+
+    def __dealloc__(self):
+        for i in range(self.held):
+            PyBuffer_Release(&self.views[i])
+
+
+@cython.no_gc_clear  # what the relay points to must be there until it is closed
 cdef class Datapath:
     cdef relay relay
-    cdef Py_buffer rules_view
-    cdef Py_buffer keys_view
-    cdef Py_buffer webrtc_view
+    cdef Plane plane
+    cdef processing *processing
     cdef Py_buffer page_view
-    cdef Py_buffer players_view
-    cdef Py_buffer quality_view
-    cdef Py_buffer processes_view
-    cdef plane parts
-    cdef uint32_t count
     cdef uint64_t own_page[512]
     cdef bint alive, has_page
     cdef dict clips  # what C plays from, by rule
@@ -171,76 +213,33 @@ cdef class Datapath:
         cdef uint64_t *words = self.own_page
         cdef int error
         memset(self.own_page, 0, sizeof(self.own_page))
-        PyObject_GetBuffer(rules, &self.rules_view, PyBUF_SIMPLE | PyBUF_WRITABLE)
-        PyObject_GetBuffer(keys, &self.keys_view, PyBUF_SIMPLE | PyBUF_WRITABLE)
-        PyObject_GetBuffer(webrtc, &self.webrtc_view, PyBUF_SIMPLE | PyBUF_WRITABLE)
-        self.count = <uint32_t>(self.rules_view.len // <Py_ssize_t>sizeof(rule))
-        if self.keys_view.len != <Py_ssize_t>(self.count * sizeof(srtp_leg)):
-            raise ValueError("not as many keys as rules")
-        if self.webrtc_view.len != <Py_ssize_t>(self.count * sizeof(webrtc_leg)):
-            raise ValueError("not as many legs as rules")
+        self.plane = Plane(rules, keys, webrtc, processes, players, quality)
         self.clips = {}
-        if players is not None:
-            PyObject_GetBuffer(players, &self.players_view, PyBUF_SIMPLE | PyBUF_WRITABLE)
-            if self.players_view.len != <Py_ssize_t>(self.count * sizeof(player)):
-                raise ValueError("not as many players as rules")
         if page is not None:
             PyObject_GetBuffer(page, &self.page_view, PyBUF_SIMPLE | PyBUF_WRITABLE)
             self.has_page = True
             if self.page_view.len < <Py_ssize_t>sizeof(self.own_page):
                 raise ValueError("the counters page is too small")
             words = <uint64_t *>self.page_view.buf
-        self.parts.rules = <rule *>self.rules_view.buf
-        self.parts.keys = <srtp_leg *>self.keys_view.buf
-        self.parts.webrtc = <webrtc_leg *>self.webrtc_view.buf
-        self.parts.engine = ENGINE
-        self.parts.players = <player *>self.players_view.buf
-        self.parts.tap = NULL
-        self.parts.processing = processing_new()
-        if self.parts.processing == NULL:
+        self.processing = processing_new()
+        if self.processing == NULL:
             raise MemoryError
-        if processes is not None:
-            PyObject_GetBuffer(processes, &self.processes_view, PyBUF_SIMPLE | PyBUF_WRITABLE)
-            if self.processes_view.len != <Py_ssize_t>(self.count * sizeof(process)):
-                raise ValueError("not as many processes as rules")
-            self.parts.processes = <process *>self.processes_view.buf
-        if quality is not None:
-            PyObject_GetBuffer(quality, &self.quality_view, PyBUF_SIMPLE | PyBUF_WRITABLE)
-            if self.quality_view.len != <Py_ssize_t>(self.count * sizeof(_quality)):
-                raise ValueError("not as much quality as rules")
-            self.parts.quality = <_quality *>self.quality_view.buf
-        error = relay_init(&self.relay, &self.parts, words, <uint64_t>collect_us * 1000)
+        self.plane.parts.processing = self.processing
+        error = relay_init(&self.relay, &self.plane.parts, words, <uint64_t>collect_us * 1000)
         if error:
             raise OSError(-error, "epoll")
         self.alive = True
 
     def __dealloc__(self):
         self.close()
-        processing_free(self.parts.processing)
-        if self.processes_view.buf != NULL:
-            PyBuffer_Release(&self.processes_view)
+        processing_free(self.processing)
         if self.has_page:
             PyBuffer_Release(&self.page_view)
-        if self.webrtc_view.buf != NULL:
-            PyBuffer_Release(&self.webrtc_view)
-        if self.players_view.buf != NULL:
-            PyBuffer_Release(&self.players_view)
-        if self.quality_view.buf != NULL:
-            PyBuffer_Release(&self.quality_view)
-        if self.keys_view.buf != NULL:
-            PyBuffer_Release(&self.keys_view)
-        if self.rules_view.buf != NULL:
-            PyBuffer_Release(&self.rules_view)
 
     cpdef close(self):
         if self.alive:
             self.alive = False
             relay_close(&self.relay)
-
-    cdef int check(self, uint32_t index) except -1:
-        if index >= self.count:
-            raise IndexError("no such rule")
-        return 0
 
     def watch(self, int fd, int woken):
         cdef int error = relay_watch(&self.relay, fd, woken)
@@ -262,17 +261,17 @@ cdef class Datapath:
         return port
 
     def attach(self, int pair, uint32_t index):
-        self.check(index)
+        self.plane.check(index)
         return -relay_attach(&self.relay, pair, index)
 
     def detach(self, uint32_t index):
-        self.check(index)
+        self.plane.check(index)
         return relay_detach(&self.relay, index)
 
     def play(self, uint32_t index, bytes clip):
         cdef int error
-        self.check(index)
-        if self.players_view.buf == NULL:
+        self.plane.check(index)
+        if self.plane.parts.players == NULL:
             raise ValueError("a datapath without players")
         error = relay_play(&self.relay, index, clip, <uint32_t>len(clip))
         if error:
@@ -280,8 +279,8 @@ cdef class Datapath:
         self.clips[index] = clip
 
     def hush(self, uint32_t index):
-        self.check(index)
-        if self.players_view.buf != NULL:
+        self.plane.check(index)
+        if self.plane.parts.players != NULL:
             relay_hush(&self.relay, index)
             self.clips.pop(index, None)
 
@@ -293,7 +292,7 @@ cdef class Datapath:
         return found
 
     def tap_into(self, Tap tap):
-        if tap.tap.rules < self.count:
+        if tap.tap.rules < self.plane.count:
             raise ValueError("a tap of fewer rules")
         self.tap = tap
         self.relay.plane.tap = tap.tap
@@ -326,20 +325,20 @@ cdef class Datapath:
         return found
 
     def send(self, uint32_t index, bytes to, bytes data):
-        self.check(index)
+        self.plane.check(index)
         if len(to) != sizeof(address):
             raise ValueError("not a packed address")
         return -relay_send(&self.relay, index, <const address *><const char *>to, data, <uint32_t>len(data))
     def heard(self):
-        return _heard(self.parts.processing)
+        return _heard(self.processing)
 
     def attend(self, uint32_t index):
-        self.check(index)
-        return process_watch(&self.parts, index) == 0
+        self.plane.check(index)
+        return process_watch(&self.plane.parts, index) == 0
 
     def forget(self, uint32_t index):
-        self.check(index)
-        process_forget(&self.parts, index)
+        self.plane.check(index)
+        process_forget(&self.plane.parts, index)
 
 
 cdef _heard(processing *own):
@@ -453,70 +452,15 @@ if PROCESSING == NULL:
     raise MemoryError
 
 
-cdef class Plane:
-    """Rules, keys and processes of the same number, for as long as it lives."""
-
-    cdef Py_buffer quality_view
-    cdef Py_buffer rules_view
-    cdef Py_buffer keys_view
-    cdef Py_buffer webrtc_view
-    cdef Py_buffer players_view
-    cdef Py_buffer processes_view
-    cdef plane parts
-
-    def __cinit__(self, rules, keys, webrtc, uint32_t index, processes=None, players=None, Tap tap=None,
-                  quality=None):
-        PyObject_GetBuffer(rules, &self.rules_view, PyBUF_SIMPLE | PyBUF_WRITABLE)
-        PyObject_GetBuffer(keys, &self.keys_view, PyBUF_SIMPLE | PyBUF_WRITABLE)
-        PyObject_GetBuffer(webrtc, &self.webrtc_view, PyBUF_SIMPLE | PyBUF_WRITABLE)
-        count = self.rules_view.len // sizeof(rule)
-        if index >= <uint64_t>count:
-            raise IndexError("no such rule")
-        if self.keys_view.len // sizeof(srtp_leg) != count:
-            raise ValueError("not as many keys as rules")
-        if self.webrtc_view.len // sizeof(webrtc_leg) != count:
-            raise ValueError("not as many legs as rules")
-        self.parts.rules = <rule *>self.rules_view.buf
-        self.parts.keys = <srtp_leg *>self.keys_view.buf
-        self.parts.webrtc = <webrtc_leg *>self.webrtc_view.buf
-        self.parts.engine = ENGINE
-        self.parts.processing = PROCESSING
-        if players is not None:
-            PyObject_GetBuffer(players, &self.players_view, PyBUF_SIMPLE | PyBUF_WRITABLE)
-            if self.players_view.len // sizeof(player) != count:
-                raise ValueError("not as many players as rules")
-            self.parts.players = <player *>self.players_view.buf
-        if tap is not None:
-            self.parts.tap = tap.tap
-        if quality is not None:
-            PyObject_GetBuffer(quality, &self.quality_view, PyBUF_SIMPLE | PyBUF_WRITABLE)
-            if self.quality_view.len // sizeof(_quality) != count:
-                raise ValueError("not as much quality as rules")
-            self.parts.quality = <_quality *>self.quality_view.buf
-        if processes is not None:
-            PyObject_GetBuffer(processes, &self.processes_view, PyBUF_SIMPLE | PyBUF_WRITABLE)
-            if self.processes_view.len // sizeof(process) != count:
-                raise ValueError("not as many processes as rules")
-            self.parts.processes = <process *>self.processes_view.buf
-
-    def __dealloc__(self):
-        if self.rules_view.buf != NULL:
-            PyBuffer_Release(&self.rules_view)
-        if self.keys_view.buf != NULL:
-            PyBuffer_Release(&self.keys_view)
-        if self.webrtc_view.buf != NULL:
-            PyBuffer_Release(&self.webrtc_view)
-        if self.players_view.buf != NULL:
-            PyBuffer_Release(&self.players_view)
-        if self.quality_view.buf != NULL:
-            PyBuffer_Release(&self.quality_view)
-        if self.processes_view.buf != NULL:
-            PyBuffer_Release(&self.processes_view)
+cdef Plane _whole(Plane plane, uint32_t index):
+    plane.check(index)
+    plane.parts.processing = PROCESSING
+    return plane
 
 
 def inspect(rules, keys, webrtc, uint32_t index, bint on_rtcp_port, bytes data, bytes source, uint64_t now_ns,
             players=None, Tap tap=None, quality=None, processes=None):
-    cdef Plane whole = Plane(rules, keys, webrtc, index, processes, players, tap, quality)
+    cdef Plane whole = _whole(Plane(rules, keys, webrtc, processes, players, quality), index)
     cdef verdict v
     cdef address where
     cdef int reason
@@ -524,6 +468,8 @@ def inspect(rules, keys, webrtc, uint32_t index, bint on_rtcp_port, bytes data, 
     packet = bytearray(max(length + STUN_ROOM, PACKET_BYTES) + SRTP_ROOM)
     packet[:length] = data
     cdef uint8_t *octets = packet
+    if tap is not None:
+        whole.parts.tap = tap.tap
     memset(&v, 0, sizeof(v))
     if len(source) != sizeof(address):
         raise ValueError("not a packed address")
@@ -554,7 +500,7 @@ def play(beside, bytes clip, uint64_t ticks=0):
 
 def further(rules, keys, webrtc, uint32_t target, processes, now_ns=None):
     """Another packet for the leg of ``target``: of what came before, or one that time asks for at ``now_ns``."""
-    cdef Plane whole = Plane(rules, keys, webrtc, target, processes)
+    cdef Plane whole = _whole(Plane(rules, keys, webrtc, processes), target)
     cdef int reason
     cdef uint32_t length = 0
     packet = bytearray(PACKET_BYTES + SRTP_ROOM)
