@@ -1,5 +1,5 @@
 """Announcements and music: what Play and Stop do to the players beside the rules of legs. Sans-IO but for the file that
-is read; the datapath sends the packets (``ext/c/play.c``).
+is read; the datapath sends the packets (``ext/c/voices.c``).
 
 One SSRC for all that a leg is ever played, with sequence numbers that go on: SRTP keeps the state of few sources. The
 timestamp goes on with time. A successor of the worker goes on at the place where the clip would be by now.

@@ -173,11 +173,8 @@ class Versions:
             if not self.folder.exists():
                 self.folder.mkdir(mode=0o750, parents=True)
                 self._own(self.folder)
-            fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
-            try:
-                os.write(fd, data)
-            finally:
-                os.close(fd)
+            with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640), "wb") as file:
+                file.write(data)
             self._own(fresh)
             os.rename(fresh, path)
         except OSError as error:

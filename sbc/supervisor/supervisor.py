@@ -337,14 +337,8 @@ class Supervisor:
     def _live_proof(self, config: Config, versions: Versions, parent: int) -> NoReturn:
         status = EXIT_CRASHED
         try:
-            self._signals.forget()
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
-            self._lock.close()
-            os.setpgid(0, 0)
-            process.set_title("sbc: routes")
+            self._begin_life("sbc: routes")
             self.estate.release()
-            process.oom_score(0)
-            process.become(self._account)
             process.die_with_parent(parent, signal.SIGKILL)
             os.nice(10)
             status = 0 if prove(config, versions) else 1
@@ -427,18 +421,22 @@ class Supervisor:
         member.page.words[WORD_PID] = pid
         self._log.debug("worker started", worker=member.name, pid=pid)
 
+    def _begin_life(self, title: str) -> None:
+        """What a child does before all else."""
+        self._signals.forget()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
+        self._lock.close()
+        # An interrupt at the terminal is for the supervisor alone, which stops its children in order.
+        os.setpgid(0, 0)
+        process.set_title(title)
+        process.oom_score(0)
+        process.become(self._account)
+
     def _live(self, member: Member, parent: int) -> NoReturn:
         """The whole life of a child: nothing of the supervisor's stack runs in it afterwards."""
         status = EXIT_CRASHED
         try:
-            self._signals.forget()
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
-            self._lock.close()
-            # An interrupt at the terminal is for the supervisor alone, which stops its children in order.
-            os.setpgid(0, 0)
-            process.set_title(f"sbc: {member.name}")
-            process.oom_score(0)
-            process.become(self._account)
+            self._begin_life(f"sbc: {member.name}")
             process.die_with_parent(parent)
             settings = self.estate.config.log
             page = member.page
