@@ -25,11 +25,16 @@ LOADING = """
     stream_limits streams supervisor transfers
 """
 
+# Programs of others, in real time: a machine that stood still for a moment fails such a test, and no code is at fault.
+# It gets a second chance, and the summary names it (R): one that stands there again and again has a fault after all.
+AGAIN = pytest.mark.flaky(reruns=1, reruns_delay=2)
+
 # How long an example takes tells more of what else runs on the machine than of the code.
 settings.register_profile("any-machine", deadline=None)
 settings.load_profile("any-machine")
 
 
+@pytest.hookimpl(trylast=True)  # plugins connect to the process that started this one
 def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config, "workerinput"):  # one of several, by pytest-xdist
         set_apart()
@@ -37,6 +42,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: not str(item.path).startswith(PROCESSES))
+    for item in items:
+        if str(item.path).startswith(PROCESSES):
+            item.add_marker(AGAIN)
 
 
 class Pieces(LoadScopeScheduling):  # type: ignore[misc]  # as above

@@ -2,18 +2,9 @@
 
 from sbc.b2bua.forking import by_q
 from sbc.b2bua.subjects import Attempt, Target
-from sbc.routing.facade import (
-    BadMessage,
-    Branch,
-    Call,
-    CallView,
-    EstablishedCall,
-    Failure,
-    LocalRequest,
-    MediaDtmf,
-    MediaTimeout,
-    Reply,
-)
+from sbc.routing.call import Call, CallView, EstablishedCall
+from sbc.routing.events import MediaDtmf, MediaTimeout
+from sbc.routing.messages import BadMessage, Branch, Failure, LocalRequest, Reply
 from sbc.routing.node import Node, Peer
 from sbc.routing.request import Request, Transfer
 from sbc.routing.routes import RouteError, Routes

@@ -3,7 +3,7 @@ and what is for a phone that registered through us goes to that phone."""
 
 from __future__ import annotations
 
-from sbc.routing.facade import BadMessage, Failure
+from sbc.routing.messages import BadMessage, Failure
 from sbc.routing.request import Request
 from sbc.routing.routes import Routes
 

@@ -22,7 +22,7 @@ from sbc.telemetry.log import Logger, get
 
 if TYPE_CHECKING:
     from sbc.b2bua.forward import Requests
-    from sbc.routing.facade import EstablishedCall
+    from sbc.routing.call import EstablishedCall
 
 
 class Decisions(Protocol):
@@ -283,13 +283,13 @@ class Node:
 
     def calls(self) -> Iterator[EstablishedCall]:
         """Every call that this worker owns now."""
-        from sbc.routing.facade import EstablishedCall
+        from sbc.routing.call import EstablishedCall
 
         return iter([EstablishedCall(self, call) for call in self.core.calls.values()])
 
     def call(self, key: str) -> EstablishedCall | None:
         """A call of this worker by its key."""
-        from sbc.routing.facade import EstablishedCall
+        from sbc.routing.call import EstablishedCall
 
         found = self.core.calls.get(key)
         return None if found is None else EstablishedCall(self, found)

@@ -7,7 +7,7 @@ from functools import partial
 
 from sbc.b2bua import refer, subjects, transfer
 from sbc.b2bua.subjects import Target
-from sbc.routing.facade import Call, EstablishedCall, Where, checked_uri, user_of
+from sbc.routing.call import Call, EstablishedCall, Where, checked_uri, user_of
 from sbc.routing.headers import RequestHeaders, apply
 from sbc.routing.node import STRANGER, Node, Peer
 from sbc.routing.routes import RouteError

@@ -17,7 +17,7 @@ from sbc.b2bua.effects import RouteKind
 from sbc.errors import Fault, SbcError
 
 if TYPE_CHECKING:
-    from sbc.routing.facade import BadMessage, Branch, Failure, LocalRequest, Reply
+    from sbc.routing.messages import BadMessage, Branch, Failure, LocalRequest, Reply
     from sbc.routing.node import Node
     from sbc.routing.request import Request
 

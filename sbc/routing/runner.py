@@ -13,19 +13,11 @@ from sbc.b2bua import subjects
 from sbc.b2bua.effects import RouteKind, RunRoute
 from sbc.config.models import Config
 from sbc.errors import SbcError
+from sbc.routing.call import Armed, EstablishedCall
 from sbc.routing.eager import Run
-from sbc.routing.facade import (
-    Armed,
-    BadMessage,
-    Branch,
-    EstablishedCall,
-    Failure,
-    LocalRequest,
-    MediaDtmf,
-    MediaTimeout,
-    Reply,
-)
+from sbc.routing.events import MediaDtmf, MediaTimeout
 from sbc.routing.headers import apply
+from sbc.routing.messages import BadMessage, Branch, Failure, LocalRequest, Reply
 from sbc.routing.node import Node
 from sbc.routing.request import NoCall, Request
 from sbc.routing.routes import RouteFailed, Routes, RouteTimedOut, Timer

@@ -25,7 +25,7 @@ from sbc.config.models import Config
 from sbc.errors import ResolveError, SipSyntaxError
 from sbc.policy.admission import Admission
 from sbc.policy.server_location import Path, Server, is_name, locate
-from sbc.routing.facade import Armed
+from sbc.routing.call import Armed
 from sbc.routing.loader import load_routes
 from sbc.routing.node import Node
 from sbc.routing.routes import Routes

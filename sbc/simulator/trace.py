@@ -20,7 +20,7 @@ from sbc.b2bua.effects import RouteKind, RunRoute
 from sbc.b2bua.subjects import Redirects, Target
 from sbc.clock import VirtualClock
 from sbc.errors import ConfigError, SbcError
-from sbc.routing.facade import Armed
+from sbc.routing.call import Armed
 from sbc.sip.status import REASONS
 from sbc.telemetry.log import Logger
 
