@@ -131,6 +131,7 @@ class Call:
         "key",
         "lifetime_s",
         "lifetime_timer",
+        "media_lacking",
         "media_node",
         "media_pending",
         "media_profile",
@@ -205,6 +206,7 @@ class Call:
         self.route_kinds: frozenset[RouteKind] = frozenset()  # those that are asked for where it armed none
         self.routes: Any = None  # Any: opaque to the core; None: those that serve now
         # media
+        self.media_lacking = False  # no media worker could take it: another node may, or we may later
         self.media_node = ""
         self.media_pending = 0  # requests to the media plane under way
         self.has_media = False  # a session was opened, so it must be deleted

@@ -48,7 +48,8 @@ def request(core: Core, msg: Message, flow: Flow, source: Source, now: float) ->
     if core.lodging.away and not layer.knows(msg) and core.lodging.forwards(msg.to_tag, msg, flow):
         return
     overload = core.overload
-    if overload.share and method == "INVITE" and not msg.to_tag and not layer.knows(msg) and overload.refuses():
+    loaded = overload.late or overload.share
+    if loaded and method == "INVITE" and not msg.to_tag and not layer.knows(msg) and overload.refuses():
         refuse.overloaded(core, msg, flow)
         return
     tx = layer.receive_request(msg, flow, now)

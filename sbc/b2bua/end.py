@@ -211,8 +211,11 @@ def refuse_a(core: Core, call: Call, now: float, outcome: Outcome) -> None:
         call.joining.ended(call, outcome.status, now)
     if tx is None:
         return
+    headers = outcome.headers
+    if call.media_lacking and outcome.status == 503 and outcome.by == "sbc":
+        headers = (*headers, shape.RETRY_AFTER)
     try:
-        core.respond(tx, outcome.status, now, outcome.headers, b"", a.dialog.local_tag, outcome.reason)
+        core.respond(tx, outcome.status, now, headers, b"", a.dialog.local_tag, outcome.reason)
     except SipSyntaxError as error:  # a route gave a header or a phrase that cannot be written
         core.note("error", "refusal cannot be written", call, reason=error.reason)
         core.respond(tx, outcome.status, now, to_tag=a.dialog.local_tag)

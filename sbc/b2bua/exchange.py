@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from media.protocol import Answer, Delete, Offer, Processing, Reply, Srtp
+from media.protocol import REFUSALS, Answer, Delete, Offer, Processing, Reply, Srtp
 from sbc.b2bua import accompany
 from sbc.b2bua.settings import MediaProfile
 from sbc.b2bua.tables import CallState
@@ -317,6 +317,7 @@ def _endpoints(
 ) -> None:
     if not reply.ok:
         core.note("warning", "media refused", call, leg=sender.name, code=reply.code, reason=reply.reason)
+        call.media_lacking = REFUSALS.get(reply.code, False)
         then(b"", 488 if reply.code in _NOT_ACCEPTABLE else 503, now)
         return
     call.has_media = True  # from the first endpoints on there is something to delete

@@ -28,7 +28,6 @@ KNOWN_METHODS = frozenset(
     }
 )
 _RESPONSE = b"SIP/2.0 "
-OVERLOAD_RETRY_AFTER_S = 5
 
 
 def stranger(core: Core, data: bytes, flow: Flow) -> None:
@@ -58,8 +57,7 @@ def stateless(
 def overloaded(core: Core, msg: Message, flow: Flow) -> None:
     """A new call that there is no time for: refused before it costs anything (RFC 3261 §21.5.4)."""
     core.count("OVERLOAD_REFUSED")
-    retry_after = (("Retry-After", str(OVERLOAD_RETRY_AFTER_S)),)
-    core.transmit(flow, stateless(core, msg, 503, flow, headers=retry_after))
+    core.transmit(flow, stateless(core, msg, 503, flow, headers=(shape.RETRY_AFTER,)))
 
 
 def malformed(core: Core, data: bytes, flow: Flow, source: Source, error: SipSyntaxError, now: float) -> None:

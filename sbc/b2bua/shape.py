@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sbc.b2bua.leg import Leg
 
 ALLOW = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, PRACK, MESSAGE, NOTIFY, SUBSCRIBE, REFER"
+RETRY_AFTER = ("Retry-After", "5")  # of calls that there is no room for
 ALLOWED_HEADER = ("Allow", ALLOW)
 SDP_TYPE = ("Content-Type", "application/sdp")
 READABLE = (("Accept", "application/sdp"), ("Accept-Encoding", "identity"))  # of a 415 (RFC 3261 §8.2.3)

@@ -9,6 +9,10 @@ class Reader:
     def errors(self) -> int:
         """ICMP errors of earlier sends that the kernel reported on reading; they are never raised."""
 
+    @property
+    def waited_s(self) -> float:
+        """How long the first datagram of the last :meth:`read` had waited in the kernel; 0 where there was none."""
+
     def read(self) -> list[tuple[bytes, str, int]]:
         """(data, host, port) of up to ``batch`` datagrams, empty where nothing waits. ``host`` is a canonical literal,
         IPv4 also where an IPv6 socket shows it mapped. Raises OSError only where the descriptor is no socket."""

@@ -30,7 +30,7 @@ from sbc.routing.routes import Routes
 from sbc.routing.runner import Runner
 from sbc.sip.flow import Flow
 from sbc.sip.ids import SHARDS, Ids
-from sbc.sip.shard import shard_of, shard_of_datagram
+from sbc.sip.shard import shard_of
 from sbc.sip.uri import parse_uri
 from sbc.store.journal import Journal
 from sbc.store.nothing import NoJournal
@@ -38,7 +38,7 @@ from sbc.store.url import parse_store_url
 from sbc.telemetry import log
 from sbc.transport.resolver import NameServers, Resolver
 from sbc.transport.source_address import SourceAddresses
-from sbc.worker._datagrams import Reader, Writer
+from sbc.worker.datagrams import BATCH, DatagramSide
 from sbc.worker.garbage import Garbage
 from sbc.worker.load import BusyMeter
 from sbc.worker.lodging import LodgingSide
@@ -59,7 +59,6 @@ UNREGISTER_S = 3.0  # how long a stop without calls waits for registrars
 TICK_S = 0.004
 BUSY_GAP_S = 0.004  # turns this close together, BUSY_TURNS times in a row, are load
 BUSY_TURNS = 8
-BATCH = 64  # datagrams read from a socket at a time
 IDLE_TICKS = 25  # ticks without a datagram, then the sockets wake us again
 STORE_START_S = 5.0  # how long a starting worker waits for the store before it serves without what it held
 
@@ -100,18 +99,8 @@ class SipWorker:
             relay_profile=node.relay_profile,
         )
         self.media = self._media.pool
-        # by listener; None: connections, not datagrams
-        self._datagram_sockets = [
-            None if listen.is_stream else sock
-            for (_, listen), sock in zip(slot.config.listeners, slot.sockets, strict=True)
-        ]
-        self._readers = [None if sock is None else Reader(sock.fileno(), BATCH) for sock in self._datagram_sockets]
-        self._writers = [None if sock is None else Writer(sock.fileno()) for sock in self._datagram_sockets]
-        self._out: list[list[tuple[bytes, str, int]] | None] = [
-            None if sock is None else [] for sock in self._datagram_sockets
-        ]
-        self._transports = [listen.transport for _, listen in slot.config.listeners]
         self._hand_over = HandOver(slot.slot, slot.inbox, slot.hand_over)
+        self._datagrams = DatagramSide(slot, self._hand_over, self._receive, now=self._now, wall=self._wall)
         self._streams = StreamSide(
             slot,
             loop,
@@ -318,14 +307,13 @@ class SipWorker:
 
     def _watch_sockets(self) -> None:
         """Let every socket wake us."""
-        for listener, sock in enumerate(self._datagram_sockets):
-            if sock is not None:
-                self.loop.add_reader(sock.fileno(), self._readable, listener)
+        self._datagrams.watch(self.loop, self._readable)
         self.loop.add_reader(self._hand_over.fileno(), self._handed_over)
 
     def _readable(self, listener: int) -> None:
         """A socket has something."""
-        self._read(listener)
+        if self._datagrams.read(listener):
+            self.core.overload.waited(self._datagrams.waited_s, self._now())
         self._after_input()
         self._consider_ticking()
 
@@ -344,18 +332,15 @@ class SipWorker:
             return
         self._ticking = True
         self._idle_ticks = 0
-        for sock in self._datagram_sockets:
-            if sock is not None:
-                self.loop.remove_reader(sock.fileno())
+        self._datagrams.watch(self.loop, None)
         self.loop.remove_reader(self._hand_over.fileno())
         self.media.gather(True)
         self.loop.call_later(TICK_S, self._tick)
 
     def _tick(self) -> None:
         """One turn for everything that came since the last."""
-        received = self._take()
-        for listener in range(len(self._readers)):
-            received += self._read(listener)
+        received = self._take() + self._datagrams.read_all()
+        self.core.overload.waited(self._datagrams.waited_s, self._now())
         received += self._streams.messages
         self._streams.messages = 0
         self.media.poll()
@@ -371,37 +356,18 @@ class SipWorker:
             self.media.gather(False)
             self._watch_sockets()
 
-    def _read(self, listener: int) -> int:
-        """One batch of one socket, each datagram to its owner; how many there were."""
-        slot, count, key = self.slot.slot, self.slot.count, self.slot.shard_key
-        reader = self._readers[listener]
-        received = reader.read() if reader is not None else None
-        if not received:
-            return 0
-        now, wall = self._now(), self._wall()
-        transport = self._transports[listener]
-        for data, host, port in received:
-            if count > 1:
-                shard = shard_of_datagram(data, key)
-                if shard >= 0 and shard % count != slot:
-                    taken = self._hand_over.give(shard % count, listener, host, port, data)
-                    self._count("HANDED_OVER_OUT" if taken else "HAND_OVER_FAILED")
-                    continue
-            self._receive(data, Flow(listener, transport, host, port), now, wall)
-        self._count("DATAGRAMS_IN", len(received))
-        return len(received)
-
     def _take(self) -> int:
         """What others handed over; how many datagrams."""
         now, wall = self._now(), self._wall()
+        transports = self._datagrams.transports
         taken = 0
         for frame in self._hand_over.take():
             kind, _, listener, host, port, connection, data = frame
             taken += 1
             if kind == RECEIVED:
-                self._receive(data, Flow(listener, self._transports[listener], host, port, connection), now, wall)
+                self._receive(data, Flow(listener, transports[listener], host, port, connection), now, wall)
             elif kind <= FAILED:
-                self._streams.take(frame, self._transports)
+                self._streams.take(frame, transports)
             elif kind == LODGING:
                 self.core.lodging.told(data, now, wall)
             else:
@@ -420,22 +386,8 @@ class SipWorker:
         self._drain_effects()
 
     def _transmit(self, effect: effects.Transmit) -> None:
-        flow = effect.flow
-        out = self._out[flow.listener]
-        if out is not None:
-            out.append((effect.data, flow.host, flow.port))
-        else:
-            self._streams.send(flow, effect.data)
-
-    def _flush(self) -> None:
-        for out, writer in zip(self._out, self._writers, strict=True):
-            if out and writer is not None:
-                sent = writer.send(out)
-                self._count("DATAGRAMS_OUT", sent)
-                if sent < len(out):
-                    self._count("SEND_FAILED", len(out) - sent)
-                out.clear()
-        self._streams.flush()
+        if not self._datagrams.send(effect.flow, effect.data):
+            self._streams.send(effect.flow, effect.data)
 
     # --- streams --------------------------------------------------------------------------------------------------
 
@@ -483,7 +435,8 @@ class SipWorker:
     def _after_input(self) -> None:
         """Everything that ends a turn: effects, one write per socket, counters, the timer."""
         self._drain_effects()
-        self._flush()
+        self._datagrams.flush()
+        self._streams.flush()
         for name, amount in self.core.take_counts().items():
             self._count(name, amount)
         self._rearm()

@@ -54,11 +54,12 @@ def test_a_dropped_branch_counts_as_480() -> None:
 
 @pytest.mark.parametrize(("code", "status"), [("full", 503), ("timeout", 503), ("unsupported", 488)])
 def test_media_refuses_the_offer(code: str, status: int) -> None:
+    """Where there is no room, or no time, the caller is told when to come again (RFC 3261 §21.5.4)."""
     f = Ladder()
     f.media_refusal = Reply(ok=False, code=code, reason="no")
     f.a.request("INVITE", body=sdp(A_HOST))
     f.a.expect(100)
-    f.a.refused(status)
+    assert f.a.refused(status).get("Retry-After") == ("5" if status == 503 else None)
     f.b.nothing()
     f.over()
 
@@ -71,7 +72,7 @@ def test_media_refuses_the_answer() -> None:
     f.b.expect("INVITE")
     f.media_refusal = Reply(ok=False, code="unreachable")
     f.b.reply(200, body=sdp(B_HOST))
-    f.a.refused(503)
+    assert f.a.refused(503).get("Retry-After") == "5"
     f.b.expect("ACK")
     f.b.reply(200, to=f.b.expect("BYE"))
     f.over()

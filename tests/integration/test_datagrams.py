@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -40,6 +41,23 @@ def test_batches_arrive_in_order_with_their_source(pair: tuple[socket.socket, so
     batches = [reader.read() for _ in range(5)]
     assert [len(batch) for batch in batches] == [32, 32, 32, 4, 0]
     assert [item for batch in batches for item in batch] == [(data, address, port_of(left)) for data in sent]
+
+
+def test_how_long_the_oldest_has_waited_is_told(pair: tuple[socket.socket, socket.socket, str]) -> None:
+    left, right, address = pair
+    reader = Reader(right.fileno(), batch=2)
+    writer = Writer(left.fileno())
+    began = time.monotonic()
+    writer.send([(b"1", address, port_of(right))])
+    time.sleep(0.1)
+    writer.send([(b"2", address, port_of(right)), (b"3", address, port_of(right))])
+    assert len(reader.read()) == 2
+    assert 0.09 < reader.waited_s <= time.monotonic() - began + 0.01
+    first = reader.waited_s
+    assert len(reader.read()) == 1
+    assert reader.waited_s < first
+    assert reader.read() == []
+    assert reader.waited_s == 0
 
 
 def test_large_and_empty_datagrams(pair: tuple[socket.socket, socket.socket, str]) -> None:

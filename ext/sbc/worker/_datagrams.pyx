@@ -16,9 +16,24 @@ cdef extern from *:
     #include <netinet/in.h>
     #include <arpa/inet.h>
     #include <errno.h>
+    #include <time.h>
+
+    /* How long the datagram of this message has been waiting in the kernel, in seconds; 0 where it is not told. */
+    static double waited_s(struct msghdr *message) {
+        struct timespec now, came;
+        double age;
+        for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c != NULL; c = CMSG_NXTHDR(message, c)) {
+            if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SO_TIMESTAMPNS) continue;
+            memcpy(&came, CMSG_DATA(c), sizeof came);
+            clock_gettime(CLOCK_REALTIME, &now);
+            age = (double)(now.tv_sec - came.tv_sec) + (double)(now.tv_nsec - came.tv_nsec) / 1e9;
+            return age > 0 ? age : 0;
+        }
+        return 0;
+    }
     """
     ctypedef unsigned int socklen_t
-    enum: AF_INET, AF_INET6, MSG_DONTWAIT, MSG_NOSIGNAL, INET6_ADDRSTRLEN
+    enum: AF_INET, AF_INET6, MSG_DONTWAIT, MSG_NOSIGNAL, INET6_ADDRSTRLEN, SOL_SOCKET, SO_TIMESTAMPNS
     struct iovec:
         void* iov_base
         size_t iov_len
@@ -27,6 +42,8 @@ cdef extern from *:
         socklen_t msg_namelen
         iovec* msg_iov
         size_t msg_iovlen
+        void* msg_control
+        size_t msg_controllen
     struct mmsghdr:
         msghdr msg_hdr
         unsigned int msg_len
@@ -49,6 +66,8 @@ cdef extern from *:
         uint32_t sin6_scope_id
     struct sockaddr_storage:
         uint16_t ss_family
+    double waited_s(msghdr* message) nogil
+    int setsockopt(int fd, int level, int name, const void* value, socklen_t length) nogil
     int recvmmsg(int fd, mmsghdr* messages, unsigned int count, int flags, timespec* timeout) nogil
     int sendmmsg(int fd, mmsghdr* messages, unsigned int count, int flags) nogil
     int getsockname(int fd, sockaddr* address, socklen_t* length) nogil
@@ -81,6 +100,8 @@ cdef class Reader:
     """Reads what has arrived on a UDP socket."""
 
     cdef readonly int errors
+    cdef readonly double waited_s
+    cdef long _control[8]            # aligned
     cdef int _fd
     cdef int _batch
     cdef char* _room
@@ -91,9 +112,11 @@ cdef class Reader:
 
     def __cinit__(self, int fd, int batch=64):
         cdef int i
+        cdef int on = 1
         if not 1 <= batch <= 1024:
             raise ValueError("batch is not within 1 to 1024")
         _family(fd)
+        setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof(on))
         self._fd = fd
         self._batch = batch
         self._hosts = {}
@@ -125,6 +148,9 @@ cdef class Reader:
         cdef mmsghdr* message
         for i in range(self._batch):
             self._messages[i].msg_hdr.msg_namelen = sizeof(sockaddr_storage)
+        self.waited_s = 0.0
+        self._messages[0].msg_hdr.msg_control = self._control       # only the first tells when it came
+        self._messages[0].msg_hdr.msg_controllen = sizeof(self._control)
         while True:
             # The GIL is kept: the call never waits, and a process has one signalling thread.
             count = recvmmsg(self._fd, self._messages, self._batch, MSG_DONTWAIT, NULL)
@@ -139,6 +165,8 @@ cdef class Reader:
                 pending -= 1
                 if pending == 0:
                     return found
+        if count > 0:
+            self.waited_s = waited_s(&self._messages[0].msg_hdr)
         for i in range(count):
             message = &self._messages[i]
             found.append(self._datagram(message, &self._sources[i]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sbc.policy.overload import MOST, TARGET_BUSY, Overload
+from sbc.policy.overload import LATE_S, MOST, PATIENCE_S, TARGET_BUSY, Overload
 
 
 def feed(overload: Overload, busy: float, seconds: float) -> None:
@@ -50,3 +50,30 @@ def test_a_short_burst_is_worked_off() -> None:
     feed(overload, 0.5, 2)
     feed(overload, 1.0, 0.5)
     assert overload.share == 0
+
+
+def test_all_are_refused_while_messages_wait_too_long() -> None:
+    overload = Overload()
+    overload.waited(LATE_S + 0.01, 10.0)
+    assert not overload.late  # a moment in which the machine stood still
+    overload.waited(LATE_S + 0.05, 10.0 + PATIENCE_S + 0.01)
+    assert overload.late
+    assert all(overload.refuses() for _ in range(100))
+    overload.waited(LATE_S / 2, 10.5)
+    assert not overload.late
+    assert not any(overload.refuses() for _ in range(100))
+
+
+def test_a_wait_that_ends_within_patience_refuses_nothing() -> None:
+    overload = Overload()
+    for turn in range(20):
+        overload.waited(LATE_S * 3, 10.0 + turn)
+        overload.waited(LATE_S / 2, 10.1 + turn)
+        assert not overload.late
+
+
+def test_where_the_load_is_known_already_a_wait_is_met_at_once() -> None:
+    overload = Overload()
+    overload.share = 0.2
+    overload.waited(LATE_S + 0.01, 10.0)
+    assert overload.late
