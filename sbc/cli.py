@@ -281,6 +281,7 @@ def route_test(
     talk: Annotated[float, typer.Option(metavar="SECONDS", help="How long the call lasts.")] = 1.0,
     cancel: Annotated[float, typer.Option(metavar="SECONDS", help="The caller gives up after so long.")] = 0.0,
     routes: Annotated[str, typer.Option(metavar="FILE", help="Other routes than those of the configuration.")] = "",
+    ask: Annotated[bool, typer.Option("--ask", help="Let real servers answer look-ups that no script does.")] = False,
     messages: Annotated[bool, typer.Option("--messages", help="Print every message in full.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -294,10 +295,10 @@ def route_test(
     options: dict[str, Any]  # Any: each option has a type of its own
     options = {"answer": answer, "otherwise": otherwise, "expect": expect, "by": by, "at": at, "listener": listener}
     options |= {"caller": caller, "method": method, "header": header, "codec": codec, "calls": calls, "host": host}
-    options |= {"talk": talk, "cancel": cancel, "routes": routes}
+    options |= {"talk": talk, "cancel": cancel, "routes": routes, "ask": ask}
     try:
         if what is None:
-            tried = command.try_all(loaded, routes or None)
+            tried = command.try_all(loaded, routes or None, ask=ask)
             command.show_all(tried, as_json=as_json)
             failed = any(one.unmet for one in tried)
         else:

@@ -34,6 +34,7 @@ def cross_check(config: Config, read: Source) -> None:
     _media_files(config, read)
     _place(config, read)
     _store(config, read)
+    _lookups(config, read)
 
 
 def _did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -349,3 +350,12 @@ def _store(config: Config, read: Source) -> None:
         )
     if ":" not in config.database:
         read.fault(("database",), f"'{config.database}' is not a database URL, for example sqlite:///sbc.db")
+
+
+def _lookups(config: Config, read: Source) -> None:
+    lookups = config.lookups
+    if lookups.http is not None and lookups.http.ca and (reason := _unreadable(lookups.http.ca)):
+        read.fault(("lookups", "http", "ca"), f"cannot read {lookups.http.ca}: {reason}")
+    for name, redis in lookups.redis.items():
+        if redis.url.get_secret_value() == "store" and config.store == "none":
+            read.fault(("lookups", "redis", name), "this node has no store of its own: write the url of another one")

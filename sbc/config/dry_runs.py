@@ -12,7 +12,8 @@ class DryRun(BaseModel):
     """A call that the routes must treat as it says, tried in a dry run by ``sbc route test`` and before every reload.
 
     ``answers``: what peers answer to each attempt, such as ``503``, ``180+200``, ``5s+486``, ``timeout``, or
-    ``503,200`` for the first and the further ones; all others answer ``otherwise``.
+    ``503,200`` for the first and the further ones; all others answer ``otherwise``. ``lookups``: what its routes find
+    where they look something up, before what ``lookups.answers`` of the configuration says.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -27,6 +28,7 @@ class DryRun(BaseModel):
     otherwise: str = "180+200"
     at: datetime | None = None  # local time, unless it names a zone; none: now
     codecs: list[str] = []  # offered; empty: PCMA and PCMU
+    lookups: dict[str, Any] = {}  # Any: JSON values of the operator's
     calls: dict[str, Annotated[int, Field(ge=0, le=100_000)]] = {}  # that peers have already
     cancel_s: Annotated[float | None, Field(gt=0)] = None  # the caller gives up after so long
     expect: Annotated[int, Field(ge=0, le=699)] = 200  # the final answer; 0: none

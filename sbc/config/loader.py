@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 
 from sbc.config import checks, source
+from sbc.config.lookups import Lookups
 from sbc.config.models import Config, MediaFiles, MediaNode, Realm
 from sbc.config.source import Fault, Source
 from sbc.errors import ConfigError
@@ -118,25 +119,38 @@ def _absolute(config: Config, base: Path) -> Config:
     def at(path: str) -> str:
         return os.path.normpath(base / path) if path else ""
 
-    database = config.database
-    # SQLAlchemy: three slashes and a relative path, four and an absolute one.
-    if (
-        database.startswith("sqlite:///")
-        and not database.startswith("sqlite:////")
-        and database != "sqlite:///:memory:"
-    ):
-        database = "sqlite:///" + at(database.removeprefix("sqlite:///"))
+    def database_at(url: str) -> str:
+        # SQLAlchemy: three slashes and a relative path, four and an absolute one.
+        if url.startswith("sqlite:///") and not url.startswith("sqlite:////") and url != "sqlite:///:memory:":
+            return "sqlite:///" + at(url.removeprefix("sqlite:///"))
+        return url
+
     return config.model_copy(
         update={
             "run_dir": at(config.run_dir),
             "state_dir": at(config.state_dir),
             "routes": at(config.routes),
-            "database": database,
+            "database": database_at(config.database),
+            "lookups": _lookups(config.lookups, at, database_at),
             "realms": {name: _realm(realm, at) for name, realm in config.realms.items()},
             "media": _media(config.media, at),
             "cdr": config.cdr.model_copy(update={"csv": at(config.cdr.csv)}),
         }
     )
+
+
+def _lookups(lookups: Lookups, at: Callable[[str], str], database_at: Callable[[str], str]) -> Lookups:
+    if not lookups.are_configured:
+        return lookups
+    changes: dict[str, Any] = {  # Any: each key has a type of its own
+        "databases": {
+            name: one.model_copy(update={"url": SecretStr(database_at(one.url.get_secret_value()))})
+            for name, one in lookups.databases.items()
+        }
+    }
+    if lookups.http is not None:
+        changes["http"] = lookups.http.model_copy(update={"ca": at(lookups.http.ca)})
+    return lookups.model_copy(update=changes)
 
 
 def _media(files: MediaFiles, at: Callable[[str], str]) -> MediaFiles:

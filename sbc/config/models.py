@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, f
 
 from media.protocol import IcePolicy, Srtp
 from sbc.config.dry_runs import DryRun
+from sbc.config.lookups import Lookups
 
 
 def _not_a_number(value: Any) -> Any:  # Any: whatever the YAML held
@@ -501,6 +502,7 @@ class Config(Model):
     database: str = "sqlite:////var/lib/sbc/sbc.db"
     routes: str = ""  # a Python file; empty: the built-in routes
     dry_runs: list[DryRun] = []  # what routes must do before they serve
+    lookups: Lookups = Lookups()  # of routes
     unknown_sources: Literal["drop", "refuse"] = "drop"
     realms: Annotated[dict[str, Realm], Field(min_length=1)]
     peers: dict[str, Peer] = {}

@@ -2,6 +2,8 @@
 
 from sbc.b2bua.forking import by_q
 from sbc.b2bua.subjects import Attempt, Target
+from sbc.lookups.asking import HttpAnswer
+from sbc.lookups.errors import HttpStatus, LookupFailed, LookupTimeout, LookupUnknown, ServerAway
 from sbc.routing.call import Call, CallView, EstablishedCall
 from sbc.routing.events import MediaDtmf, MediaTimeout
 from sbc.routing.messages import BadMessage, Branch, Failure, LocalRequest, Reply
@@ -17,7 +19,12 @@ __all__ = [
     "CallView",
     "EstablishedCall",
     "Failure",
+    "HttpAnswer",
+    "HttpStatus",
     "LocalRequest",
+    "LookupFailed",
+    "LookupTimeout",
+    "LookupUnknown",
     "MediaDtmf",
     "MediaTimeout",
     "Node",
@@ -26,6 +33,7 @@ __all__ = [
     "Request",
     "RouteError",
     "Routes",
+    "ServerAway",
     "Target",
     "Transfer",
     "by_q",

@@ -172,6 +172,11 @@ class BadMessage:
         self.error = error
 
     @property
+    def node(self) -> Node:
+        """This node."""
+        return self._node
+
+    @property
     def data(self) -> bytes:
         """The octets that came."""
         return self._subject.data if isinstance(self._subject, subjects.BadMessage) else b""

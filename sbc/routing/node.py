@@ -14,6 +14,7 @@ from sbc.b2bua.subjects import Redirects, Target
 from sbc.clock import Clock
 from sbc.config.models import Config
 from sbc.errors import ResolveError, SipSyntaxError
+from sbc.lookups.lookups import Database, Http, Lookups, Redis
 from sbc.policy.server_location import Path, Server, is_name
 from sbc.routing.routes import RouteError
 from sbc.sip.flow import Flow
@@ -119,6 +120,7 @@ class Node:
     """This node. ``peers`` by name; replaced as a whole when the configuration is.
 
     ``resolver`` looks up gateways that are host names; without one (virtual time) only addresses can be dialled.
+    ``lookups`` is what routes may ask: ``http``, ``redis`` and ``database``.
     """
 
     __slots__ = (
@@ -131,6 +133,7 @@ class Node:
         "clock",
         "core",
         "log",
+        "lookups",
         "media_profiles",
         "media_sets",
         "name",
@@ -138,10 +141,18 @@ class Node:
         "resolver",
     )
 
-    def __init__(self, config: Config, core: Decisions, clock: Clock, resolver: Resolver | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        core: Decisions,
+        clock: Clock,
+        resolver: Resolver | None = None,
+        lookups: Lookups | None = None,
+    ) -> None:
         self.core = core
         self.clock = clock
         self.resolver = resolver
+        self.lookups = lookups or Lookups()
         self.log: Logger = get()
         self.configure(config)
 
@@ -174,6 +185,19 @@ class Node:
         if peer is None:
             raise RouteError(f"no peer {name!r} is configured; there are: {', '.join(self.peers) or 'none'}")
         return peer
+
+    @property
+    def http(self) -> Http:
+        """HTTP look-ups; raises LookupUnknown where ``lookups.http`` is not configured."""
+        return self.lookups.http
+
+    def redis(self, name: str) -> Redis:
+        """A store by its name under ``lookups.redis``; raises LookupUnknown where there is none."""
+        return self.lookups.redis(name)
+
+    def database(self, name: str) -> Database:
+        """A database by its name under ``lookups.databases``; raises LookupUnknown where there is none."""
+        return self.lookups.database(name)
 
     def media_profile(self, peer: str) -> str:
         """The media profile of a peer."""

@@ -53,6 +53,7 @@ def trial_of(given: DryRun) -> tuple[Trial, Expected]:
         at_s=given.at.timestamp() if given.at is not None else None,
         present=given.calls,
         cancel_s=given.cancel_s,
+        lookups=given.lookups,
     )
     return trial, Expected(given.expect, given.by)
 
@@ -129,7 +130,7 @@ def try_one(
         cancel_s=options["cancel"] or None,
     )
     hosts = {name: text.split(",") for name, text in pairs(options["host"], "--host").items()}
-    stage = Stage(config, options["routes"] or None, at_s=trial.at_s, hosts=hosts)
+    stage = Stage(config, options["routes"] or None, at_s=trial.at_s, hosts=hosts, ask=bool(options.get("ask")))
     try:
         report = run(stage, trial)
     finally:
@@ -162,9 +163,16 @@ class Tried:
         return f"dry run {self.number}, {self.given.method} {self.given.call} from {self.given.source}"
 
 
-def try_all(config: Config, routes: Routes | str | None = None) -> list[Tried]:
-    """Every dry run of the configuration, on one stage. Raises as :class:`Stage` does."""
-    stage = Stage(config, routes)
+def try_all(
+    config: Config, routes: Routes | str | None = None, *, ask: bool = False, ask_to_start: bool = False
+) -> list[Tried]:
+    """Every dry run of the configuration, on one stage. Raises as :class:`Stage` does.
+
+    With ``ask`` real servers answer what no script does; with ``ask_to_start`` only what startup routes ask.
+    """
+    stage = Stage(config, routes, ask=ask or ask_to_start)
+    if not ask:
+        stage.lookups.ask_no_more()
     tried = []
     try:
         for number, given in enumerate(config.dry_runs, 1):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from sbc.simulator.party import CODECS, Line, Party
 from sbc.simulator.report import Attempted, Report
@@ -24,7 +25,7 @@ class Trial:
     peer, or ``address`` or ``address:port``; ``listener`` as :meth:`Stage.source` takes it. ``answers``: by peer or
     host, see :mod:`sbc.simulator.script`; all others answer ``otherwise``. ``at_s``: wall-clock time, None for now.
     ``present``: calls that peers have already. ``talk_s``: then the caller hangs up. ``cancel_s``: the caller gives up
-    after so long without an answer.
+    after so long without an answer. ``lookups``: what routes find, see :mod:`sbc.simulator.lookups`.
     """
 
     source: str
@@ -41,11 +42,13 @@ class Trial:
     present: Mapping[str, int] = field(default_factory=dict)
     talk_s: float = 1.0
     cancel_s: float | None = None
+    lookups: Mapping[str, Any] = field(default_factory=dict)  # Any: see there
 
 
 def run(stage: Stage, trial: Trial) -> Report:
     """Try it on an idle node. Raises ValueError for a trial that makes no sense, with a sentence."""
     stage.begin(trial.at_s)
+    stage.lookups.trial = trial.lookups
     scripts = Scripts(trial.answers, trial.otherwise)
     caller = stage.source(trial.source, trial.listener)
     for name in (*scripts.names, *trial.present):

@@ -23,6 +23,8 @@ from sbc.b2bua.trunk import Trunk
 from sbc.clock import VirtualClock
 from sbc.config.models import Config
 from sbc.errors import ResolveError, SipSyntaxError
+from sbc.lookups.lookups import Lookups
+from sbc.lookups.world import World
 from sbc.policy.admission import Admission
 from sbc.policy.server_location import Path, Server, is_name, locate
 from sbc.routing.call import Armed
@@ -31,6 +33,7 @@ from sbc.routing.node import Node
 from sbc.routing.routes import Routes
 from sbc.routing.runner import Runner
 from sbc.simulator import refusals
+from sbc.simulator.lookups import ScriptedLookups
 from sbc.simulator.media import MediaStandIn
 from sbc.simulator.party import Line, Party
 from sbc.simulator.trace import BUILTIN, Deciding, Seen, Trace, TraceLogger, definition, name_of, phrase
@@ -52,8 +55,8 @@ class Stage:
 
     ``at_s`` is the wall-clock time (seconds since 1970) at which it begins, now by default. ``hosts`` gives addresses
     to host names; the gateway of a peer otherwise stands for the first address of that peer. Trunks count as
-    registered. ``timers`` lets timer routes run. Raises ConfigError for routes that cannot be loaded, and what a
-    startup route raises.
+    registered. ``timers`` lets timer routes run. ``lookups`` says what routes find; with ``ask`` real servers answer
+    what no script does. Raises ConfigError for routes that cannot be loaded, and what a startup route raises.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class Stage:
         at_s: float | None = None,
         hosts: Mapping[str, Sequence[str]] | None = None,
         timers: bool = False,
+        ask: bool = False,
     ) -> None:
         self.config = config
         self.routes = _loaded(config, routes)
@@ -74,6 +78,7 @@ class Stage:
         self.parties: dict[str, Party] = {}
         self.on_message: Callable[[Party, Line, Message], None] | None = None  # what parties get; None: their inboxes
         self.loop = VirtualLoop(self.clock, self.at)
+        self.lookups = ScriptedLookups(self.trace, config.lookups.answers, self._ask_really if ask else None)
         self.admission = Admission(config.peers, config.realms)
         self._names = _Names(config, hosts or {})
         self._settings = core_settings(config, SHARD_KEY, self.admission, self.routes.kinds)
@@ -86,6 +91,7 @@ class Stage:
         try:
             self._complete(self.runner.start_up() if timers else self.runner.prepare(self.routes))
         except BaseException:
+            self.lookups.close()
             self.loop.close()
             raise
         self.trace.begin()
@@ -98,7 +104,8 @@ class Stage:
             if peer.registration is not None:
                 self.core.trunks[name] = Trunk(True)
         self.media = MediaStandIn(self.config.realms)
-        self.node = Node(self.config, Deciding(self.core, self.trace), self.clock, self._names)
+        lookups = Lookups(self.config.lookups, self.lookups)
+        self.node = Node(self.config, Deciding(self.core, self.trace), self.clock, self._names, lookups)
         self.node.log = TraceLogger(self.trace, [], {})
         self.runner = Runner(self.routes, self.node, loop=self.loop, count=self._count)
 
@@ -122,6 +129,8 @@ class Stage:
     def close(self) -> None:
         """Give the event loop's descriptors back."""
         self._abandon()
+        self.lookups.close()
+        self.loop.settle()
         with running(None):
             self.loop.close()
 
@@ -129,6 +138,10 @@ class Stage:
         """End the routes that still wait."""
         self.runner.close()
         self.loop.settle()
+
+    def _ask_really(self) -> World:
+        config = self.config
+        return World(config.lookups, self.loop, store_url=config.store, run_dir=config.run_dir, count=lambda name: None)
 
     def begin(self, at_s: float | None = None) -> None:
         """Forget the last run and begin another on an idle node: what is left of calls is gone, limits are at rest."""
@@ -152,6 +165,7 @@ class Stage:
         if at_s is not None:
             self.clock.wall_offset = at_s - self.clock.now
         self.trace.begin()
+        self.lookups.begin()
 
     # Parties
 

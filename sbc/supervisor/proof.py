@@ -53,7 +53,8 @@ def _faults(config: Config, candidate: Candidate | None, folder: Path) -> list[s
     from sbc.simulator import command
 
     try:
-        tried = command.try_all(config, routes)
+        # Startup routes are about to ask real servers in every worker: what they find there decides now.
+        tried = command.try_all(config, routes, ask_to_start=True)
     except Exception as error:  # whatever the operator's code raises
         return [f"a startup route failed: {sentence}" for sentence in command.sentences(error)]
     return [f"{one.title}: {one.unmet}" for one in tried if one.unmet]

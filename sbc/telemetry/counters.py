@@ -152,6 +152,9 @@ class Counter(IntEnum):
     ROUTE_ERRORS = "Routes that raised."
     ROUTE_UNDECIDED = "Routes that ended without a decision (500)."
     ROUTE_TIMEOUTS = "Routes that took longer than allowed."
+    LOOKUPS = "Look-ups of routes: HTTP, Redis and databases."
+    LOOKUPS_FAILED = "Look-ups that had no usable answer."
+    LOOKUPS_REFUSED = "Look-ups that failed at once, because their server had not answered for some time."
     # names
     DNS_QUERIES = "Questions put to the DNS."
     DNS_FAILURES = "Questions that no name server answered."

@@ -42,6 +42,7 @@ from sbc.worker.datagrams import BATCH, DatagramSide
 from sbc.worker.garbage import Garbage
 from sbc.worker.load import BusyMeter
 from sbc.worker.lodging import LodgingSide
+from sbc.worker.lookups import LookupSide
 from sbc.worker.media import MediaSide
 from sbc.worker.peers import FAILED, LODGING, RECEIVED, HandOver
 from sbc.worker.resume import Resumption
@@ -85,6 +86,7 @@ class SipWorker:
         self._name_servers = NameServers(slot.config.name_servers)
         self.resolver = Resolver(self._name_servers.ask, now=self._now, draw=random.random, count=self._count)
         node = Node(slot.config, self.core, clock, self.resolver)
+        self._lookups = LookupSide(slot, node, loop)
         self.runner = Runner(self._routes, node, loop=loop, drain=self._wake, count=self._count)
         self._media = MediaSide(
             slot,
@@ -176,6 +178,7 @@ class SipWorker:
             if self._resuming is not None:
                 self._resuming.cancel()
             self.runner.close()
+            self._lookups.close()
             self.resolver.close()
             self._trunks.close()
             self.media.close()
@@ -245,8 +248,9 @@ class SipWorker:
             admission = self._admit(config)
             admission.inherit(self._admission)
             settings = self._settings(config, admission, routes)
-            await self.runner.prepare(routes)
-            self._streams.configure(config)
+            with self._lookups.taking_over(config):
+                await self.runner.prepare(routes)
+                self._streams.configure(config)
         except ConfigError as error:
             self._count("RELOADS_REFUSED")
             self.log.error("reload refused", faults=error.faults)
