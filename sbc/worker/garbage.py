@@ -3,11 +3,16 @@
 Calls leave no cycles behind, so nothing of a call waits for the collector. What does (a connection, an exception with
 its traceback, a route of somebody's own) is little, and can wait until hardly anybody is kept waiting by it. Left to
 itself the collector would look at everything just when most is going on: half a second at a thousand calls a second.
+
+In quiet moments the C library also gives back what a busy hour took: left to itself it keeps all that lies below the
+last block in use.
 """
 
 from __future__ import annotations
 
+import ctypes
 import gc
+from collections.abc import Callable
 
 YOUNG = 50_000  # more objects than there were: only those are looked at, once, at once
 NEVER = 1_000_000_000
@@ -15,13 +20,22 @@ QUIET = 0.25  # of this worker's time is work: a pause hurts little
 LOOKS = 30  # at the load, over which it is averaged
 REST_S = 600.0  # from one look at everything to the next
 LONGEST_S = 6 * 3600.0  # a worker that is never quiet has to do it as well
+GIVE_BACK_S = 20.0  # from one time that memory is given back to the next
+
+
+def _give_back() -> None:
+    """Free pages of the heap go to the system; some milliseconds where there are many. Only glibc has this."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 class Garbage:
     """Looks at everything when :meth:`measured` finds the time fit for it. Times are those of a monotonic clock."""
 
-    def __init__(self, now: float) -> None:
-        self._looked_at = now
+    def __init__(self, now: float, give_back: Callable[[], None] = _give_back) -> None:
+        self._looked_at = self._gave_back_at = now
+        self._give_back = give_back
         self._busy = 1.0  # on average, of late
 
     def start(self) -> None:
@@ -31,11 +45,16 @@ class Garbage:
         gc.set_threshold(YOUNG, NEVER, NEVER)
 
     def measured(self, busy: float, now: float) -> bool:
-        """The worker was busy for this share of the time just past; True when everything was looked at."""
+        """The worker was busy for this share of the time just past; True when that has taken some of its time."""
         self._busy += (busy - self._busy) / LOOKS
+        quiet = self._busy <= QUIET
         age_s = now - self._looked_at
-        if age_s < REST_S or (self._busy > QUIET and age_s < LONGEST_S):
-            return False
-        self._looked_at = now
-        gc.collect()
-        return True
+        looks = age_s >= REST_S and (quiet or age_s >= LONGEST_S)
+        if looks:
+            self._looked_at = now
+            gc.collect()
+        gives = quiet and now - self._gave_back_at >= GIVE_BACK_S
+        if gives:
+            self._gave_back_at = now
+            self._give_back()
+        return looks or gives

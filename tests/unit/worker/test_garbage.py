@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import gc
+import itertools
+import subprocess
+import sys
 import weakref
 from collections.abc import Iterator
 
 import pytest
 
-from sbc.worker.garbage import LONGEST_S, QUIET, REST_S, Garbage
+from sbc.worker.garbage import GIVE_BACK_S, LONGEST_S, QUIET, REST_S, Garbage
 
 
 class Node:
@@ -29,8 +32,12 @@ def cycle() -> weakref.ref[Node]:
     return weakref.ref(one)
 
 
+def nothing() -> None:
+    pass
+
+
 def test_the_old_are_looked_at_when_the_worker_is_quiet() -> None:
-    garbage = Garbage(100.0)
+    garbage = Garbage(100.0, nothing)
     garbage.start()
     left = cycle()
     gc.collect(0)  # it has survived nothing yet: collected at once
@@ -44,15 +51,50 @@ def test_the_old_are_looked_at_when_the_worker_is_quiet() -> None:
     assert left() is not None  # no longer young
     for _ in range(1000):
         assert not garbage.measured(QUIET + 0.01, 100.0 + REST_S)
-    assert not garbage.measured(0.0, 100.0 + REST_S - 1)
+    garbage.measured(0.0, 100.0 + REST_S - 1)
     assert left() is not None
     assert garbage.measured(0.0, 101.0 + REST_S)
     assert left() is None
     assert not garbage.measured(0.0, 102.0 + REST_S)  # it rests again
 
 
+def test_memory_is_given_back_in_quiet_moments_and_not_too_often() -> None:
+    given: list[float] = []
+    now = 0.0
+    garbage = Garbage(now, lambda: given.append(now))
+    for busy, until in ((QUIET * 2, 3 * GIVE_BACK_S), (0.0, 6.5 * GIVE_BACK_S), (1.0, 9 * GIVE_BACK_S)):
+        while now < until:
+            now += 0.1
+            garbage.measured(busy, now)
+    assert given[0] == pytest.approx(3 * GIVE_BACK_S, abs=5)
+    assert [b - a for a, b in itertools.pairwise(given)] == pytest.approx([GIVE_BACK_S] * 3, abs=0.2)
+
+
+def test_giving_back_shrinks_what_the_process_holds() -> None:
+    """In a process of its own: whatever else holds this one's heap."""
+    code = """if True:
+        import ctypes
+        from sbc.worker.garbage import QUIET, GIVE_BACK_S, Garbage
+        def held():
+            return int(open("/proc/self/statm").read().split()[1]) * 4096
+        if not hasattr(ctypes.CDLL(None), "malloc_trim"):
+            raise SystemExit
+        garbage = Garbage(0.0)
+        blocks = [bytes(2000) for _ in range(50_000)]
+        kept = blocks[::1000]
+        full = held()
+        del blocks
+        before = held()
+        for look in range(400):
+            garbage.measured(0.0, look / 10)
+        after = held()
+        assert full - after > 50e6, (full, before, after)
+    """
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_a_worker_that_is_never_quiet_looks_in_the_end() -> None:
-    garbage = Garbage(0.0)
+    garbage = Garbage(0.0, nothing)
     assert not garbage.measured(1.0, LONGEST_S - 1)
     assert garbage.measured(1.0, LONGEST_S)
 
