@@ -281,6 +281,7 @@ def accept(core: Core, call: Call, now: float) -> None:
     if a.provisionals is not None:
         a.provisionals.stop()
     tx.respond(call.status, accepted.data, now)
+    call.forget_scopes()
     accepted.start(now)
     core.count("CALLS_ANSWERED")
     core.start_lifetime(call, call.lifetime_s or core.settings.dialog_lifetime_s, now)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from sbc.b2bua.scope import Scope
 from sbc.b2bua.tables import CallState
 from sbc.sip.flow import Flow
 
@@ -65,7 +66,7 @@ class Attempt:
     """What became of one branch: ``status`` 0 while open, ``pdd_ms`` the time to the first reply above 100, or -1.
 
     Branches that were tried at once have the same ``group``. ``followed``: it was a redirect, and its Contacts were
-    tried instead.
+    tried instead. ``flags`` and ``variables`` are the author's, kept as long as the call has no final answer.
     """
 
     gateway: str
@@ -76,6 +77,21 @@ class Attempt:
     started: float = 0.0
     group: int = 1
     followed: bool = False
+    scope: Scope | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def flags(self) -> set[str]:
+        """Names that routes have set for this branch."""
+        if self.scope is None:
+            self.scope = Scope()
+        return self.scope.flags
+
+    @property
+    def variables(self) -> dict[str, Any]:  # Any: of the author's choice
+        """What routes keep for this branch."""
+        if self.scope is None:
+            self.scope = Scope()
+        return self.scope.variables
 
     @property
     def may_fail_over(self) -> bool:
@@ -162,6 +178,7 @@ class Call:
         "switching",
         "targets",
         "to_uri",
+        "transaction",
         "transferred_from",
         "transferred_to",
         "unsettled",
@@ -188,6 +205,7 @@ class Call:
         self.media_set = ""
         self.variables: dict[str, Any] = {}  # Any: JSON values of the route author
         self.flags: set[str] = set()
+        self.transaction: Scope | None = None  # what routes keep until the INVITE has its final answer
         self.lifetime_s = 0.0  # 0: the node's
         self.targets: Groups = ()  # those of one group are tried at once
         self.next_target = 0
@@ -267,6 +285,12 @@ class Call:
     def may_fail_over(self) -> bool:
         """Whether another target may be tried after what the last group said."""
         return all(one.may_fail_over or one.followed for one in self.attempts if one.group == self.group)
+
+    def forget_scopes(self) -> None:
+        """The INVITE has its final answer: what routes kept for it and its branches is gone."""
+        self.transaction = None
+        for attempt in self.attempts:
+            attempt.scope = None
 
     def legs(self) -> Iterator[Leg]:
         """The A leg, then every branch that was made."""

@@ -466,6 +466,12 @@ class Core(Output):
         """Something changed that a resumed call must know: written once this input is done, however often called."""
         self._dirty[call.key] = call
 
+    def keep(self, call: Call, now: float) -> None:
+        """As :meth:`touch`, from outside any input: it is written as soon as :meth:`fire` is called, which is due."""
+        if call.key not in self._dirty:
+            self.touch(call)
+            self.timers.start(0.0, _nothing, now)
+
     def _flush(self, now: float) -> None:
         if self._dirty:
             for call in self._dirty.values():
@@ -496,3 +502,7 @@ class Core(Output):
             tx = self.layer.invite_for_cancel(msg) if msg.method == "INVITE" else None
             if tx is not None and tx.last_status < 200:
                 self.refuse(tx, 500, now)
+
+
+def _nothing(now: float) -> None:
+    """Whoever fires timers writes what waits for the journal."""

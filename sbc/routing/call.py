@@ -7,15 +7,16 @@ and complete when its ``await`` returns. Methods are ``async`` although not all 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from sbc.b2bua import subjects
 from sbc.b2bua.announce import Announcement
+from sbc.b2bua.scope import Scope
 from sbc.b2bua.subjects import Attempt, Redirects, Target
 from sbc.errors import SipSyntaxError
 from sbc.routing.headers import RequestHeaders
 from sbc.routing.node import STRANGER, Node, Peer, flattened
 from sbc.routing.routes import BranchRoute, FailureRoute, ReplyRoute, RequestRoute, RouteError
+from sbc.routing.scopes import Flags, Variables, transaction_of
 from sbc.sip.uri import Uri, parse_uri
 from sbc.telemetry.log import Logger
 
@@ -83,14 +84,19 @@ class CallView:
         return tuple(self._call.attempts)
 
     @property
-    def variables(self) -> dict[str, Any]:  # Any: JSON values of the author's choice
+    def variables(self) -> Variables:
         """Kept with the call, in the journal too: JSON values only."""
-        return self._call.variables
+        return Variables(self.node, self._call)
 
     @property
-    def flags(self) -> set[str]:
+    def flags(self) -> Flags:
         """Names that are set or not; kept like variables."""
-        return self._call.flags
+        return Flags(self.node, self._call)
+
+    @property
+    def transaction(self) -> Scope:
+        """Flags and variables of any kind that are kept from the INVITE to its final answer, and then gone."""
+        return transaction_of(self._call)
 
     @property
     def log(self) -> Logger:

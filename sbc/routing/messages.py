@@ -5,7 +5,10 @@ Each route type gets an object of its own, and what may not be done there is not
 
 from __future__ import annotations
 
+from typing import Any
+
 from sbc.b2bua import subjects
+from sbc.b2bua.leg import Leg
 from sbc.b2bua.subjects import Attempt, Target
 from sbc.errors import SbcError
 from sbc.routing.call import Call, CallView, checked_uri
@@ -46,6 +49,22 @@ class Branch:
     def target(self) -> Target:
         """Where it goes."""
         return self._subject.target
+
+    @property
+    def attempt(self) -> Attempt:
+        """It among ``call.attempts``."""
+        return _attempt(self._subject.leg)
+
+    @property
+    def flags(self) -> set[str]:
+        """Names that are set or not for this branch: its replies have them as ``reply.attempt.flags``, the failure
+        route in ``failure.attempts``."""
+        return self.attempt.flags
+
+    @property
+    def variables(self) -> dict[str, Any]:  # Any: of the author's choice
+        """Kept like flags."""
+        return self.attempt.variables
 
     def drop(self) -> None:
         """Do not send this branch: it counts as failed with 480."""
@@ -93,6 +112,11 @@ class Reply:
     @body.setter
     def body(self, body: bytes) -> None:
         self._subject.body = body
+
+    @property
+    def attempt(self) -> Attempt:
+        """The branch that it came from, among ``call.attempts``, with its flags and variables."""
+        return _attempt(self._subject.leg)
 
     @property
     def is_final(self) -> bool:
@@ -202,3 +226,8 @@ class BadMessage:
             node.core.requests.answer(subject, status, node.clock.monotonic())
         else:
             node.core.reject(subject, status, node.clock.monotonic())
+
+
+def _attempt(leg: Leg) -> Attempt:
+    assert leg.attempt is not None  # every branch has one
+    return leg.attempt

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 from sbc.b2bua import refer, subjects, transfer
+from sbc.b2bua.scope import Scope
 from sbc.b2bua.subjects import Target
 from sbc.routing.call import Call, EstablishedCall, Where, checked_uri, user_of
 from sbc.routing.headers import RequestHeaders, apply
@@ -68,13 +70,14 @@ class Request:
     are refused with 405 or 481.
     """
 
-    __slots__ = ("_call", "_headers", "_subject", "_transfer", "node")
+    __slots__ = ("_call", "_headers", "_scope", "_subject", "_transfer", "node")
 
     def __init__(self, node: Node, subject: subjects.Call | subjects.OutOfDialogRequest) -> None:
         self.node = node
         self._subject = subject
         self._call = Call(node, subject) if isinstance(subject, subjects.Call) else None
         self._headers: RequestHeaders | None = None
+        self._scope: Scope | None = None
         self._transfer = subject.joining if isinstance(subject, subjects.Call) else None
 
     @property
@@ -138,6 +141,20 @@ class Request:
     def body(self) -> bytes:
         """Its body as it came."""
         return self._message.body
+
+    @property
+    def flags(self) -> set[str]:
+        """Names that are set or not while this route runs, with the functions that it calls; then they are gone."""
+        if self._scope is None:
+            self._scope = Scope()
+        return self._scope.flags
+
+    @property
+    def variables(self) -> dict[str, Any]:  # Any: of the author's choice
+        """Kept like flags."""
+        if self._scope is None:
+            self._scope = Scope()
+        return self._scope.variables
 
     @property
     def direction(self) -> str:
