@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sbc.b2bua import accompany, connect, credentials, early, exchange, ping, provisional, refresh, shape
+from sbc.b2bua import accompany, by_hand, connect, credentials, early, exchange, ping, provisional, refresh, shape
 from sbc.b2bua.call import Call, Outcome
 from sbc.b2bua.effects import RouteKind, RunRoute
 from sbc.b2bua.subjects import ReplyEvent
@@ -208,6 +208,8 @@ def answer(core: Core, leg: Leg, now: float, event: object) -> None:
     for other in call.branches:
         if other is not leg:
             core.step_leg(other, LegEvent.END, now)
+    if leg.media is not None or (call.has_media and call.media_profile is None):
+        by_hand.won(core, leg, now)
     core.hold(leg)
     then = partial(conclude, core, leg, event)
     body = event.body if shape.is_sdp(msg) else b""

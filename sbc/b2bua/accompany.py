@@ -183,7 +183,7 @@ def answered(core: Core, call: Call, now: float) -> None:
     if call.media_profile is None or call.b is None:
         return
     profiles = core.settings.media_profiles
-    for profile in (profiles.named.get(call.media_profile), profiles.peers.get(call.b.peer)):
+    for profile in (profiles.named.get(call.media_profile), profiles.of_branch(call.b.peer, call.b.profile)):
         if profile is not None and profile.record != "off":
             record(core, call, profile.record, now)
             return

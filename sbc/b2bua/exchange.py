@@ -68,7 +68,7 @@ def withdraw(core: Core, call: Call, now: float, sender: Leg | None = None) -> N
     former, sender.in_before = sender.in_before, None
     if former and former != sender.sdp_in and call.state in _TALKING:
         offered, sender.sdp_in = sender.sdp_in, former
-        if offered and call.media_profile is not None:
+        if offered and under(call, sender, receiver) is not None:
             _point_back(core, call, sender, receiver, former, now)
 
 
@@ -102,7 +102,7 @@ def _in_force(described: bytes, told: bytes) -> bytes:
 def learn(core: Core, call: Call, sender: Leg, receiver: Leg, body: bytes, now: float) -> None:
     """``sender`` has answered otherwise than before to an offer that changed nothing: media goes where it says now.
     ``receiver`` is told nothing, since nobody asked it anything."""
-    if call.media_profile is None:
+    if under(call, sender, receiver) is None:
         core.note("info", "answer to a refresh changes media that we do not relay", call, leg=sender.name)
         return
     former, version = receiver.sdp_out, receiver.sdp_version
@@ -163,11 +163,12 @@ def _ignore(reply: Reply, now: float) -> None:
 def _cross(
     core: Core, call: Call, sender: Leg, receiver: Leg, body: bytes, offering: bool, then: Then, now: float
 ) -> None:
-    if call.media_profile is None:
+    caller = under(call, sender, receiver)
+    if caller is None:
         sender.sdp_in = body
         _cross_directly(core, receiver, body, offering, then, now)
         return
-    profile, other = profile_of(core, call, sender), profile_of(core, call, receiver)
+    profile, other = _profile(core, call, sender, caller), _profile(core, call, receiver, caller)
     from_srtp, to_srtp = _srtp(core, sender, profile), _srtp(core, receiver, other)
     asked = MAX_STREAMS
     transports: tuple[Transport, Transport] | None = None
@@ -227,10 +228,10 @@ def _cross(
         if transports is not None:
             request.from_ice = "lite" if transports[0].ice else "off"
             request.to_ice = "lite" if transports[1].ice else "off"
-        caller = profile if sender is call.a else other if receiver is call.a else None
-        if caller is not None:
-            request.silence_s, request.hold_silence_s = caller.silence_s, caller.hold_silence_s
-            request.one_way_s = caller.one_way_s
+        callers = profile if sender is call.a else other if receiver is call.a else None
+        if callers is not None:
+            request.silence_s, request.hold_silence_s = callers.silence_s, callers.hold_silence_s
+            request.one_way_s = callers.one_way_s
     else:
         request = Answer(call.key, sender.name, receiver.name, streams, seen_at, processing=processing)
     if profile is not None:
@@ -281,14 +282,22 @@ def _negotiate(
     return negotiate.answer(sdp, SessionDescription.parse(sender.sdp_out), offered, wish, receivers)
 
 
+def under(call: Call, one: Leg, other: Leg) -> str | None:
+    """The profile of the A side where the media of these two are relayed, None where they are not."""
+    chosen = one.media or other.media
+    return call.media_profile if chosen is None else chosen.caller
+
+
 def profile_of(core: Core, call: Call, leg: Leg) -> MediaProfile | None:
     """What is to be minded with media of this side; None for nothing."""
-    profiles = core.settings.media_profiles
+    return _profile(core, call, leg, call.media_profile or "")
+
+
+def _profile(core: Core, call: Call, leg: Leg, caller: str) -> MediaProfile | None:
     if leg.name == PROMPT:
         return _OURSELVES
-    if leg is call.a:
-        return profiles.named.get(call.media_profile or "")
-    return profiles.peers.get(leg.peer)
+    profiles = core.settings.media_profiles
+    return profiles.named.get(caller) if leg is call.a else profiles.of_branch(leg.peer, leg.profile)
 
 
 def _srtp(core: Core, leg: Leg, profile: MediaProfile | None) -> Srtp:

@@ -30,6 +30,15 @@ if TYPE_CHECKING:
     from sbc.transaction.timers import Timer
 
 
+class Chosen:
+    """How the media of one branch go: ``caller`` is the profile of the A side, None for media that are not relayed."""
+
+    __slots__ = ("caller",)
+
+    def __init__(self, caller: str | None) -> None:
+        self.caller = caller
+
+
 class Leg:
     """The A leg (``a``) or one branch (``b1``, ``b2`` ...) of a call.
 
@@ -57,6 +66,7 @@ class Leg:
         "invite",
         "invite_credentials",
         "invite_cseq",
+        "media",
         "modifying",
         "music",
         "name",
@@ -64,6 +74,7 @@ class Leg:
         "peer",
         "ping_watch",
         "prack",
+        "profile",
         "provisionals",
         "realm",
         "received",
@@ -128,6 +139,8 @@ class Leg:
         self.sdp_in = b""  # what it last sent and the media plane took
         self.music = ""  # the prompt that it hears while the other side holds it
         self.anchored = False  # the media plane has endpoints for it
+        self.media: Chosen | None = None  # a branch that has not answered: its route wants other media than the call
+        self.profile = ""  # the media profile that its route chose; empty: that of its peer
         # while an offer of ours, or of its own, is open: what holds again when that is refused
         self.sdp_before: bytes | None = None
         self.in_before: bytes | None = None

@@ -108,7 +108,8 @@ def _refusal(core: Core, call: Call, profile: str | None) -> str:
 def _needs_relay(core: Core, call: Call, leg: Leg) -> str:
     """Why media of this side need us, whatever it describes; '' for nothing."""
     profiles = core.settings.media_profiles
-    profile = profiles.named.get(call.media_profile or "") if leg is call.a else profiles.peers.get(leg.peer)
+    of_a = leg is call.a
+    profile = profiles.named.get(call.media_profile or "") if of_a else profiles.of_branch(leg.peer, leg.profile)
     if core.settings.realms[leg.realm].nat == "always" or (profile is not None and profile.latch == "learn"):
         return f"leg {leg.name} is behind NAT"
     if profile is not None and (profile.music or profile.record != "off"):

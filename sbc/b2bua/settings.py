@@ -144,6 +144,10 @@ class MediaProfiles:
     named: Mapping[str, MediaProfile] = field(default_factory=dict)
     peers: Mapping[str, MediaProfile] = field(default_factory=dict)
 
+    def of_branch(self, peer: str, profile: str) -> MediaProfile | None:
+        """That of a branch to ``peer``, for which a route may have chosen another ``profile``."""
+        return self.named.get(profile) if profile else self.peers.get(peer)
+
 
 @dataclass(frozen=True, slots=True)
 class CoreSettings:

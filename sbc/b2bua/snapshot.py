@@ -94,7 +94,8 @@ def dump(record: Json) -> bytes:
 def _leg_record(core: Core, leg: Leg) -> Json:
     dialog = leg.dialog
     accepted, ack = leg.accepted, leg.ack
-    return {
+    chosen: Json = {"prof": leg.profile} if leg.profile else {}
+    return chosen | {
         "name": leg.name,
         "cid": dialog.call_id,
         "local": dialog.local,
@@ -333,6 +334,7 @@ def _leg(core: Core, fields: Fields, now: float, wall: float) -> Leg:
     leg.sdp_version = fields.integer("sver", 0, 2**53)
     leg.describe_again(fields.octets("sdp"))
     leg.sdp_in = fields.octets("in") if "in" in fields.raw else b""
+    leg.profile = fields.text("prof", 256) if "prof" in fields.raw else ""
     leg.session = _session(fields.raw.get("timer"), now, wall)
     leg.unacked = fields.flag("unacked")
     ack = _list(fields.raw.get("ack"), 2)

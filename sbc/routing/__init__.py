@@ -6,6 +6,7 @@ from sbc.lookups.asking import HttpAnswer
 from sbc.lookups.errors import HttpStatus, LookupFailed, LookupTimeout, LookupUnknown, ServerAway
 from sbc.routing.call import Call, CallView, EstablishedCall
 from sbc.routing.events import MediaDtmf, MediaTimeout
+from sbc.routing.media import MediaRefused
 from sbc.routing.messages import BadMessage, Branch, Failure, LocalRequest, Reply
 from sbc.routing.node import Node, Peer
 from sbc.routing.request import Request, Transfer
@@ -26,6 +27,7 @@ __all__ = [
     "LookupTimeout",
     "LookupUnknown",
     "MediaDtmf",
+    "MediaRefused",
     "MediaTimeout",
     "Node",
     "Peer",

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from media.protocol import StreamStats
 from sbc.b2bua import subjects
 from sbc.b2bua.announce import Announcement
 from sbc.b2bua.scope import Scope
 from sbc.b2bua.subjects import Attempt, Redirects, Target
 from sbc.errors import SipSyntaxError
+from sbc.routing import media
 from sbc.routing.headers import RequestHeaders
 from sbc.routing.node import STRANGER, Node, Peer, flattened
 from sbc.routing.routes import BranchRoute, FailureRoute, ReplyRoute, RequestRoute, RouteError
@@ -98,6 +100,10 @@ class CallView:
         """Flags and variables of any kind that are kept from the INVITE to its final answer, and then gone."""
         return transaction_of(self._call)
 
+    async def media_statistics(self) -> dict[str, list[StreamStats]]:
+        """What the relay has counted, by leg, a list of its streams each; empty where nothing is relayed."""
+        return await media.query(self.node, self._call)
+
     @property
     def log(self) -> Logger:
         """The log, bound to the call."""
@@ -172,6 +178,23 @@ class Media:
     def direct(self) -> None:
         """Let the two sides exchange media directly. Each then learns the other's media address."""
         self._call.media_profile = None
+
+    def offer(self, profile: str = "", *, media_set: str = "") -> None:
+        """As :meth:`engage`, for the branches that are dialled from now on: each may choose anew (``branch.media``).
+
+        Raises RouteError also for another set than that of the session which the call has: :meth:`delete` ends it.
+        """
+        media.choose_set(self._node, self._call, media_set)
+        self.engage(profile, media_set=self._call.media_set)
+
+    async def delete(self) -> None:
+        """End what the relay has of this call; the next branches are direct unless they are offered it again."""
+        await media.delete(self._node, self._call)
+        self._call.media_profile = None
+
+    async def query(self) -> dict[str, list[StreamStats]]:
+        """What the relay has counted, by leg, a list of its streams each; empty where nothing is relayed."""
+        return await media.query(self._node, self._call)
 
 
 class Call(EstablishedCall):

@@ -13,6 +13,7 @@ from sbc.b2bua.subjects import Attempt, Target
 from sbc.errors import SbcError
 from sbc.routing.call import Call, CallView, checked_uri
 from sbc.routing.headers import Headers, ReceivedHeaders
+from sbc.routing.media import BranchMedia, ReplyMedia
 from sbc.routing.node import Node
 from sbc.routing.routes import RouteError
 
@@ -49,6 +50,11 @@ class Branch:
     def target(self) -> Target:
         """Where it goes."""
         return self._subject.target
+
+    @property
+    def media(self) -> BranchMedia:
+        """Where its media go."""
+        return BranchMedia(self.call.node, self._subject)
 
     @property
     def attempt(self) -> Attempt:
@@ -112,6 +118,11 @@ class Reply:
     @body.setter
     def body(self, body: bytes) -> None:
         self._subject.body = body
+
+    @property
+    def media(self) -> ReplyMedia:
+        """Where the media go that it describes."""
+        return ReplyMedia(self.call.node, self._subject.leg)
 
     @property
     def attempt(self) -> Attempt:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from media.protocol import Answer, Delete, Endpoint, Ice, Offer, Reply, Request, Setup, Stream, StreamStats
+from media.protocol import Answer, Delete, Endpoint, Ice, Offer, Query, Reply, Request, Setup, Stream, StreamStats
 from sbc.config.models import Realm
 
 NODE = "simulated"
@@ -35,6 +35,8 @@ class MediaStandIn:
                 return self._answer(request)
             case Delete():
                 return self._delete(request)
+            case Query():
+                return Reply(worker=NODE, stats=_stats(self._sessions.get(request.session, {})))
             case _:
                 return Reply(worker=NODE)
 
@@ -70,7 +72,7 @@ class MediaStandIn:
             legs.pop(request.leg, None)
             return Reply(worker=NODE)
         self._sessions.pop(request.session, None)
-        return Reply(worker=NODE, stats={name: [StreamStats() for _ in leg.ports] for name, leg in legs.items()})
+        return Reply(worker=NODE, stats=_stats(legs))
 
     def _endpoint(self, leg: _Leg, index: int, stream: Stream, secure: bool, setup: Setup = "actpass") -> Endpoint:
         if not stream.port:
@@ -100,6 +102,10 @@ class _Leg:
         self.is_secure = False  # whether it may have SRTP
         self.is_dtls = False
         self.has_ice = False
+
+
+def _stats(legs: dict[str, _Leg]) -> dict[str, list[StreamStats]]:
+    return {name: [StreamStats() for _ in leg.ports] for name, leg in legs.items()}
 
 
 def _each(streams: list[Stream]) -> list[tuple[int, Stream]]:

@@ -32,7 +32,7 @@ class Line:
 
     __slots__ = (
         *("branch", "call_id", "cseq", "invite", "is_answered", "local", "remote", "request", "target", "uri"),
-        *("acks",),
+        *("acks", "has_offered"),
     )
 
     def __init__(self, call_id: str, local: str, remote: str, uri: str) -> None:
@@ -47,6 +47,7 @@ class Line:
         self.invite: Message | None = None  # the INVITE that came
         self.is_answered = False
         self.acks = 0
+        self.has_offered = True  # its last INVITE had a description; else its ACK brings the answer to the 2xx
 
 
 class Party:
@@ -219,7 +220,8 @@ class Party:
             return
         line.uri = _contact(msg) or line.uri
         if msg.status >= 200:
-            self._request(line, "ACK", cseq=msg.cseq_number)
+            answer = b"" if line.has_offered else answer_to(msg.body, self.flow.host)
+            self._request(line, "ACK", answer, cseq=msg.cseq_number)
         elif (number := msg.get("RSeq")) is not None:
             self._request(line, "PRACK", headers=[("RAck", f"{number} {msg.cseq_number} INVITE")])
 
@@ -264,7 +266,7 @@ class Party:
         if not branch:
             branch = self.stage.mint("z9hG4bK")
             if method == "INVITE":
-                line.branch = branch
+                line.branch, line.has_offered = branch, bool(body)
         transport = self.flow.transport.upper()
         all_headers = [
             ("Via", f"SIP/2.0/{transport} {self.host}:{self.flow.port};branch={branch};rport"),

@@ -123,7 +123,8 @@ def test_a_transaction_has_its_own_until_the_final_answer(routes: Routes, stage:
     over = up[0].transaction
     assert (over.flags, over.variables) == (set(), {})
     assert all(not attempt.flags for attempt in up[0].attempts)
-    for keep in (lambda: over.flags.add("x"), lambda: over.variables.update(x=1)):
+    ways: tuple[Callable[[], object], ...] = (lambda: over.flags.add("x"), lambda: over.variables.update(x=1))
+    for keep in ways:
         with pytest.raises(RouteError, match="its transaction is over"):
             keep()
 
