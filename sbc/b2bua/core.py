@@ -133,7 +133,7 @@ class Core(Output):
     def receive(self, data: bytes, flow: Flow, now: float, wall: float) -> None:
         """One datagram, or one message of a stream. Nothing that it holds can make this raise."""
         self._wall_offset = wall - now
-        source = self.settings.admission.admit(flow.listener, flow.host)
+        source = self.settings.admission.admit(flow.listener, flow.host, flow.port, flow.connection)
         if source is None:
             refuse.stranger(self, data, flow)
             return

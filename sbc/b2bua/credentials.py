@@ -38,7 +38,8 @@ def accept(core: Core, leg: Leg, msg: Message, tries: int) -> bool:
     ours = core.settings.credentials.get(leg.peer)
     if ours is None:
         return False
-    source = core.settings.admission.admit(leg.flow.listener, leg.flow.host)
+    at = leg.flow
+    source = core.settings.admission.admit(at.listener, at.host, at.port, at.connection)
     if source is None or source.peer != leg.peer:
         core.note("warning", "challenged by an address that is not its peer's", leg.call, leg=leg.name)
         return False

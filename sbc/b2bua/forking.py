@@ -124,7 +124,7 @@ def _target(core: Core, leg: Leg, uri: Uri, allowed: str) -> Target:
             raise SipSyntaxError(f"{uri.host} is no address, and not the name that was dialled")
         return replace(former, uri=str(uri))
     flow = flow_to(core, uri, leg.realm)
-    source = core.settings.admission.admit(flow.listener, flow.host)
+    source = core.settings.admission.admit(flow.listener, flow.host, flow.port, flow.connection)
     if source is None or core.requests.is_ours(uri):
         raise SipSyntaxError(f"{uri.address} is an address of no peer in realm {leg.realm}")
     if allowed == "peer" and source.peer != leg.peer:

@@ -81,7 +81,7 @@ class Requests:
         if found is None:
             return None
         settings, flow = self.core.settings, found.flow
-        source = settings.admission.admit(flow.listener, flow.host)
+        source = settings.admission.admit(flow.listener, flow.host, flow.port, flow.connection)
         if source is None:  # no peer any more
             return None
         return Target(found.uri, source.realm, flow, peer=source.peer)
@@ -227,7 +227,7 @@ class Requests:
             # A Contact that names headers would have us send them (RFC 3261 §19.1.5): they stay behind.
             uri = contact.uri._replace(headers="")
             path = path_to(core, uri, tx.flow, subject.source.realm)
-            there = core.settings.admission.admit(path.listener, path.host)
+            there = core.settings.admission.admit(path.listener, path.host, path.port, path.connection)
             if there is None or there.peer != subject.source.peer:  # a Contact opens no way to somebody else
                 path = tx.flow
             user = self.bindings.seal(Binding(str(uri), path), realm)

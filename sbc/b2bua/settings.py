@@ -44,8 +44,8 @@ class Source(Protocol):
 class AdmissionPolicy(Protocol):
     """Who may speak to us, and how many calls they may have (``sbc.policy.admission.Admission``)."""
 
-    def admit(self, listener: int, host: str) -> Source | None:
-        """The peer behind a source address on a listener; None for a stranger."""
+    def admit(self, listener: int, host: str, port: int, connection: int) -> Source | None:
+        """The peer behind a source on a listener; None for a stranger."""
 
     def open_call(self, peer: str, now: float) -> int | None:
         """Count a call of this peer; a status to refuse it with when a limit is reached (then it is not counted)."""

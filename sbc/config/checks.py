@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from importlib.util import find_spec
 
 from media.protocol import OPTIONAL_CODECS
+from sbc.config.matching import ambiguous, identity
 from sbc.config.models import Config, MediaProfile
 from sbc.config.source import Path, Source, dotted
 
@@ -162,7 +163,7 @@ def _advertised(config: Config, read: Source) -> None:
 
 
 def _peers(config: Config, read: Source) -> None:
-    owners: dict[tuple[str, str], str] = {}
+    owners: dict[tuple[str, str], list[str]] = {}
     for name, peer in config.peers.items():
         path: Path = ("peers", name)
         if peer.realm not in config.realms:
@@ -181,11 +182,41 @@ def _peers(config: Config, read: Source) -> None:
             elif not target.gateway:
                 read.fault((*path, "calls_to"), f"peers.{peer.calls_to} has no gateway to send calls to")
         _registration(config, name, read)
+        _match(config, name, read)
         for index, network in enumerate(peer.addresses):
-            owner = owners.setdefault((peer.realm, str(network)), name)
-            if owner != name:
-                at = (*path, "addresses", index)
-                read.fault(at if read.has(at) else at[:-1], f"{network} belongs to peers.{owner} in the same realm")
+            others = owners.setdefault((peer.realm, str(network)), [])
+            for owner in others:
+                if owner != name and ambiguous(config.peers[owner].match, peer.match):
+                    at = (*path, "addresses", index)
+                    said = f"{network} belongs to peers.{owner} in the same realm"
+                    if peer.match is not None:
+                        said += ", and what both match could be the same message"
+                    read.fault(at if read.has(at) else at[:-1], said)
+            others.append(name)
+
+
+def _match(config: Config, name: str, read: Source) -> None:
+    """Whether what a peer must come by can be in its realm."""
+    peer = config.peers[name]
+    match, realm = peer.match, config.realms.get(peer.realm)
+    if match is None or realm is None:
+        return
+    path: Path = ("peers", name, "match")
+    known = {listen.text: listen.transport for listen in realm.listen}
+    for listener in match.listeners:
+        if listener not in known:
+            read.fault((*path, "listeners"), f"realms.{peer.realm} has no '{listener}'{_did_you_mean(listener, known)}")
+    for transport in match.transports:
+        if transport not in known.values():
+            read.fault((*path, "transports"), f"realms.{peer.realm} has no {transport} listener")
+    if match.certificate and (realm.tls is None or realm.tls.verify != "peer"):
+        read.fault((*path, "certificate"), f"realms.{peer.realm}.tls must ask for it: verify: peer")
+    for other_name, other in config.peers.items():
+        if other_name != name and other.match is not None and other.realm == peer.realm:
+            for one in match.certificate:
+                for two in other.match.certificate:
+                    if one != two and identity(peer.realm, one) == identity(peer.realm, two):
+                        read.fault((*path, "certificate"), f"'{one}' and '{two}' of {other_name} have the same number")
 
 
 def _media_sets(config: Config, read: Source) -> None:

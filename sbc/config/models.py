@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, f
 from media.protocol import IcePolicy, Srtp
 from sbc.config.dry_runs import DryRun
 from sbc.config.lookups import Lookups
+from sbc.config.matching import Match
 
 
 def _not_a_number(value: Any) -> Any:  # Any: whatever the YAML held
@@ -74,6 +75,12 @@ class Listen(Model):
         if match["seen_port"]:
             read["advertise_port"] = int(match["seen_port"])
         return read
+
+    @property
+    def text(self) -> str:
+        """As it is written, without what is advertised."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.transport}:{host}:{self.port}"
 
     @property
     def is_stream(self) -> bool:
@@ -266,6 +273,7 @@ class Peer(Model):
 
     realm: str
     addresses: Annotated[list[IpNetwork], BeforeValidator(_network_list), Field(min_length=1)]
+    match: Match | None = None  # what it must come by, besides one of its addresses
     direction: str = ""
     gateway: str = ""  # SIP URI that calls to this peer are sent to
     tls_name: str = ""  # the name its certificate must bear; empty: the host of its gateway

@@ -250,7 +250,7 @@ class Registration:
         admit = self.core.settings.admission.admit
         self._flows = []
         for flow in flows:
-            source = admit(flow.listener, flow.host)
+            source = admit(flow.listener, flow.host, flow.port, flow.connection)
             if source is not None and source.peer == self.settings.peer:
                 self._flows.append(flow)
         if self._flows:

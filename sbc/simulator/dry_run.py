@@ -142,6 +142,8 @@ def _introduce(stage: Stage, caller: Party) -> None:
         peer = stage.config.peers[caller.name]
         direction = f", direction {peer.direction}" if peer.direction else ""
         networks = ", ".join(str(network) for network in peer.addresses)
+        if peer.match is not None:
+            networks += f"; {peer.match}"
         said = f"{flow.host} on {stage.listener_text(flow.listener)} is peer {caller.name} ({networks}), "
         stage.trace.add("source", f"{said}realm {realm}{direction}.")
 

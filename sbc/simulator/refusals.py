@@ -70,7 +70,7 @@ def stranger(config: Config, flow: Flow) -> str:
     said = f"{flow.host} is no peer of realm {realm}"
     admission = Admission(config.peers, config.realms)
     for number, (other, _) in enumerate(config.listeners):
-        if other != realm and (source := admission.admit(number, flow.host)) is not None:
+        if other != realm and (source := admission.admit(number, flow.host, flow.port)) is not None:
             said += f" (in realm {other} it is peer {source.peer})"
             break
     if config.unknown_sources == "refuse":

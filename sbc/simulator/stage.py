@@ -38,7 +38,7 @@ from sbc.simulator.media import MediaStandIn
 from sbc.simulator.party import Line, Party
 from sbc.simulator.trace import BUILTIN, Deciding, Seen, Trace, TraceLogger, definition, name_of, phrase
 from sbc.simulator.virtual_loop import RestlessRoute, VirtualLoop, running
-from sbc.sip.flow import Flow
+from sbc.sip.flow import IDENTITY_SHIFT, Flow
 from sbc.sip.ids import Ids
 from sbc.sip.message import Message
 from sbc.sip.uri import Uri, parse_uri
@@ -185,9 +185,9 @@ class Stage:
             party = self.parties[name] = Party(self, name, self._flow(listener, host, port))
         return party
 
-    def source(self, address: str, listener: str = "") -> Party:
+    def source(self, address: str, listener: str = "", certificate: str = "") -> Party:
         """Who speaks from ``address`` (``host`` or ``host:port``, or the name of a peer) to ``listener``, which is the
-        name of a realm or ``transport:address:port`` as configured.
+        name of a realm or ``transport:address:port`` as configured; ``certificate`` is the name in the one it shows.
 
         '' is the first listener of the realm in which the address is a peer's. Raises ValueError.
         """
@@ -198,16 +198,20 @@ class Stage:
                 party.flow = self._flow(number, party.flow.host, party.flow.port)
             return party
         host, port = _host_port(address)
-        if number is None:
-            number = next((i for i in range(len(self.config.listeners)) if self.admission.admit(i, host)), 0)
-        known = self.admission.admit(number, host)
+        numbers = range(len(self.config.listeners)) if number is None else [number]
+        flows = [self._flow(i, host, port, certificate) for i in numbers]
+        flow = next((one for one in flows if self.admission.admit(one.listener, host, port, one.connection)), flows[0])
+        known = self.admission.admit(flow.listener, host, port, flow.connection)
         name = known.peer if known is not None else host
-        party = self.parties[name] = Party(self, name, self._flow(number, host, port), known=known is not None)
+        party = self.parties[name] = Party(self, name, flow, known=known is not None)
         return party
 
-    def _flow(self, listener: int, host: str, port: int) -> Flow:
+    def _flow(self, listener: int, host: str, port: int, certificate: str = "") -> Flow:
         transport = self.config.listeners[listener][1].transport
-        return Flow(listener, transport, host, port, 0 if transport == "udp" else 1)
+        if transport == "udp":
+            return Flow(listener, transport, host, port)
+        proved = self.admission.identity_of(listener, [certificate]) if certificate else 0
+        return Flow(listener, transport, host, port, proved << IDENTITY_SHIFT | 1)
 
     def _listener(self, text: str) -> int:
         listeners = self.config.listeners
@@ -367,7 +371,7 @@ class Stage:
     def _leave(self, effect: Transmit) -> None:
         """A message leaves for the party at that address."""
         flow, data = effect.flow, effect.data
-        source = self.admission.admit(flow.listener, flow.host)
+        source = self.admission.admit(flow.listener, flow.host, flow.port, flow.connection)
         if source is not None:
             party = self.party(source.peer)
         else:

@@ -1,8 +1,10 @@
 """All stream connections of one worker: those it accepted, those it made, and what becomes of a message for each.
 
-A connection has a number that no other in the node has, now or soon: ``slot << 40 | serial``. A flow with a number
-means that connection while it lives; when it is gone, and for a flow without a number, the flow's address is where to
-connect to, and one connection serves all that goes there (RFC 3261 §18.1.1, §18.2.2).
+A connection has a number that no other in the node has, now or soon: its slot and a serial number, and above them which
+configured name the certificate of the other side bears (:mod:`sbc.sip.flow`), so that whoever gets the flow of a
+message knows who is there. A flow with a number means that connection while it lives; when it is gone, and for a flow
+without a number, the flow's address is where to connect to, and one connection serves all that goes there (RFC 3261
+§18.1.1, §18.2.2).
 """
 
 from __future__ import annotations
@@ -18,18 +20,18 @@ from typing import Protocol
 from sbc.config.models import Connections
 from sbc.dialog.dialog import DEFAULT_PORTS
 from sbc.errors import SipSyntaxError
-from sbc.sip.flow import Flow
+from sbc.sip.flow import IDENTITY_SHIFT, SERIAL_BITS, SLOT_BITS, Flow
 from sbc.sip.framing import Limits
 from sbc.sip.message import Message
 from sbc.transport.notes import Notes
 from sbc.transport.tcp import Connection, tune
+from sbc.transport.tls import names_of
 from sbc.transport.websocket import WebSocket
 
 ACCEPTS = 64  # at a time: whoever connects must not keep those waiting who speak
 NO_FILES_S = 0.2  # accept again after so long when the process has no descriptor left
 IDLE_LOOKS = 10  # per idle timeout
 SWEEP_S = 0.1  # between two looks at unfinished messages, however many there are
-SERIAL_BITS = 40
 _SERIALS = (1 << SERIAL_BITS) - 1
 WEBSOCKETS = frozenset({"ws", "wss"})
 _RESPONSE = b"SIP/2.0 "
@@ -66,6 +68,9 @@ class Shell(Protocol):
 
     def name_of(self, listener: int, host: str) -> str:
         """The name that the certificate at this address must bear: a host name or the address itself."""
+
+    def proved(self, listener: int, names: Sequence[str]) -> int:
+        """The number of the configured name that a certificate with these names stands for; 0 for none."""
 
     def count(self, name: str, amount: int = 1) -> None: ...
 
@@ -144,7 +149,7 @@ class Streams:
 
     def owner_of(self, connection: int) -> int:
         """The slot whose worker has, or had, this connection."""
-        return connection >> SERIAL_BITS
+        return connection >> SERIAL_BITS & (1 << SLOT_BITS) - 1
 
     def send(self, flow: Flow, data: bytes, slot: int) -> None:
         """Queue a message for the next :meth:`flush`; ``slot`` is told when it cannot be sent."""
@@ -270,6 +275,15 @@ class Streams:
     def opened(self, connection: Connection) -> None:
         """It can be used; what waited for it leaves."""
         connection.sent.clear()
+        certificate = connection.certificate
+        if certificate is not None:
+            number = self._shell.proved(connection.flow.listener, names_of(certificate))
+            if number:
+                flow = connection.flow
+                known = self._connections.pop(flow.connection, None)
+                connection.flow = flow._replace(connection=flow.connection | number << IDENTITY_SHIFT)
+                if known is not None:
+                    self._connections[connection.flow.connection] = connection
 
     def lost(self, connection: Connection, error: Exception | None) -> None:
         """What waits for answers on a connection of ours waits in vain. By one that a peer made, it may still connect

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from sbc.sip.flow import Flow
 from sbc.sip.framing import Framer, Limits
@@ -96,6 +96,11 @@ class Connection(asyncio.Protocol):
     def is_open(self) -> bool:
         """Whether it can carry messages now."""
         return self._transport is not None
+
+    @property
+    def certificate(self) -> dict[str, Any] | None:  # Any: as the ssl module has it
+        """The certificate that the other side has shown and that was verified; None or empty for none."""
+        return self._transport.get_extra_info("peercert") if self._transport is not None else None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """asyncio: it is open, its TLS handshake done."""

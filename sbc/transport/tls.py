@@ -6,6 +6,7 @@ A reload makes new contexts for the connections from then on; what is open goes 
 from __future__ import annotations
 
 import ssl
+from typing import Any
 
 from sbc.config.models import Tls
 
@@ -53,3 +54,13 @@ def client_context(tls: Tls) -> ssl.SSLContext:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def names_of(certificate: dict[str, Any]) -> list[str]:  # Any: as the ssl module has it
+    """The host names of a certificate that was verified: those of subjectAltName, or where it has none the common name
+    (RFC 5922 §7.1), in lower case."""
+    names = [value for kind, value in certificate.get("subjectAltName", ()) if kind == "DNS"]
+    names += [value.removeprefix("sip:") for kind, value in certificate.get("subjectAltName", ()) if kind == "URI"]
+    if not names:
+        names = [value for part in certificate.get("subject", ()) for kind, value in part if kind == "commonName"]
+    return [str(name).lower().removesuffix(".") for name in names]

@@ -6,7 +6,7 @@ import asyncio
 import os
 import random
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -112,6 +112,7 @@ class SipWorker:
             turn=self._stream_turn,
             admits=self._may_connect,
             name_of=self._certified_name,
+            proved=self._proved,
         )
         self._lodging = LodgingSide(slot, self._hand_over, self._count)
         self._trunks = TrunkSide(slot, self.core, node, self._hand_over, loop, now=self._now, wake=self._wake)
@@ -409,6 +410,10 @@ class SipWorker:
     def _may_connect(self, listener: int, host: str) -> bool:
         """A stranger gets no connection, unless strangers are to be told that they are."""
         return self.config.unknown_sources == "refuse" or self._admission.admit(listener, host) is not None
+
+    def _proved(self, listener: int, names: Sequence[str]) -> int:
+        """The number of the configured name that a certificate stands for."""
+        return self._admission.identity_of(listener, names)
 
     def _certified_name(self, listener: int, host: str) -> str:
         """RFC 5922 §7.3: the name by which we know who is there, not one that an answer of the DNS brought."""

@@ -42,6 +42,7 @@ class StreamSide:
         turn: Callable[[], None],
         admits: Callable[[int, str], bool],
         name_of: Callable[[int, str], str],
+        proved: Callable[[int, Sequence[str]], int],
     ) -> None:
         self._slot = slot.slot
         self._workers = slot.count
@@ -53,6 +54,7 @@ class StreamSide:
         self.turn = turn
         self.admits = admits
         self.name_of = name_of
+        self.proved = proved
         self.count = slot.page.count
         self._waiting: dict[int, deque[Frame]] = {}
         self.messages = 0  # received since the worker last looked

@@ -62,7 +62,7 @@ class Peers:
         self.open = 0
         self.limit = 1_000_000
 
-    def admit(self, listener: int, host: str) -> Source | None:
+    def admit(self, listener: int, host: str, port: int = 0, connection: int = 0) -> Source | None:
         return self.sources.get((listener, host))
 
     def open_call(self, peer: str, now: float) -> int | None:
