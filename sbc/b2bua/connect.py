@@ -67,7 +67,8 @@ def invite(core: Core, msg: Message, tx: ServerTransaction, source: Source, now:
 
     flow = tx.flow
     tag = core.ids.tag()
-    dialog = Dialog(msg.call_id, without_tag(msg.get("To") or ""), tag, without_tag(msg.get("From") or ""), "")
+    to, from_ = msg.came.get("To") or "", msg.came.get("From") or ""
+    dialog = Dialog(msg.call_id, without_tag(to), tag, without_tag(from_), "")
     dialog.contact = core.contact(flow.listener, tag)
     dialog.accept(msg)
     leg = Leg("a", dialog, flow, source.realm, source.peer, source.direction)

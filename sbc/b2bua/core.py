@@ -20,6 +20,7 @@ A map for those who are new here, in the order of a call:
 - :mod:`~sbc.b2bua.reanchor`: media that leave the relay, or come back, while the call is up.
 - :mod:`~sbc.b2bua.exchange`: every offer and answer passes the media plane here.
 - :mod:`~sbc.b2bua.shape`, :mod:`~sbc.b2bua.facing`: what the other side gets to see, and what we look like there.
+- :mod:`~sbc.b2bua.wire`: header rules, on everything that comes and leaves.
 - :mod:`~sbc.b2bua.output`: whatever the core asks of its shell, the media workers and the peers leaves by it.
 - :mod:`~sbc.b2bua.snapshot`, :mod:`~sbc.b2bua.cdr`: what is kept of a call while it lives, and after.
 
@@ -59,6 +60,7 @@ from sbc.b2bua.settings import CoreSettings
 from sbc.b2bua.subjects import BadMessage, Branch, LocalRequest, OutOfDialogRequest, ReplyEvent
 from sbc.b2bua.tables import B_LEG, CALL, CallAction, CallEvent, CallState, LegAction, LegEvent
 from sbc.b2bua.trunk import Trunk
+from sbc.b2bua.wire import Wire
 from sbc.errors import SipSyntaxError
 from sbc.policy.overload import Overload
 from sbc.sip.flow import Flow
@@ -119,14 +121,16 @@ class Core(Output):
         self.stateless_tag = ids.tag()  # RFC 3261 §8.2.7: the same for every stateless answer
         self.requests = forward.Requests(self)
         self.lodging = lodging.Lodging(self)
-        self.reconfigure(settings)
         timers = TimerSettings(settings.t1_s, settings.t2_s, settings.t4_s, settings.timer_c_s)
         self.layer = TransactionLayer(self.timers, timers, self.transmit, self.count, self.oversize)
+        self.reconfigure(settings)
 
     def reconfigure(self, settings: CoreSettings) -> None:
         """Serve by new settings from now on. Listeners keep their order; timers of transactions stay as they were."""
         self.face(settings)
         self.requests.reconfigure(settings)
+        self.wire = Wire(self) if settings.wire else None
+        self.layer.dress = self.wire.request if self.wire is not None else None
 
     # Input
 
@@ -143,7 +147,9 @@ class Core(Output):
             refuse.malformed(self, data, flow, source, error, now)
             return
         try:
-            if msg.is_request:
+            if self.wire is not None:
+                self.wire.receive(msg, flow, source, now)
+            elif msg.is_request:
                 dispatch.request(self, msg, flow, source, now)
             elif not self.layer.receive_response(msg, flow, now):
                 dispatch.stray(self, msg, flow, now)

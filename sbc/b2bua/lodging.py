@@ -80,7 +80,7 @@ class Lodging:
         note = self.away.get(tag) if self.away else None
         if note is None:
             return False
-        self._core.emit(Forward(note.to, flow, msg.raw))
+        self._core.emit(Forward(note.to, flow, msg.came.raw))
         return True
 
     # Asking

@@ -18,6 +18,7 @@ from sbc.transaction.timers import TimerQueue
 
 if TYPE_CHECKING:
     from sbc.b2bua.call import Call
+    from sbc.b2bua.wire import Wire
 
 
 class Output(Facing):
@@ -33,6 +34,7 @@ class Output(Facing):
         # Media workers cache replies by request id, so a respawned worker must not begin where its former self began.
         self._media_id = int.from_bytes(ids.token()[:7].encode(), "big") << 7
         self._wall_offset = 0.0
+        self.wire: Wire | None = None  # None: nobody has rules for messages
 
     def poll(self) -> Effect | None:
         """The next thing to do, in order; None: nothing."""
@@ -87,7 +89,7 @@ class Output(Facing):
     ) -> bytes:
         """A response to the request of ``tx``; ``reason`` '' is the standard phrase."""
         flow = tx.flow
-        return reply_to(
+        data = reply_to(
             tx.request,
             status,
             reason=reason or None,
@@ -96,6 +98,7 @@ class Output(Facing):
             headers=headers,
             body=body,
         )
+        return data if self.wire is None else self.wire.reply(data, flow)
 
     def respond(
         self,

@@ -220,7 +220,8 @@ def open_(
         core.count("SUBSCRIPTIONS_REFUSED")
         requests.finish(subject, 503, now, [("Retry-After", "60")])
         return
-    theirs = Dialog(msg.call_id, without_tag(msg.get("To") or ""), subject.tag, without_tag(msg.get("From") or ""), "")
+    to, from_ = msg.came.get("To") or "", msg.came.get("From") or ""
+    theirs = Dialog(msg.call_id, without_tag(to), subject.tag, without_tag(from_), "")
     theirs.contact = core.contact(subject.tx.flow.listener, subject.tag)
     theirs.accept(msg)
     if not theirs.remote_target or not theirs.remote_tag:  # without a Contact nobody can be notified

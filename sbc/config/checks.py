@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from importlib.util import find_spec
 
 from media.protocol import OPTIONAL_CODECS
+from sbc.config import rule_checks
 from sbc.config.matching import ambiguous, identity
 from sbc.config.models import Config, MediaProfile
 from sbc.config.source import Path, Source, dotted
@@ -30,6 +31,7 @@ def cross_check(config: Config, read: Source) -> None:
     _media_ports(config, read)
     _advertised(config, read)
     _peers(config, read)
+    rule_checks.check(config, read)
     _media_sets(config, read)
     _media_profiles(config, read)
     _media_files(config, read)

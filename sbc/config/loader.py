@@ -189,11 +189,11 @@ def _model_at(path: source.Path, root: type[BaseModel]) -> type[BaseModel]:
         key = names.pop(0)
         fields = (field for name, field in model.model_fields.items() if key in (name, field.alias))
         annotation: Any = next(fields).annotation  # Any: a type, or one of the forms of typing
-        arguments: tuple[Any, ...] = getattr(annotation, "__args__", ())  # Any: types
-        if type(None) in arguments:  # X | None
-            annotation = arguments[0]
-        elif arguments:  # dict[str, X] or list[X]: the next part is a name or an index
-            annotation = arguments[-1]
+        while arguments := getattr(annotation, "__args__", ()):
+            if type(None) in arguments or hasattr(annotation, "__metadata__"):  # X | None, Annotated[X, ...]
+                annotation = arguments[0]
+                continue
+            annotation = arguments[-1]  # dict[str, X] or list[X]: the next part is a name or an index
             if names:
                 names.pop(0)
         if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):

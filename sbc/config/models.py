@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, f
 
 from media.protocol import IcePolicy, Srtp
 from sbc.config.dry_runs import DryRun
+from sbc.config.header_rules import HeaderRule, RuleLists
 from sbc.config.lookups import Lookups
 from sbc.config.matching import Match
 
@@ -199,6 +200,7 @@ class Realm(Model):
     preferred_identity: bool = False  # its P-Preferred-Identity is asserted by us (RFC 3325): users are authenticated
     remote_party_id: bool = False  # it also gets the older Remote-Party-ID
     pass_headers: list[PassHeader] = []  # further headers that may cross into this realm as they are
+    header_rules: RuleLists = RuleLists()  # before those of the peer
     reliable_provisionals: Literal["never", "follow", "always"] = "follow"  # 100rel (RFC 3262)
     user_agent: str = ""
     # Answers to datagrams whose Via does not ask for rport (RFC 3581) go to where these came from, as NAT needs it, or
@@ -287,6 +289,7 @@ class Peer(Model):
     follow_redirects: Literal["never", "peer", "realm"] = "never"
     # REFER and Replaces from it: done by us under its routes and limits, passed to the other side, or refused
     transfers: Literal["terminate", "pass", "refuse"] = "terminate"
+    header_rules: RuleLists = RuleLists()  # after those of its realm
     max_calls: Annotated[int, Field(ge=0)] = 0  # 0: no limit
     max_cps: Annotated[float, Field(ge=0)] = 0
 
@@ -514,6 +517,7 @@ class Config(Model):
     unknown_sources: Literal["drop", "refuse"] = "drop"
     realms: Annotated[dict[str, Realm], Field(min_length=1)]
     peers: dict[str, Peer] = {}
+    header_rules: dict[str, list[HeaderRule]] = {}  # lists that realms and peers name
     media_sets: Annotated[
         dict[str, Annotated[list[MediaMember], Field(min_length=1)]], Field(validate_default=True)
     ] = {}

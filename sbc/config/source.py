@@ -46,6 +46,10 @@ class Source:
         line, column = self._place(path, key)
         self.faults.append(Fault(self.file, line, column, dotted(path), message))
 
+    def place(self, path: Path) -> str:
+        """``file:line`` of the value at ``path``."""
+        return f"{self.file}:{self._place(path, False)[0]}"
+
     def has(self, path: Path) -> bool:
         return path in self._places
 

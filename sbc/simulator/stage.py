@@ -100,6 +100,8 @@ class Stage:
         numbers = itertools.count(1)
         ids = Ids(lambda n: (next(numbers) * 0x9E3779B97F4A7C15 % (1 << (8 * n))).to_bytes(n, "big"))
         self.core = Core(self._settings, ids)
+        if self.core.wire is not None:
+            self.core.wire.told = lambda text, where: self.trace.add("rule", text, where)
         for name, peer in self.config.peers.items():
             if peer.registration is not None:
                 self.core.trunks[name] = Trunk(True)

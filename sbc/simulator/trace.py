@@ -34,8 +34,8 @@ _TOLD_OTHERWISE = frozenset({"route raised", "route took too long"})  # in the l
 
 @dataclass(slots=True)
 class Step:
-    """``kind``: ``source``, ``route``, ``decision``, ``message``, ``rejected``, ``log`` or ``end``. ``where`` is
-    ``file:line``, '' where no line of the routes did it."""
+    """``kind``: ``source``, ``route``, ``decision``, ``message``, ``rule``, ``rejected``, ``log`` or ``end``.
+    ``where`` is ``file:line``, '' where no line of routes or configuration did it."""
 
     at_s: float
     kind: str

@@ -27,6 +27,14 @@ class Message:
         may be sent. What is no header line, and repetitions of single headers, are left out; values are as they came,
         proper or not; fields that are missing or broken read as '' or 0, the body as empty."""
 
+    def rewritten(self, data: bytes) -> Message:
+        """The message that a policy has made of this one: ``data``, which is parsed as ``parse`` does. Responses are
+        made to what came (RFC 3261 §8.2.6.2), and so are dialogs."""
+
+    @property
+    def came(self) -> Message:
+        """The message as it came, before any policy has rewritten it; itself where none has."""
+
     @property
     def raw(self) -> bytes: ...
     @property

@@ -128,6 +128,8 @@ class Counter(IntEnum):
     TRANSPORT_ERROR = "Transactions that failed for a transport error."
     OVERSIZE_TCP = "Requests too long for a datagram that went by TCP (RFC 3261 §18.1.1)."
     OVERSIZE_FALLBACKS = "Of these, requests that went as a datagram after all, for want of a connection."
+    HEADER_RULES_REFUSED = "Requests refused by a header rule."
+    HEADER_RULE_FAULTS = "Messages of which header rules would have made nothing that can be sent."
     # datagrams
     DATAGRAMS_IN = "SIP datagrams received."
     DATAGRAMS_OUT = "SIP datagrams sent."

@@ -15,6 +15,7 @@ from sbc.transaction.timers import Settings, TimerQueue
 __all__ = ["ClientTransaction", "ClientUser", "ServerTransaction", "Settings", "TimerQueue", "TransactionLayer"]
 
 _DATAGRAM = frozenset({"udp"})  # transports that lose messages
+Dress = Callable[[str, bytes, Flow], bytes]
 
 
 class TransactionLayer:
@@ -38,6 +39,7 @@ class TransactionLayer:
         self.transmit = transmit
         self.count = count
         self.oversize = oversize or Oversize()
+        self.dress: Dress | None = None  # the last word on every request but ACK and CANCEL; None: there is none
         self._clients: dict[tuple[str, str], ClientTransaction] = {}  # by branch and method
         self._servers: dict[Key, ServerTransaction] = {}
         self._initial: dict[Key, ServerTransaction] = {}  # requests without To tag, for §8.2.2.2
@@ -139,6 +141,8 @@ class TransactionLayer:
         if key in self._clients:
             raise ValueError(f"{method} with branch {branch} is under way already")
         invite = method == "INVITE"
+        if self.dress is not None:
+            data = self.dress(method, data, flow)
         narrow = None
         if len(data) > self.oversize.least_bytes and (wide := self._widened(flow, data, now)) is not None:
             narrow = (flow, data)
@@ -204,7 +208,7 @@ def _server_key(msg: Message, method: str) -> Key:
         return key
     # RFC 2543. The To tag stands in for requests within a dialog; INVITE goes without: its ACK carries another.
     to_tag = "" if method == "INVITE" else msg.to_tag
-    return (method, msg.uri, msg.call_id, msg.cseq_number, msg.from_tag, to_tag, msg.get("Via"))
+    return (method, msg.came.uri, msg.call_id, msg.cseq_number, msg.from_tag, to_tag, msg.get("Via"))
 
 
 def _merge_key(msg: Message) -> Key:

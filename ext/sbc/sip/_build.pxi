@@ -224,6 +224,8 @@ def reply_to(
     bytes body not None=b"",
 ):
     """One response to ``request`` as octets, its Vias copied as they came (RFC 3261 §8.2.6)."""
+    if request._came is not None:
+        request = request._came
     cdef char first[FIRST_ROOM]
     cdef Buffer out
     cdef Line* line

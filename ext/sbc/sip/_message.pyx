@@ -106,6 +106,7 @@ cdef class Message:
     cdef str _method, _uri_text, _reason, _call_id, _cseq_method, _from_tag, _to_tag, _branch
     cdef bytes _body
     cdef object _from, _to                    # parsed once: a call asks several times
+    cdef Message _came                        # what a policy has rewritten to this one; None: nothing has
 
     def __init__(self):
         raise TypeError("a Message comes from Message.parse()")
@@ -137,6 +138,16 @@ cdef class Message:
         if not self.is_request or self._sent_by_end == 0 or self.method == "ACK":
             return None
         return self
+
+    def rewritten(self, bytes data not None):
+        """The message that a policy has made of this one."""
+        cdef Message other = Message.parse(data)
+        other._came = self if self._came is None else self._came
+        return other
+
+    @property
+    def came(self):
+        return self if self._came is None else self._came
 
     # -- start line
 
