@@ -252,6 +252,8 @@ def send(core: Core, branch: Branch, now: float) -> None:
 def send_invite(core: Core, leg: Leg, now: float, branch: object) -> None:
     """LegAction.SEND_INVITE."""
     assert isinstance(branch, Branch)
+    if core.wire is not None:
+        branch.uri = core.wire.called(branch.uri, leg.flow)
     leg.sent = branch
     refresh.propose(core, leg)
     if _transmit(core, leg, branch, now) and branch.target.timeout_s:

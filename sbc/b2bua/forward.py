@@ -106,6 +106,8 @@ class Requests:
             to = parse_uri(target.uri)
             flow = target.path or flow_to(core, to, target.realm)
             addresses = crossing.addresses(core, subject.message, flow, to, uri)
+            if core.wire is not None and tx.method not in crossing.OF_A_DOMAIN:
+                addresses = addresses._replace(uri=core.wire.called(addresses.uri, flow))
             headers = self._headers(subject, target.realm, flow)
             if edit is not None:
                 edit(headers)

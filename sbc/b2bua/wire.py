@@ -1,4 +1,4 @@
-"""Header rules where messages come in and where they leave: whatever the core does lies between the two.
+"""Header rules and number plans, where messages come in and where they leave: what the core does lies between the two.
 
 The core sees what the rules have made of a message; its sender gets answers to what it sent. Requests are changed
 once, before their transaction has them, so that what is repeated is the same again. ACK and CANCEL belong to an INVITE
@@ -14,7 +14,7 @@ from sbc.b2bua.call import Call
 from sbc.dialog.dialog import without_tag
 from sbc.errors import SipSyntaxError
 from sbc.policy.draft import Draft
-from sbc.policy.header_rules import Context, HeaderRules, Told
+from sbc.policy.header_rules import Context, Told
 from sbc.sip.flow import Flow
 from sbc.sip.message import Message
 
@@ -22,12 +22,13 @@ if TYPE_CHECKING:
     from sbc.b2bua.core import Core
     from sbc.b2bua.settings import Source
     from sbc.dialog.dialog import Dialog
+    from sbc.policy.wire import WirePolicy
 
 _LEFT_ALONE = frozenset({"ACK", "CANCEL"})
 
 
 class Wire:
-    """The rules of all peers of a core. ``told`` hears of every change that they make."""
+    """The rules and plans of all peers of a core. ``told`` hears of every change that they make."""
 
     def __init__(self, core: Core) -> None:
         self.core = core
@@ -41,13 +42,13 @@ class Wire:
         core = self.core
         policy = self._policies.get(source.peer)
         context = None
-        if policy is not None and policy.inbound and msg.cseq_method not in _LEFT_ALONE and msg.status != 100:
+        if policy is not None and msg.cseq_method not in _LEFT_ALONE and msg.status != 100:
             context = self._context(source, msg, msg.to_tag if msg.is_request else msg.from_tag)
             context.addresses = msg.is_request and not msg.to_tag
-            refused = self._inbound(policy.inbound, msg, context, flow, now)
-            if refused is None:
+            rewritten = self._inbound(policy, msg, context, flow, now)
+            if rewritten is None:
                 return
-            msg = refused
+            msg = rewritten
         if not msg.is_request:
             if not core.layer.receive_response(msg, flow, now):
                 dispatch.stray(core, msg, flow, now)
@@ -58,11 +59,11 @@ class Wire:
             if tx is not None and isinstance(tx.user, Call):
                 tx.user.variables.update(context.stored)
 
-    def _inbound(self, rules: HeaderRules, msg: Message, context: Context, flow: Flow, now: float) -> Message | None:
+    def _inbound(self, policy: WirePolicy, msg: Message, context: Context, flow: Flow, now: float) -> Message | None:
         """What the core gets; None: refused."""
         core = self.core
         draft = Draft(msg)
-        refusal = rules.apply(draft, context)
+        refusal = policy.arriving(draft, context)
         self._count(context)
         if refusal is not None:
             tx = core.layer.receive_request(msg, core.answer_path(msg, flow), now)
@@ -86,7 +87,7 @@ class Wire:
         """A request of ours, as it leaves."""
         source = self.core.settings.admission.admit(flow.listener, flow.host, flow.port, flow.connection)
         policy = self._policies.get(source.peer) if source is not None else None
-        if source is None or policy is None or not policy.outbound or method in _LEFT_ALONE:
+        if source is None or policy is None or method in _LEFT_ALONE:
             return data
         msg = Message.parse(data)
         dialog = self._dialog(msg.from_tag)
@@ -94,7 +95,7 @@ class Wire:
         # One that was challenged goes again, with the From and To that its dialog has had since.
         context.addresses = not msg.to_tag and (dialog is None or dialog.local_cseq <= 1)
         draft = Draft(msg)
-        changed = self._outbound(policy.outbound, draft, context, msg, data)
+        changed = self._outbound(policy, draft, context, msg, data)
         if changed is not data and context.addresses and dialog is not None:
             adopt(dialog, changed)
         return changed
@@ -103,17 +104,28 @@ class Wire:
         """A response of ours, as it leaves."""
         source = self.core.settings.admission.admit(flow.listener, flow.host, flow.port, flow.connection)
         policy = self._policies.get(source.peer) if source is not None else None
-        if source is None or policy is None or not policy.outbound:
+        if source is None or policy is None:
             return data
         msg = Message.parse(data)
         if msg.status == 100 or msg.cseq_method in _LEFT_ALONE:
             return data
         context = self._context(source, msg, msg.to_tag)
         context.addresses = False
-        return self._outbound(policy.outbound, Draft(msg), context, msg, data)
+        return self._outbound(policy, Draft(msg), context, msg, data)
 
-    def _outbound(self, rules: HeaderRules, draft: Draft, context: Context, msg: Message, data: bytes) -> bytes:
-        rules.apply(draft, context)
+    def called(self, uri: str, flow: Flow) -> str:
+        """The Request-URI of a request that opens a dialog or has none, as it is to leave: credentials cover it."""
+        source = self.core.settings.admission.admit(flow.listener, flow.host, flow.port, flow.connection)
+        policy = self._policies.get(source.peer) if source is not None else None
+        if policy is None or policy.numbers is None:
+            return uri
+        new = policy.numbers.called(uri)
+        if new != uri and self.told is not None:
+            self.told(f"Number plan {policy.numbers.name}: Request-URI: {uri} → {new}.", "")
+        return new
+
+    def _outbound(self, policy: WirePolicy, draft: Draft, context: Context, msg: Message, data: bytes) -> bytes:
+        policy.leaving(draft, context)
         self._count(context)
         self._keep(context, msg.from_tag if msg.is_request else msg.to_tag)
         if not draft.changed:

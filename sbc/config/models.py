@@ -13,6 +13,7 @@ from sbc.config.dry_runs import DryRun
 from sbc.config.header_rules import HeaderRule, RuleLists
 from sbc.config.lookups import Lookups
 from sbc.config.matching import Match
+from sbc.config.number_plans import NumberPlan
 
 
 def _not_a_number(value: Any) -> Any:  # Any: whatever the YAML held
@@ -201,6 +202,7 @@ class Realm(Model):
     remote_party_id: bool = False  # it also gets the older Remote-Party-ID
     pass_headers: list[PassHeader] = []  # further headers that may cross into this realm as they are
     header_rules: RuleLists = RuleLists()  # before those of the peer
+    number_plan: str = ""  # how peers without a plan of their own write numbers; empty: as they like
     reliable_provisionals: Literal["never", "follow", "always"] = "follow"  # 100rel (RFC 3262)
     user_agent: str = ""
     # Answers to datagrams whose Via does not ask for rport (RFC 3581) go to where these came from, as NAT needs it, or
@@ -290,6 +292,7 @@ class Peer(Model):
     # REFER and Replaces from it: done by us under its routes and limits, passed to the other side, or refused
     transfers: Literal["terminate", "pass", "refuse"] = "terminate"
     header_rules: RuleLists = RuleLists()  # after those of its realm
+    number_plan: str = ""  # instead of its realm's
     max_calls: Annotated[int, Field(ge=0)] = 0  # 0: no limit
     max_cps: Annotated[float, Field(ge=0)] = 0
 
@@ -518,6 +521,7 @@ class Config(Model):
     realms: Annotated[dict[str, Realm], Field(min_length=1)]
     peers: dict[str, Peer] = {}
     header_rules: dict[str, list[HeaderRule]] = {}  # lists that realms and peers name
+    number_plans: dict[str, NumberPlan] = {}  # by the names that realms and peers give
     media_sets: Annotated[
         dict[str, Annotated[list[MediaMember], Field(min_length=1)]], Field(validate_default=True)
     ] = {}

@@ -36,6 +36,19 @@ def check(config: Config, read: Source) -> None:
     for name in config.header_rules:
         if name not in used:
             read.fault(("header_rules", name), "no realm or peer names these rules", key=True)
+    _plans(config, read)
+
+
+def _plans(config: Config, read: Source) -> None:
+    named = [(("realms", name), realm.number_plan) for name, realm in config.realms.items()]
+    named += [(("peers", name), peer.number_plan) for name, peer in config.peers.items()]
+    for path, plan in named:
+        if plan and plan not in config.number_plans:
+            known = close_to(plan, config.number_plans)
+            read.fault((*path, "number_plan"), f"no number_plans are called '{plan}'{known}")
+    for plan in config.number_plans:
+        if all(plan != name for _, name in named):
+            read.fault(("number_plans", plan), "no realm or peer names this plan", key=True)
 
 
 def _users(config: Config) -> Iterator[tuple[Path, RuleLists]]:

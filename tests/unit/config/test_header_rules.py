@@ -157,3 +157,33 @@ def test_names_that_lead_nowhere() -> None:
     text = HEAD.replace("OUT", "tidy") + "    - { do: [{ remove: A }] }\n  spare:\n    - { do: [{ remove: A }] }\n"
     _, found = loader.check_text(text, "f")
     assert [str(one) for one in found] == ["f:11:3: header_rules.spare: no realm or peer names these rules"]
+
+
+@pytest.mark.parametrize(
+    ("plan", "said"),
+    [
+        ("{ country: '49' }", ""),
+        ("{ country: 49 }", "12:22: number_plans.berlin.country: should be text: put '49' in quotes"),
+        ("{ country: '0' }", "12:11: number_plans.berlin: country: '0' is no country code, such as \"49\""),
+        ("{ country: '49', national: x }", "12:38: number_plans.berlin.national: 'x' should be digits only"),
+        (
+            "{ country: '49', international: '', towards: international }",
+            "12:11: number_plans.berlin: towards: international takes the prefix that such numbers have: international",
+        ),
+    ],
+)
+def test_number_plans(plan: str, said: str) -> None:
+    text = HEAD.replace("OUT", "tidy").replace("header_rules: { in: tidy }", "number_plan: berlin")
+    text += "    - { do: [{ remove: A }] }\nnumber_plans:\n  berlin: " + plan + "\n"
+    _, found = loader.check_text(text, "f")
+    assert [str(one).removeprefix("f:") for one in found] == ([said] if said else [])
+
+
+def test_a_plan_that_nobody_has_configured() -> None:
+    text = HEAD.replace("OUT", "tidy").replace("header_rules: { in: tidy }", "number_plan: berlim")
+    text += "    - { do: [{ remove: A }] }\nnumber_plans:\n  berlin: { country: '49' }\n"
+    _, found = loader.check_text(text, "f")
+    assert [str(one) for one in found] == [
+        "f:5:18: realms.core.number_plan: no number_plans are called 'berlim', did you mean 'berlin'?",
+        "f:12:3: number_plans.berlin: no realm or peer names this plan",
+    ]
