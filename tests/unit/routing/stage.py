@@ -7,11 +7,12 @@ from typing import Any
 from sbc.b2bua.effects import RunRoute, ServerFailed
 from sbc.clock import VirtualClock
 from sbc.config.models import Config
-from sbc.routing import Node, Routes
+from sbc.routing import Node, Request, Routes
 from sbc.routing.runner import Runner
 from tests.support.ladder import A_HOST, B_HOST, C_HOST, Ladder, sdp
 
 OFFER = sdp(A_HOST)
+BOTH = ["carrier-b", "carrier-c"]
 
 CONFIG = Config.model_validate(
     {
@@ -63,3 +64,14 @@ class Stage(Ladder):
         """A's INVITE, and our 100."""
         self.a.request("INVITE", body=OFFER, **fields)
         self.a.expect(100)
+
+
+def routes_dialling(routes: Routes, to: str | list[str] = "carrier-b", **hooks: object) -> Routes:
+    """``routes`` with a main route that engages media and dials."""
+
+    @routes.route
+    async def main(request: Request) -> None:
+        request.call.media.engage()
+        await request.call.dial(to, **hooks)  # type: ignore[arg-type]  # hooks of several kinds
+
+    return routes
