@@ -79,7 +79,8 @@ def _reply(core: Core, leg: Leg, msg: Message, now: float) -> None:
     call = leg.call
     headers = shape.pass_headers(core, msg, call.a) + shape.asserted_identity(core, msg, leg, call.a)
     event = ReplyEvent(call, leg, msg, headers, shape.description(msg) or msg.body, "")
-    if (call.on_reply is not None or RouteKind.REPLY in call.route_kinds) and leg.state in _SENT:
+    asked = call.on_reply is not None or leg.on_reply is not None or RouteKind.REPLY in call.route_kinds
+    if asked and leg.state in _SENT:
         leg.busy = True
         core.run_route(call, RunRoute(RouteKind.REPLY, event, call.on_reply))
     else:

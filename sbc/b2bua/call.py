@@ -13,6 +13,7 @@ from sbc.sip.flow import Flow
 if TYPE_CHECKING:
     from media.protocol import StreamStats
     from sbc.b2bua.announce import Announcement
+    from sbc.b2bua.changes import Changes
     from sbc.b2bua.effects import RouteKind, RunRoute
     from sbc.b2bua.leg import Leg
     from sbc.b2bua.reanchor import Reanchor
@@ -133,6 +134,7 @@ class Call:
         "branches",
         "cancel_reason",
         "cause",
+        "changes",
         "decided",
         "ended_at",
         "flags",
@@ -201,6 +203,7 @@ class Call:
         self.to_uri = ""
         self.ruri = ""
         # what routes decide
+        self.changes: Changes | None = None  # of the request; None: it is as it came
         self.media_profile: str | None = None
         self.media_set = ""
         self.variables: dict[str, Any] = {}  # Any: JSON values of the route author

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sbc.b2bua import accept, credentials, exchange, forking, provisional, refresh, shape, trunk
+from sbc.b2bua import accept, changes, credentials, exchange, forking, provisional, refresh, shape, trunk
 from sbc.b2bua.call import Attempt, Call, Group, Outcome, Target
 from sbc.b2bua.cdr import printable
 from sbc.b2bua.effects import RouteKind, RunRoute
@@ -231,6 +231,8 @@ def _dress(core: Core, call: Call, leg: Leg, body: bytes, now: float) -> None:
     headers += shape.asserted_identity(core, request, call.a, leg)
     if call.joining is not None:
         headers += call.joining.headers_for(leg)
+    if call.changes is not None:
+        changes.apply(call.changes.edits, headers)
     branch = Branch(call, leg, target, target.uri, headers, shape.with_description(request, body))
     if call.on_branch is not None or RouteKind.BRANCH in call.route_kinds:
         core.run_route(call, RunRoute(RouteKind.BRANCH, branch, call.on_branch))

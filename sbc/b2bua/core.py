@@ -319,6 +319,11 @@ class Core(Output):
         self._flush(now)
         return True
 
+    def drop(self, call: Call, now: float) -> None:
+        """Answer A's INVITE no more: :func:`sbc.b2bua.end.drop`. Without effect once the call is answered or over."""
+        end.drop(self, call, now)
+        self._flush(now)
+
     def release(self, call: Call, now: float, *, reason: str, cause: int = 16, status: int = 500) -> None:
         """End a call on both sides: BYE, or CANCEL and ``status`` before it is answered."""
         call.decided = True

@@ -221,6 +221,21 @@ def refuse_a(core: Core, call: Call, now: float, outcome: Outcome) -> None:
         core.respond(tx, outcome.status, now, to_tag=a.dialog.local_tag)
 
 
+def drop(core: Core, call: Call, now: float) -> None:
+    """A gets no final answer. Its transaction absorbs what comes again, and is forgotten after 64*T1."""
+    if call.state not in (CallState.SETUP, CallState.RINGING):
+        return
+    call.decided = True
+    a, tx = call.a, call.a.invite
+    if tx is not None:
+        a.invite = None
+        if a.uas is tx:
+            a.uas = None
+        tx.forsake(now)
+    core.count("REQUESTS_DROPPED")
+    core.step(call, CallEvent.REFUSE, now, Outcome(403, "sbc", note="dropped by a route"))
+
+
 def end_a(core: Core, call: Call, now: float, outcome: Outcome) -> None:
     """CallAction.END_A: BYE, once A has acknowledged our 2xx or never will (§15: a callee waits for the ACK)."""
     if call.a.state is LegState.ENDED:

@@ -154,7 +154,8 @@ def is_loop(core: Core, msg: Message, peer: str) -> bool:
         if leg is None or leg.dialog.call_id != asked.call_id or leg.call.request is None or leg is leg.call.a:
             return False
         asked = leg.call.request
-        if leg.call.a.peer == peer and asked.uri == msg.uri:
+        came = asked.uri if leg.call.changes is None else leg.call.ruri  # before a route changed it
+        if leg.call.a.peer == peer and came == msg.uri:
             return True
     return True
 

@@ -141,6 +141,16 @@ class Requests:
             subject.decided = True
             self.finish(subject, status, now, headers, body, reason)
 
+    def drop(self, subject: OutOfDialogRequest, now: float) -> None:
+        """Answer it never. Without effect once it is decided."""
+        if not subject.decided:
+            subject.decided = True
+            if subject.timer is not None:
+                subject.timer.cancel()
+                subject.timer = None
+            self.core.count("REQUESTS_DROPPED")
+            subject.tx.forsake(now)
+
     def finish(
         self,
         subject: OutOfDialogRequest,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sbc.b2bua.tables import LegState
 from sbc.dialog.dialog import DEFAULT_PORTS, Dialog
@@ -70,6 +70,7 @@ class Leg:
         "modifying",
         "music",
         "name",
+        "on_reply",
         "origin",
         "peer",
         "ping_watch",
@@ -116,6 +117,7 @@ class Leg:
         self.uac: ClientTransaction | None = None  # B leg, and any INVITE that we sent on a leg later
         self.invite_cseq = 0  # of the last INVITE that we sent
         self.target: Target | None = None
+        self.on_reply: Any = None  # Any: a route function that the core only carries
         self.sent: Branch | None = None  # the INVITE that opens this leg, until its final answer
         self.attempt: Attempt | None = None
         self.breadth = 0  # how many branches may come of it (RFC 5393); 0: it does not say
@@ -178,7 +180,9 @@ class Leg:
 
     def let_go(self) -> None:
         """The call is over: keep what tells a late message so, and acknowledges a late 2xx."""
-        self.invite = self.uac = self.uas = self.attempt = self.target = self.accepted = self.waiting = None
+        self.invite = self.uac = self.uas = self.attempt = self.target = self.on_reply = self.accepted = (
+            self.waiting
+        ) = None
         self.forks = self.withheld = None
         self.sdp_in = self.sdp_out = b""
         self.sdp_text = ""

@@ -11,6 +11,9 @@ from sbc.routing.messages import BadMessage, Branch, Failure, LocalRequest, Repl
 from sbc.routing.node import Node, Peer
 from sbc.routing.request import Request, Transfer
 from sbc.routing.routes import RouteError, Routes
+from sbc.routing.sdp import Sdp, Stream
+from sbc.sip.address import NameAddr
+from sbc.sip.uri import Uri, parse_uri
 
 __all__ = [
     "Attempt",
@@ -29,14 +32,19 @@ __all__ = [
     "MediaDtmf",
     "MediaRefused",
     "MediaTimeout",
+    "NameAddr",
     "Node",
     "Peer",
     "Reply",
     "Request",
     "RouteError",
     "Routes",
+    "Sdp",
     "ServerAway",
+    "Stream",
     "Target",
     "Transfer",
+    "Uri",
     "by_q",
+    "parse_uri",
 ]

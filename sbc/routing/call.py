@@ -15,7 +15,6 @@ from sbc.b2bua.scope import Scope
 from sbc.b2bua.subjects import Attempt, Redirects, Target
 from sbc.errors import SipSyntaxError
 from sbc.routing import media
-from sbc.routing.headers import RequestHeaders
 from sbc.routing.node import STRANGER, Node, Peer, flattened
 from sbc.routing.routes import BranchRoute, FailureRoute, ReplyRoute, RequestRoute, RouteError
 from sbc.routing.scopes import Flags, Variables, transaction_of
@@ -23,16 +22,7 @@ from sbc.sip.uri import Uri, parse_uri
 from sbc.telemetry.log import Logger
 
 Where = str | Peer | Target
-
-
-class Armed:
-    """A branch route together with the header changes that the request route made before it dialled."""
-
-    __slots__ = ("edits", "route")
-
-    def __init__(self, edits: list[tuple[str, str | None]], route: BranchRoute | None) -> None:
-        self.edits = edits
-        self.route = route
+Elsewhere = str | tuple[str, float]  # a URI, with its preference q where there are several
 
 
 class CallView:
@@ -67,18 +57,22 @@ class CallView:
 
     @property
     def request_uri(self) -> Uri:
-        """The URI that was called; raises SipSyntaxError when it is none."""
-        return parse_uri(self._call.ruri)
+        """The URI that was called, as the main route leaves it; raises SipSyntaxError when it is none."""
+        changes = self._call.changes
+        return parse_uri(self._call.ruri if changes is None else changes.uri)
 
     @property
     def called_number(self) -> str:
-        """The user part of the called URI as it came, '' where there is none."""
-        return user_of(self._call.ruri)
+        """The user part of the called URI, as the main route leaves it; '' where there is none."""
+        changes = self._call.changes
+        return user_of(self._call.ruri if changes is None else changes.uri)
 
     @property
     def calling_number(self) -> str:
-        """The user part of the caller's From, '' where there is none. Nobody has proved it."""
-        return user_of(self._call.from_uri)
+        """The user part of the caller's From, as the main route leaves it; '' where there is none. Nobody has proved
+        it."""
+        changes = self._call.changes
+        return user_of(self._call.from_uri if changes is None else changes.from_uri)
 
     @property
     def attempts(self) -> tuple[Attempt, ...]:
@@ -200,14 +194,13 @@ class Media:
 class Call(EstablishedCall):
     """A call that waits for a decision: dial, reject, or dial the next one."""
 
-    __slots__ = ("_headers", "media")
+    __slots__ = ("media",)
 
     def __init__(self, node: Node, call: subjects.Call) -> None:
         self.node = node
         self._call = call
         self._log = None
         self.media = Media(node, call)
-        self._headers: RequestHeaders | None = None
 
     @property
     def has_next(self) -> bool:
@@ -250,7 +243,7 @@ class Call(EstablishedCall):
         """
         wheres: Sequence[Where | Sequence[Where]] = (to,) if isinstance(to, (str, Peer, Target)) else to
         node, call = self.node, self._call
-        called = user_of(call.ruri) if number is None else number
+        called = self.called_number if number is None else number
         targets: list[Target | Sequence[Target]] = [
             node.target(where, called)
             if isinstance(where, (str, Peer, Target))
@@ -261,8 +254,6 @@ class Call(EstablishedCall):
             raise RouteError("dial: there is no target to dial")
         if node.resolver is not None and any(node.is_named(target) for target in flattened(targets)):
             targets = await node.located(targets)
-        edits = self._edits()
-        armed = Armed(edits, on_branch) if edits else on_branch
         now = node.clock.monotonic()
         try:
             node.core.dial(
@@ -270,7 +261,7 @@ class Call(EstablishedCall):
                 targets,
                 now,
                 follow_redirects=follow_redirects,
-                on_branch=armed,
+                on_branch=on_branch,
                 on_reply=on_reply,
                 on_failure=on_failure,
             )
@@ -308,9 +299,12 @@ class Call(EstablishedCall):
         )
         announcement.begin(node.clock.monotonic())
 
-    async def dial_next(self) -> bool:
-        """Send the call to the next target, or the next group, of the last ``dial``; False when there is none left."""
-        return self.node.core.dial_next(self._call, self.node.clock.monotonic())
+    async def dial_next(self, *, on_failure: FailureRoute | None = None) -> bool:
+        """Send the call to the next target, or the next group, of the last ``dial``; False when there is none left.
+
+        ``on_failure`` is the failure route of this attempt; None: the one that runs now is armed again.
+        """
+        return self.node.core.dial_next(self._call, self.node.clock.monotonic(), on_failure=on_failure)
 
     async def reject(self, status: int, reason: str = "", *, headers: Sequence[tuple[str, str]] = ()) -> None:
         """Refuse the call with a final answer of 300 to 699."""
@@ -319,17 +313,30 @@ class Call(EstablishedCall):
         node = self.node
         node.core.reject(self._call, status, node.clock.monotonic(), reason=reason, headers=headers)
 
-    async def redirect(self, uri: str) -> None:
-        """Tell the caller to call ``uri`` instead (302)."""
-        await self.reject(302, headers=[("Contact", f"<{checked_uri(uri)}>")])
+    async def redirect(self, to: Elsewhere | Sequence[Elsewhere], *, status: int = 302) -> None:
+        """Tell the caller to call a URI instead, or one of several, each with a preference q where it is given:
+        ``redirect([("sip:desk@a.example", 1.0), ("sip:mobile@a.example", 0.5)])``. ``status`` is 300 to 399."""
+        await self.reject(status, headers=contacts(to, status))
 
-    def _edits(self) -> list[tuple[str, str | None]]:
-        """Header changes for the branches: of this route, and of the one that dialled before it."""
-        former = self._call.on_branch
-        edits = list(former.edits) if isinstance(former, Armed) else []
-        if self._headers is not None:
-            edits += self._headers.edits
-        return edits
+    async def drop(self) -> None:
+        """Answer nothing more, for a caller that deserves no answer (a scanner): it has had a 100, and gives up by
+        itself. Repetitions of its INVITE are absorbed. The CDR says 403."""
+        self.node.core.drop(self._call, self.node.clock.monotonic())
+
+
+def contacts(to: Elsewhere | Sequence[Elsewhere], status: int) -> list[tuple[str, str]]:
+    """The Contact headers of a redirection (RFC 3261 §8.3); RouteError for what can be none."""
+    if not 300 <= status <= 399:
+        raise RouteError(f"redirect(status={status}): a redirection is a status of 300 to 399")
+    found = []
+    for one in [to] if isinstance(to, (str, tuple)) else to:
+        uri, q = (one, None) if isinstance(one, str) else one
+        if q is not None and not 0 <= q <= 1:
+            raise RouteError(f"redirect to {uri}: the preference q = {q} is not within 0 and 1")
+        found.append(("Contact", f"<{checked_uri(uri)}>" + ("" if q is None else f";q={q:.3g}")))
+    if not found:
+        raise RouteError("redirect: there is nowhere to redirect to")
+    return found
 
 
 def checked_uri(uri: str) -> str:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
+from sbc.b2bua.changes import Edits, apply
 from sbc.routing.routes import RouteError
 from sbc.sip.headers import HEADERS
 from sbc.sip.message import Message
 
 _LONG_NAMES: Final = {name.lower(): header.name for header in HEADERS for name in (header.name, header.compact) if name}
-# These make the dialog and are ours alone: a route that set them would break the call or show one side to the other.
-OURS: Final = frozenset(
-    {"Via", "Max-Forwards", "From", "To", "Call-ID", "CSeq", "Contact", "Content-Length", "Route", "Record-Route"}
-)
+# These make the dialog, or say what both ends have agreed on, and are ours alone: a route that set them would break the
+# call or show one side to the other.
+OURS: Final[dict[str, str]] = {
+    **dict.fromkeys(
+        ("via", "max-forwards", "call-id", "cseq", "contact", "content-length", "route", "record-route"), ""
+    ),
+    **dict.fromkeys(("require", "supported", "session-expires", "min-se", "rseq", "rack", "max-breadth"), ""),
+    "from": ": its display name and URI are from_",
+    "to": ": its display name and URI are to",
+}
 
 
 def long_name(name: str) -> str:
@@ -69,7 +76,7 @@ class Headers:
         return [value for header, value in self._items if header.lower() == name]
 
     def add(self, name: str, value: str) -> None:
-        """One more line."""
+        """One more line, after all others."""
         self._items.append(checked(name, value))
 
     def set(self, name: str, value: str) -> None:
@@ -80,10 +87,20 @@ class Headers:
 
     def remove(self, name: str) -> int:
         """Take every line of this name away; returns how many there were."""
-        name = long_name(name).lower()
+        name = refuse_ours(name).lower()
         before = len(self._items)
         self._items[:] = [item for item in self._items if item[0].lower() != name]
         return before - len(self._items)
+
+    def rename(self, name: str, to: str) -> int:
+        """Give every line of this name another one, with its value, after all others; returns how many there were."""
+        values = self.get_all(name)
+        for value in values:
+            checked(to, value)  # before anything is taken away
+        self.remove(name)
+        for value in values:
+            self.add(to, value)
+        return len(values)
 
     def __contains__(self, name: str) -> bool:
         return self.get(name) is not None
@@ -96,47 +113,64 @@ class Headers:
 
 
 class RequestHeaders(Headers):
-    """The headers of the received INVITE. Changes are noted, seen at once, and applied to each branch of the call.
+    """The headers of a received request. Changes are noted in ``edits``, seen at once, and done to each branch of the
+    call, or to the request as it is relayed.
 
     What is not changed crosses by the node's pass list, as without a route.
     """
 
-    __slots__ = ("edits",)
+    __slots__ = ("_decided", "edits")
 
-    def __init__(self, message: Message | None) -> None:
-        super().__init__(message.items() if message is not None else [])
-        self.edits: list[tuple[str, str | None]] = []  # None: remove all of this name
+    def __init__(self, message: Message, edits: Edits, decided: Callable[[str], None] | None = None) -> None:
+        super().__init__(message.items())
+        self.edits = edits  # shared with the call: added to only
+        self._decided = decided
+        if edits:
+            apply(edits, self._items)
 
     def add(self, name: str, value: str) -> None:
-        super().add(name, value)
-        self.edits.append((name, value))
+        item = checked(_not_content(name), value)
+        self._items.append(item)
+        self.edits.append(item)
+        if self._decided is not None:
+            self._decided(f"Adds the header {item[0]}: {value}.")
 
     def set(self, name: str, value: str) -> None:
-        checked(name, value)  # before anything is taken away
-        self.remove(name)
-        self.add(name, value)
+        item = checked(_not_content(name), value)  # before anything is taken away
+        self._remove(item[0])
+        self._items.append(item)
+        self.edits.append(item)
+        if self._decided is not None:
+            self._decided(f"Sets the header {item[0]} to {value}.")
 
     def remove(self, name: str) -> int:
-        refuse_ours(name)
+        name = refuse_ours(_not_content(name))
+        if self._decided is not None:
+            self._decided(f"Removes the header {name}.")
+        return self._remove(name)
+
+    def _remove(self, name: str) -> int:
         self.edits.append((name, None))
-        return super().remove(name)
+        return Headers.remove(self, name)
+
+    def read_again(self, message: Message) -> None:
+        """The request is another one now."""
+        self._items[:] = message.items()
+        apply(self.edits, self._items)
 
 
-def apply(edits: list[tuple[str, str | None]], items: list[tuple[str, str]]) -> None:
-    """Do to the headers of a branch what a route did to those of the request."""
-    headers = Headers(items)
-    for name, value in edits:
-        if value is None:
-            headers.remove(name)
-        else:
-            headers.add(name, value)
+def _not_content(name: str) -> str:
+    if long_name(name) == "Content-Type":
+        raise RouteError("Content-Type: said together with the body: request.set_body(body, content_type)")
+    return name
 
 
 def refuse_ours(name: str) -> str:
     """The long name; raises RouteError where the header is not for routes."""
     name = long_name(name)
-    if name in OURS:
-        raise RouteError(f"{name}: this header is made by the dialog and cannot be changed by a route")
+    instead = OURS.get(name.lower())
+    if instead is not None:
+        raise RouteError(f"{name}: this header belongs to the dialog, and a route cannot change it{instead}")
     return name
 
 

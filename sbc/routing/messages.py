@@ -9,13 +9,21 @@ from typing import Any
 
 from sbc.b2bua import subjects
 from sbc.b2bua.leg import Leg
+from sbc.b2bua.shape import is_sdp
 from sbc.b2bua.subjects import Attempt, Target
 from sbc.errors import SbcError
-from sbc.routing.call import Call, CallView, checked_uri
+from sbc.routing.body import Parts
+from sbc.routing.call import Call, CallView, checked_uri, user_of
+from sbc.routing.changes import with_number
 from sbc.routing.headers import Headers, ReceivedHeaders
 from sbc.routing.media import BranchMedia, ReplyMedia
 from sbc.routing.node import Node
-from sbc.routing.routes import RouteError
+from sbc.routing.request import Request
+from sbc.routing.routes import ReplyRoute, RouteError
+from sbc.routing.sdp import TYPE, Sdp, sdp_of
+from sbc.sip.address import NameAddr, parse_name_addr
+from sbc.sip.uri import parse_uri
+from sbc.telemetry.log import Logger
 
 
 class Branch:
@@ -38,6 +46,36 @@ class Branch:
         self._subject.uri = checked_uri(uri)
 
     @property
+    def called_number(self) -> str:
+        """The user part of the Request-URI, '' where there is none; may be changed."""
+        return user_of(self._subject.uri)
+
+    @called_number.setter
+    def called_number(self, number: str) -> None:
+        self.uri = str(with_number(parse_uri(self._subject.uri), number))
+
+    @property
+    def from_(self) -> NameAddr:
+        """From as it will be sent, without its tag. Display name and user may be changed, for this branch alone; the
+        host stays ours."""
+        return parse_name_addr(self._subject.leg.dialog.local)
+
+    @from_.setter
+    def from_(self, address: NameAddr) -> None:
+        dialog = self._subject.leg.dialog
+        dialog.local = _readdressed(address, self.from_)
+
+    @property
+    def to(self) -> NameAddr:
+        """To as it will be sent; may be changed as ``from_``."""
+        return parse_name_addr(self._subject.leg.dialog.remote)
+
+    @to.setter
+    def to(self, address: NameAddr) -> None:
+        dialog = self._subject.leg.dialog
+        dialog.remote = _readdressed(address, self.to)
+
+    @property
     def body(self) -> bytes:
         """The offer as it will be sent; may be changed."""
         return self._subject.body
@@ -45,6 +83,45 @@ class Branch:
     @body.setter
     def body(self, body: bytes) -> None:
         self._subject.body = body
+
+    @property
+    def content_type(self) -> str:
+        """The type of its body, '' without one."""
+        return self.headers.get("Content-Type") or ""
+
+    def set_body(self, body: bytes, content_type: str) -> None:
+        """Let this branch have another body, b"" for none."""
+        if body:
+            if content_type != self.content_type:
+                self.headers.set("Content-Type", content_type)
+        else:
+            self.headers.remove("Content-Type")
+        self._subject.body = body
+
+    @property
+    def parts(self) -> Parts:
+        """The parts of its body, by type; to be changed one by one."""
+        return Parts(self)
+
+    @property
+    def sdp(self) -> Sdp | None:
+        """The offer, to be read and changed for this branch; None where there is none."""
+        return sdp_of(self)
+
+    @property
+    def on_reply(self) -> ReplyRoute | None:
+        """What sees the replies to this branch, after the route of all replies and before that of the dial."""
+        route: ReplyRoute | None = self._subject.leg.on_reply
+        return route
+
+    @on_reply.setter
+    def on_reply(self, route: ReplyRoute | None) -> None:
+        self._subject.leg.on_reply = route
+
+    @property
+    def log(self) -> Logger:
+        """The log, bound to the call."""
+        return self.call.log
 
     @property
     def target(self) -> Target:
@@ -130,6 +207,41 @@ class Reply:
         return _attempt(self._subject.leg)
 
     @property
+    def content_type(self) -> str:
+        """The type of the body that will be relayed, '' without one."""
+        subject = self._subject
+        if not subject.body:
+            return ""
+        return TYPE if is_sdp(subject.received) else subject.received.get("Content-Type") or ""
+
+    def set_body(self, body: bytes, content_type: str) -> None:
+        """Let the caller get another body. Only descriptions are relayed: RouteError for another type."""
+        if body and content_type.partition(";")[0].strip().lower() != TYPE:
+            raise RouteError(f"a reply is relayed with a session description or none, not with {content_type}")
+        self._subject.body = body
+
+    @property
+    def sdp(self) -> Sdp | None:
+        """The description that the called side sent, to be read and changed before media and the caller get it; None
+        where there is none."""
+        return sdp_of(self)
+
+    @property
+    def leg(self) -> str:
+        """The name of the branch that it answers, as in the CDR: ``b1``."""
+        return self._subject.leg.name
+
+    @property
+    def target(self) -> Target | None:
+        """Where that branch went."""
+        return self._subject.leg.target
+
+    @property
+    def log(self) -> Logger:
+        """The log, bound to the call."""
+        return self.call.log
+
+    @property
     def is_final(self) -> bool:
         """Status 200 or above."""
         return self._subject.received.status >= 200
@@ -140,14 +252,21 @@ class Reply:
             raise RouteError("only a provisional reply can be dropped")
         self._subject.drop()
 
+    @property
+    def is_dropped(self) -> bool:
+        """Whether a route has dropped it: then no further one sees it."""
+        return self._subject.dropped
+
 
 class Failure:
-    """Every branch has failed, and the caller still waits."""
+    """Every branch has failed, and the caller still waits. ``request`` is what the caller asked for, with what routes
+    have changed of it; what is changed now is for the next attempts."""
 
-    __slots__ = ("call",)
+    __slots__ = ("call", "request")
 
     def __init__(self, node: Node, subject: subjects.Call) -> None:
         self.call = Call(node, subject)
+        self.request = Request(node, subject)
 
     @property
     def best_status(self) -> int:
@@ -226,19 +345,28 @@ class BadMessage:
             flow = subject.flow if isinstance(subject, subjects.BadMessage) else subject.tx.flow
         return flow.host, flow.port
 
-    async def reply(self, status: int) -> None:
+    async def reply(self, status: int, reason: str = "") -> None:
         """Answer it, once, with 400 to 699; nothing is sent where no answer can be built."""
         if not 400 <= status <= 699:
             raise RouteError(f"reply({status}): the answer to a bad message is a status of 400 to 699")
         node, subject = self._node, self._subject
         if isinstance(subject, subjects.BadMessage):
-            node.core.reply_bad(subject, status, node.clock.monotonic())
+            node.core.reply_bad(subject, status, node.clock.monotonic(), reason=reason or None)
         elif isinstance(subject, subjects.OutOfDialogRequest):
-            node.core.requests.answer(subject, status, node.clock.monotonic())
+            node.core.requests.answer(subject, status, node.clock.monotonic(), reason=reason)
         else:
-            node.core.reject(subject, status, node.clock.monotonic())
+            node.core.reject(subject, status, node.clock.monotonic(), reason=reason)
 
 
 def _attempt(leg: Leg) -> Attempt:
     assert leg.attempt is not None  # every branch has one
     return leg.attempt
+
+
+def _readdressed(address: NameAddr, former: NameAddr) -> str:
+    """From or To of a branch with another display name and user; the host is the former one."""
+    if not address.display.isprintable():
+        raise RouteError("a display name holds printable characters only")
+    uri = former.uri._replace(user=address.uri.user)
+    checked_uri(str(uri))
+    return str(NameAddr(address.display, uri))

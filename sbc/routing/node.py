@@ -16,6 +16,7 @@ from sbc.config.models import Config
 from sbc.errors import ResolveError, SipSyntaxError
 from sbc.lookups.lookups import Database, Http, Lookups, Redis
 from sbc.policy.server_location import Path, Server, is_name
+from sbc.routing.authentication import Nonces
 from sbc.routing.routes import RouteError
 from sbc.sip.flow import Flow
 from sbc.sip.uri import Uri, parse_uri
@@ -59,7 +60,9 @@ class Decisions(Protocol):
         on_failure: Any = None,
     ) -> None: ...
 
-    def dial_next(self, call: subjects.Call, now: float) -> bool: ...
+    def dial_next(self, call: subjects.Call, now: float, *, on_failure: Any = None) -> bool: ...  # Any: opaque
+
+    def drop(self, call: subjects.Call, now: float) -> None: ...
 
     def release(self, call: subjects.Call, now: float, *, reason: str, cause: int = 16, status: int = 500) -> None: ...
 
@@ -67,7 +70,7 @@ class Decisions(Protocol):
         self, call: subjects.Call, profile: str | None, then: Callable[[str, float], None], now: float
     ) -> str: ...
 
-    def reply_bad(self, bad: subjects.BadMessage, status: int, now: float) -> None: ...
+    def reply_bad(self, bad: subjects.BadMessage, status: int, now: float, *, reason: str | None = None) -> None: ...
 
     def route_done(self, effect: RunRoute, error: BaseException | None, now: float) -> None: ...
 
@@ -132,11 +135,13 @@ class Node:
         "_realm_sets",
         "clock",
         "core",
+        "decided",
         "log",
         "lookups",
         "media_profiles",
         "media_sets",
         "name",
+        "nonces",
         "peers",
         "resolver",
     )
@@ -154,6 +159,8 @@ class Node:
         self.resolver = resolver
         self.lookups = lookups or Lookups()
         self.log: Logger = get()
+        self.nonces = Nonces(clock)
+        self.decided: Callable[[str], None] | None = None  # hears in a sentence what a route changes
         self.configure(config)
 
     def configure(self, config: Config) -> None:

@@ -7,12 +7,18 @@ from functools import partial
 from typing import Any
 
 from sbc.b2bua import refer, subjects, transfer
+from sbc.b2bua.changes import apply
 from sbc.b2bua.scope import Scope
 from sbc.b2bua.subjects import Target
-from sbc.routing.call import Call, EstablishedCall, Where, checked_uri, user_of
-from sbc.routing.headers import RequestHeaders, apply
+from sbc.dialog.dialog import without_tag
+from sbc.routing import changes
+from sbc.routing.authentication import ALGORITHMS, PasswordSource, challenge_of
+from sbc.routing.body import Parts
+from sbc.routing.call import Call, Elsewhere, EstablishedCall, Where, checked_uri, contacts, user_of
+from sbc.routing.headers import RequestHeaders
 from sbc.routing.node import STRANGER, Node, Peer
 from sbc.routing.routes import RouteError
+from sbc.routing.sdp import Sdp, sdp_of
 from sbc.sip.address import NameAddr
 from sbc.sip.flow import Flow
 from sbc.sip.message import Message
@@ -108,39 +114,102 @@ class Request:
 
     @property
     def uri(self) -> Uri:
-        """The Request-URI; raises SipSyntaxError when it is none."""
+        """The Request-URI; raises SipSyntaxError when it is none.
+
+        It may be changed (``request.uri = request.uri.replace(user=..., params=...)``). Its user part is what is
+        dialled where ``dial`` and ``relay`` name no other number; where that goes is theirs to say, not the URI's.
+        """
         return parse_uri(self._ruri)
+
+    @uri.setter
+    def uri(self, uri: Uri) -> None:
+        changes.set_uri(self._subject, uri)
+        self._changed(f"The Request-URI becomes {self._ruri}.")
 
     @property
     def called_number(self) -> str:
-        """The user part of the Request-URI as it came, '' where there is none."""
+        """The user part of the Request-URI, '' where there is none; may be changed: it is what is dialled."""
         return user_of(self._ruri)
+
+    @called_number.setter
+    def called_number(self, number: str) -> None:
+        self.uri = changes.with_number(self.uri, number)
+
+    @property
+    def calling_number(self) -> str:
+        """The user part of From, '' where there is none; may be changed. Nobody has proved it."""
+        return user_of(str(self.from_.uri))
+
+    @calling_number.setter
+    def calling_number(self, number: str) -> None:
+        from_ = self.from_
+        self.from_ = from_.replace(uri=changes.with_number(from_.uri, number))
 
     @property
     def from_(self) -> NameAddr:
-        """Who the sender says he is."""
+        """Who the sender says he is. Display name and user may be changed, and go to every branch; the host is that of
+        the other side in any case, and the tag stays. A caller who is to remain unknown (Privacy) does."""
         return self._message.from_()
+
+    @from_.setter
+    def from_(self, address: NameAddr) -> None:
+        changes.set_address(self._subject, "From", address)
+        self._changed(f"From becomes {without_tag(self._message.get('From') or '')}.")
 
     @property
     def to(self) -> NameAddr:
-        """Who was called at first."""
+        """Who was called at first; may be changed as ``from_``. Nothing is dialled by it."""
         return self._message.to()
+
+    @to.setter
+    def to(self, address: NameAddr) -> None:
+        changes.set_address(self._subject, "To", address)
+        self._changed(f"To becomes {without_tag(self._message.get('To') or '')}.")
 
     @property
     def headers(self) -> RequestHeaders:
         """Its headers; changes go to every branch of the call, or to the request as it is relayed."""
-        if self._call is not None:
-            if self._call._headers is None:
-                self._call._headers = RequestHeaders(self._message)
-            return self._call._headers
         if self._headers is None:
-            self._headers = RequestHeaders(self._message)
+            subject = self._subject
+            edits = changes.changes_of(subject).edits if isinstance(subject, subjects.Call) else []
+            self._headers = RequestHeaders(self._message, edits, self.node.decided)
         return self._headers
 
     @property
+    def content_type(self) -> str:
+        """The type of its body, '' without one; changed together with it: :meth:`set_body`."""
+        return changes.content_type_of(self._message)
+
+    @property
     def body(self) -> bytes:
-        """Its body as it came."""
+        """Its body; may be changed, see :meth:`set_body`."""
         return self._message.body
+
+    @body.setter
+    def body(self, body: bytes) -> None:
+        self.set_body(body, self.content_type)
+
+    def set_body(self, body: bytes, content_type: str) -> None:
+        """Let it have another body, b"" for none. RouteError for the INVITE of a call whose answer would then not fit:
+        an offer has as many streams as the caller's own, and there is one where the caller made one."""
+        changes.set_body(self._subject, body, content_type)
+        self._changed(f"The body becomes {len(body)} octets of {content_type or 'no type'}.")
+
+    @property
+    def parts(self) -> Parts:
+        """The parts of its body, by type; to be changed one by one."""
+        return Parts(self)
+
+    @property
+    def sdp(self) -> Sdp | None:
+        """The session description in its body, to be read and changed; None where there is none."""
+        return sdp_of(self)
+
+    def _changed(self, said: str) -> None:
+        if self._headers is not None:
+            self._headers.read_again(self._message)
+        if self.node.decided is not None:
+            self.node.decided(said)
 
     @property
     def flags(self) -> set[str]:
@@ -247,14 +316,50 @@ class Request:
             raise RouteError(f"reject({status}): a refusal is a status of 300 to 699")
         await self.reply(status, reason, headers=headers)
 
-    async def redirect(self, uri: str) -> None:
-        """Tell the sender to ask ``uri`` instead (302)."""
-        await self.reject(302, headers=[("Contact", f"<{checked_uri(uri)}>")])
+    async def redirect(self, to: Elsewhere | Sequence[Elsewhere], *, status: int = 302) -> None:
+        """Tell the sender to ask a URI instead, or one of several with their preferences: see :meth:`Call.redirect`."""
+        await self.reject(status, headers=contacts(to, status))
+
+    async def drop(self) -> None:
+        """Answer it never, for a sender that deserves no answer (a scanner). What comes again of it is absorbed."""
+        subject = self._subject
+        if isinstance(subject, subjects.Call):
+            self.node.core.drop(subject, self.node.clock.monotonic())
+        else:
+            self.node.core.requests.drop(subject, self.node.clock.monotonic())
+
+    async def challenge(self, realm: str, *, algorithms: Sequence[str] = ALGORITHMS, stale: bool = False) -> None:
+        """Ask the sender to prove who he is (RFC 8760): 401 for a REGISTER, 407 for any other. ``algorithms`` in the
+        order of preference; a phone answers the first that it knows."""
+        header, status = challenge_of(self.method)
+        values = self.node.nonces.challenges(realm, self.source[0], algorithms, stale)
+        await self.reject(status, headers=[(header, value) for value in values])
+
+    async def authenticate(
+        self, realm: str, password_of: PasswordSource, *, algorithms: Sequence[str] = ALGORITHMS
+    ) -> str:
+        """The name that the sender has proved to be his, or '' after he was challenged: then this is decided.
+
+        ``password_of(name)``, which may be ``async``, gives the password of a user, or H(A1) by algorithm
+        (``{"MD5": "...", "SHA-256": "..."}``), or None for nobody. Each answer to a challenge is taken once, within
+        five minutes, and from the address that was challenged. The Request-URI that it was made for must have the same
+        user and host. Credentials that are good go no further.
+        """
+        judged = await self.node.nonces.judge(self, realm, password_of, algorithms)
+        if judged.user:
+            if self._call is None:
+                self.headers.remove(judged.header)
+            self.log.debug("authenticated", user=judged.user, realm=realm)
+            return judged.user
+        await self.challenge(realm, algorithms=algorithms, stale=judged.stale)
+        return ""
 
     @property
     def _ruri(self) -> str:
         subject = self._subject
-        return subject.ruri if isinstance(subject, subjects.Call) else subject.message.uri
+        if isinstance(subject, subjects.Call):
+            return subject.ruri if subject.changes is None else subject.changes.uri
+        return subject.message.uri
 
     @property
     def _flow(self) -> Flow:
@@ -264,9 +369,14 @@ class Request:
         return subject.a.flow if isinstance(subject, subjects.Call) else subject.tx.flow
 
     @property
-    def _message(self) -> Message:
+    def _received(self) -> Message:
+        """The request as it came, whatever was changed of it since."""
         subject = self._subject
-        message = subject.request if isinstance(subject, subjects.Call) else subject.message
-        if message is None:
-            raise RouteError("the request of a resumed call is gone")
-        return message
+        if not isinstance(subject, subjects.Call):
+            return subject.tx.request
+        tx = subject.a.invite
+        return self._message if tx is None else tx.request
+
+    @property
+    def _message(self) -> Message:
+        return changes.message_of(self._subject)

@@ -2,7 +2,8 @@
 
 A decorator registers a function and returns it unchanged, so that it can be armed as an object
 (``dial(..., on_failure=hunt)``) and called as a plain sub-route. Branch, reply and failure routes run for the calls
-that arm them; with ``always=True`` one of each kind also serves the calls that arm none. Any number of functions may
+that arm them; with ``always=True`` a branch and a failure route also serve the calls that arm none, and a reply route
+sees every reply. Any number of functions may
 be sub-routes: they need no decorator.
 """
 
@@ -121,7 +122,9 @@ class Routes:
     def onreply_route(
         self, route: ReplyRoute | None = None, *, always: bool = False
     ) -> ReplyRoute | Callable[[ReplyRoute], ReplyRoute]:
-        """Runs for each reply above 100 before it is relayed: armed by ``dial(on_reply=...)``."""
+        """Runs for each reply above 100 before it is relayed: armed by ``dial(on_reply=...)``, or in a branch route by
+        ``branch.on_reply = ...``; with ``always`` for each reply of every call. All that apply run, until one drops it:
+        that of all replies, that of the branch, that of the dial."""
         return self._armed(RouteKind.REPLY, route, always)
 
     def local_route(self, route: LocalRoute) -> LocalRoute:

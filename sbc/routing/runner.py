@@ -6,23 +6,36 @@ A route that raises, or that waits longer than its budget, costs its own call a 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from sbc.b2bua import subjects
 from sbc.b2bua.effects import RouteKind, RunRoute
 from sbc.config.models import Config
 from sbc.errors import SbcError
-from sbc.routing.call import Armed, EstablishedCall
+from sbc.routing.call import EstablishedCall
 from sbc.routing.eager import Run
 from sbc.routing.events import MediaDtmf, MediaTimeout
-from sbc.routing.headers import apply
 from sbc.routing.messages import BadMessage, Branch, Failure, LocalRequest, Reply
 from sbc.routing.node import Node
 from sbc.routing.request import NoCall, Request
-from sbc.routing.routes import RouteFailed, Routes, RouteTimedOut, Timer
+from sbc.routing.routes import ReplyRoute, RouteFailed, Routes, RouteTimedOut, Timer
 
 BUDGET_S: Final = 5.0
+
+
+def in_turn(routes: Sequence[ReplyRoute]) -> ReplyRoute | None:
+    """One route that runs them one after the other, until one drops the reply; None for none."""
+    if len(routes) < 2:
+        return routes[0] if routes else None
+
+    async def one_after_the_other(reply: Reply) -> None:
+        for route in routes:
+            await route(reply)
+            if reply.is_dropped:
+                return
+
+    return one_after_the_other
 
 
 def _nothing() -> None:
@@ -68,24 +81,25 @@ class Runner:
         """Run a route; ``core.route_done`` follows, before this returns unless the route waits."""
         kind, subject = effect.kind, effect.subject
         route: Any = effect.hook  # Any: what the author armed, to be found out by calling it
-        if kind is RouteKind.BRANCH and isinstance(route, Armed):
-            try:
-                apply(route.edits, subject.headers)
-            except SbcError as error:
-                return self._done(effect, error)
-            route = route.route
         if kind is RouteKind.REQUEST and isinstance(subject, subjects.Call):
             subject.routes = self.routes
-        if route is None:
+        if kind is RouteKind.REPLY:
+            route = in_turn(self.reply_routes(effect))
+        elif route is None:
             route = self._routes_of(subject).by_kind.get(kind)
-            if route is None:
-                return self._done(effect, None)
+        if route is None:
+            return self._done(effect, None)
         self._count("ROUTES_RUN")
         try:
             work = route(_FACADES[kind](self.node, subject))
         except Exception as error:  # no coroutine function was armed
             return self._failed(effect, error)
         self._run(work, self._route_ended, effect)
+
+    def reply_routes(self, effect: RunRoute) -> list[ReplyRoute]:
+        """What sees a reply, in this order: the route of all replies, that of its branch, that of the dial."""
+        always = self._routes_of(effect.subject).by_kind.get(RouteKind.REPLY)
+        return [route for route in (always, effect.subject.leg.on_reply, effect.hook) if route is not None]
 
     def _routes_of(self, subject: object) -> Routes:
         """The routes of the call that a subject belongs to: those that it began with."""

@@ -94,6 +94,18 @@ def _format_of(line: str) -> str:
     return line.partition(":")[2].partition(" ")[0] if line.startswith(_OF_FORMAT) else ""
 
 
+def named(media: MediaDescription) -> dict[str, str]:
+    """Of each payload type of an RTP stream the codec as it is written: ``PCMA/8000``, ``opus/48000/2``; '' where
+    nobody says."""
+    names = {number: _STATIC.get(number, "").upper() for number in media.formats}
+    for line in media.lines:
+        if line.startswith("a=rtpmap:"):
+            number, _, encoding = line[len("a=rtpmap:") :].partition(" ")
+            if number in names:
+                names[number] = encoding.strip()
+    return names
+
+
 def _named(media: MediaDescription) -> tuple[dict[str, str], dict[str, str]]:
     """Of each payload type name/clock in lower case ('' and no clock where nobody says), and what retransmissions are
     of."""

@@ -27,7 +27,6 @@ from sbc.lookups.lookups import Lookups
 from sbc.lookups.world import World
 from sbc.policy.admission import Admission
 from sbc.policy.server_location import Path, Server, is_name, locate
-from sbc.routing.call import Armed
 from sbc.routing.loader import load_routes
 from sbc.routing.node import Node
 from sbc.routing.routes import Routes
@@ -36,7 +35,7 @@ from sbc.simulator import refusals
 from sbc.simulator.lookups import ScriptedLookups
 from sbc.simulator.media import MediaStandIn
 from sbc.simulator.party import Line, Party
-from sbc.simulator.trace import BUILTIN, Deciding, Seen, Trace, TraceLogger, definition, name_of, phrase
+from sbc.simulator.trace import BUILTIN, Deciding, Seen, Trace, TraceLogger, definition, here, name_of, phrase
 from sbc.simulator.virtual_loop import RestlessRoute, VirtualLoop, running
 from sbc.sip.flow import IDENTITY_SHIFT, Flow
 from sbc.sip.ids import Ids
@@ -109,6 +108,7 @@ class Stage:
         lookups = Lookups(self.config.lookups, self.lookups)
         self.node = Node(self.config, Deciding(self.core, self.trace), self.clock, self._names, lookups)
         self.node.log = TraceLogger(self.trace, [], {})
+        self.node.decided = lambda said: self.trace.add("decision", said, here())
         self.runner = Runner(self.routes, self.node, loop=self.loop, count=self._count)
 
     def _complete(self, work: Coroutine[Any, Any, None]) -> None:
@@ -393,9 +393,12 @@ class Stage:
         party.take(msg)
 
     def _announce(self, effect: RunRoute) -> None:
-        route = effect.hook.route if isinstance(effect.hook, Armed) else effect.hook
-        route = route or self.routes.by_kind.get(effect.kind)
-        if route is not None:
+        if effect.kind is RouteKind.REPLY:
+            routes = self.runner.reply_routes(effect)
+        else:
+            route = effect.hook or self.routes.by_kind.get(effect.kind)
+            routes = [] if route is None else [route]
+        for route in routes:
             leg: Leg | None = getattr(effect.subject, "leg", None)
             about = f" for {leg.attempt.gateway}" if leg is not None and leg.attempt is not None else ""
             if effect.kind is RouteKind.REPLY:

@@ -20,7 +20,6 @@ from sbc.b2bua.effects import RouteKind, RunRoute
 from sbc.b2bua.subjects import Redirects, Target
 from sbc.clock import VirtualClock
 from sbc.errors import ConfigError, SbcError
-from sbc.routing.call import Armed
 from sbc.sip.status import REASONS
 from sbc.telemetry.log import Logger
 
@@ -174,11 +173,9 @@ class Deciding:
         on_failure: Any = None,
     ) -> None:
         said = f"Dials {_targets(targets)}; {_media(call)}"
-        route = on_branch
-        if isinstance(on_branch, Armed):
-            route = on_branch.route
-            said += f"; headers changed: {_changes(on_branch.edits)}"
-        armed = (("each branch", route), ("each reply", on_reply), ("when all fail", on_failure))
+        if call.changes is not None and call.changes.edits:
+            said += f"; headers changed: {_changes(call.changes.edits)}"
+        armed = (("each branch", on_branch), ("each reply", on_reply), ("when all fail", on_failure))
         said += "".join([f"; {when}: {name_of(one)}" for when, one in armed if one is not None])
         self._trace.add("decision", said + ".", here())
         self.core.dial(
@@ -198,11 +195,15 @@ class Deciding:
         self._trace.add("decision", f"{what}.", here())
         return self.core.move_media(call, profile, then, now)
 
-    def dial_next(self, call: subjects.Call, now: float) -> bool:
+    def dial_next(self, call: subjects.Call, now: float, *, on_failure: Any = None) -> bool:  # Any: as there
         group = call.targets[call.next_target] if call.has_next else ()
         said = f"Goes on to {_targets([group])}." if group else "Would go on to the next target, but none is left."
         self._trace.add("decision", said, here())
-        return self.core.dial_next(call, now)
+        return self.core.dial_next(call, now, on_failure=on_failure)
+
+    def drop(self, call: subjects.Call, now: float) -> None:
+        self._trace.add("decision", "Drops the call: it gets no answer.", here())
+        self.core.drop(call, now)
 
     def reject(
         self,
@@ -220,9 +221,9 @@ class Deciding:
         self._trace.add("decision", f"Ends the call: {reason} (cause {cause}).", here())
         self.core.release(call, now, reason=reason, cause=cause, status=status)
 
-    def reply_bad(self, bad: subjects.BadMessage, status: int, now: float) -> None:
-        self._trace.add("decision", f"Answers {phrase(status)}.", here())
-        self.core.reply_bad(bad, status, now)
+    def reply_bad(self, bad: subjects.BadMessage, status: int, now: float, *, reason: str | None = None) -> None:
+        self._trace.add("decision", f"Answers {phrase(status, reason or '')}.", here())
+        self.core.reply_bad(bad, status, now, reason=reason)
 
     def route_done(self, effect: RunRoute, error: BaseException | None, now: float) -> None:
         if error is not None:
@@ -256,6 +257,11 @@ class DecidingRequests:
         """As there."""
         self._trace.add("decision", f"Relays the {subject.message.method} to {_target(target)}.", here())
         return self._requests.relay(subject, target, now, uri=uri, edit=edit)
+
+    def drop(self, subject: subjects.OutOfDialogRequest, now: float) -> None:
+        """As there."""
+        self._trace.add("decision", f"Drops the {subject.message.method}: it gets no answer.", here())
+        self._requests.drop(subject, now)
 
     def answer(
         self,

@@ -60,6 +60,7 @@ class Counter(IntEnum):
     RESUME_REFUSED = "Journal records that could not be resumed: truncated, hostile or of a newer version."
     CALLS_CANCELLED = "Calls given up by the caller before an answer."
     CALLS_RELEASED = "Calls that we ended ourselves."
+    REQUESTS_DROPPED = "Requests that a route dropped without an answer."
     LEG_TIMEOUTS = "Legs that never answered."
     FAILOVERS = "Calls that went on to a further target after a failure."
     REDIRECTS_FOLLOWED = "Answers 3xx whose Contacts were tried."

@@ -66,6 +66,17 @@ class ServerTransaction(Transaction):
         self.user = self.on_failure = None
         self.request = None  # type: ignore[assignment]  # nobody reads it any more
 
+    def forsake(self, now: float) -> None:
+        """The user will never answer: what comes again of this request is absorbed in silence, for 64*T1."""
+        self.user = self.on_failure = None
+        self._data = b""
+        if self._end is None and self.state != t.TERMINATED:
+            self._end = self._queue.start(64 * self._layer.settings.t1_s, self._forsaken, now)
+
+    def _forsaken(self, now: float) -> None:
+        self._end = None
+        self._enter(t.TERMINATED, now)
+
     def acknowledged_by(self, ack: Message) -> bool:
         """The ACK is for the refusal that this transaction sent. A unique branch says so; without one, the To tag of
         the response does (RFC 3261 §17.2.3)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from media.protocol import Play
 from sbc.b2bua.effects import RunRoute, ServerFailed
 from sbc.clock import VirtualClock
 from sbc.config.models import Config
@@ -75,3 +76,13 @@ def routes_dialling(routes: Routes, to: str | list[str] = "carrier-b", **hooks: 
         await request.call.dial(to, **hooks)  # type: ignore[arg-type]  # hooks of several kinds
 
     return routes
+
+
+def heard(stage: Stage) -> Play:
+    """What the caller hears, which is then over."""
+    play = next(one for one in stage.media if isinstance(one, Play))
+    announcing = stage.call.announcing
+    assert announcing is not None
+    announcing.played(play.number, stage.now)
+    stage.drain()
+    return play

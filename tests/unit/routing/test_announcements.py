@@ -6,19 +6,8 @@ from typing import Any
 
 import pytest
 
-from media.protocol import Play
 from sbc.routing import Failure, Request, RouteError, Routes
-from tests.unit.routing.stage import OFFER, Stage
-
-
-def heard(stage: Stage) -> Play:
-    """What the caller hears, which is then over."""
-    play = next(one for one in stage.media if isinstance(one, Play))
-    announcing = stage.call.announcing
-    assert announcing is not None
-    announcing.played(play.number, stage.now)
-    stage.drain()
-    return play
+from tests.unit.routing.stage import OFFER, Stage, heard
 
 
 def test_a_route_lets_the_caller_hear_why_it_refuses() -> None:

@@ -91,3 +91,32 @@ def test_the_call_of_a_branch_cannot_be_decided() -> None:
     stage = Stage(routes_dialling(routes, on_branch=look))
     stage.call_in()
     assert [name for name in ("dial", "reject", "release", "media") if hasattr(calls[0], name)] == []
+
+
+def test_when_all_branches_are_dropped_the_caller_hears_480() -> None:
+    routes = Routes()
+
+    @routes.branch_route
+    async def veto(branch: Branch) -> None:
+        branch.drop()
+
+    stage = Stage(routes_dialling(routes, [BOTH], on_branch=veto))  # type: ignore[list-item]  # a group of two
+    stage.call_in()
+    stage.a.refused(480)
+    stage.b.nothing()
+    stage.c.nothing()
+
+
+def test_a_branch_route_that_raises_costs_its_branch_only() -> None:
+    routes = Routes()
+
+    @routes.branch_route
+    async def broken(branch: Branch) -> None:
+        if branch.target.peer == "carrier-b":
+            raise KeyError("x")
+
+    stage = Stage(routes_dialling(routes, [BOTH], on_branch=broken))  # type: ignore[list-item]  # a group of two
+    stage.call_in()
+    stage.c.expect("INVITE")
+    stage.b.nothing()
+    assert stage.counts["ROUTE_ERRORS"] == 1
