@@ -287,6 +287,8 @@ def accept(core: Core, call: Call, now: float) -> None:
     call.forget_scopes()
     accepted.start(now)
     core.count("CALLS_ANSWERED")
+    if RouteKind.ANSWERED in call.route_kinds:
+        core.emit(RunRoute(RouteKind.ANSWERED, call))
     core.start_lifetime(call, call.lifetime_s or core.settings.dialog_lifetime_s, now)
     for leg in (a, b):
         refresh.arm(core, leg, now)

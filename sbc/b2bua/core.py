@@ -57,7 +57,7 @@ from sbc.b2bua.effects import RouteKind, RunRoute, SaveCall
 from sbc.b2bua.leg import Leg
 from sbc.b2bua.output import Output
 from sbc.b2bua.settings import CoreSettings
-from sbc.b2bua.subjects import BadMessage, Branch, LocalRequest, OutOfDialogRequest, ReplyEvent
+from sbc.b2bua.subjects import BadMessage, Branch, LocalRequest, Outlived, OutOfDialogRequest, ReplyEvent
 from sbc.b2bua.tables import B_LEG, CALL, CallAction, CallEvent, CallState, LegAction, LegEvent
 from sbc.b2bua.trunk import Trunk
 from sbc.b2bua.wire import Wire
@@ -198,7 +198,9 @@ class Core(Output):
                 subject.dropped = True
             connect.send(self, subject, now)
         elif isinstance(subject, LocalRequest):
-            end.transmit_bye(self, subject.leg, subject.headers, subject.body, now)
+            subject.then(subject.headers, subject.body, now)
+        elif isinstance(subject, Outlived):
+            self.outlived(subject, error, now)
         elif isinstance(subject, OutOfDialogRequest):
             forward.route_done(self, subject, error, now)
         elif isinstance(subject, BadMessage):
@@ -424,11 +426,25 @@ class Core(Output):
         """End the call when it has lived that long."""
 
         def expire(now: float) -> None:
-            self.count("DIALOG_EXPIRED")
-            self.step(call, CallEvent.RELEASE, now, Outcome(408, "sbc", 102, note="lifetime"))
+            if RouteKind.OUTLIVED in call.route_kinds:
+                self.run_route(call, RunRoute(RouteKind.OUTLIVED, Outlived(call)))
+            else:
+                self.outlived(Outlived(call), None, now)
 
         call.lifetime_s = lifetime_s
         call.lifetime_timer = self.timers.start(lifetime_s, expire, now)
+
+    def outlived(self, subject: Outlived, error: BaseException | None, now: float) -> None:
+        """A call has lived as long as it may: it ends, unless its route has given it more time."""
+        call = subject.call
+        if call.state >= CallState.ENDING:
+            return
+        if subject.extend_s and error is None:
+            self.start_lifetime(call, subject.extend_s, now)
+            self.touch(call)
+            return
+        self.count("DIALOG_EXPIRED")
+        self.step(call, CallEvent.RELEASE, now, Outcome(408, "sbc", 102, note="lifetime"))
 
     # Order within a leg
 

@@ -8,8 +8,8 @@ from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from media.protocol import Dtmf, Reply
-from sbc.b2bua import credentials, exchange
-from sbc.b2bua.call import Outcome
+from sbc.b2bua import credentials, exchange, local
+from sbc.b2bua.call import Headers, Outcome
 from sbc.b2bua.tables import CallEvent, CallState, LegState
 from sbc.errors import SipSyntaxError
 from sbc.sip.build import build_request
@@ -112,7 +112,7 @@ class Info:
         self.tries = 0
 
     def send(self, now: float) -> None:
-        """Send it, with the next CSeq."""
+        """Send it, as the local route leaves it."""
         core, leg = self.core, self.leg
         if not leg.digits:
             return
@@ -121,13 +121,20 @@ class Info:
             return
         digit, duration_ms = leg.digits[0]
         body = f"Signal={digit}\r\nDuration={duration_ms}\r\n".encode()
+        agent = core.settings.realms[leg.realm].user_agent
+        headers = [("User-Agent", agent)] if agent else []
+        headers.append(("Content-Type", RELAY))
+        local.ask(core, leg, "INFO", headers, body, self._transmit, now)
+
+    def _transmit(self, own: Headers, body: bytes, now: float) -> None:
+        core, leg = self.core, self.leg
+        if leg.call.state is not CallState.UP or leg.state >= LegState.CANCELLED or not leg.digits:
+            return
         flow = leg.out(core)
         branch = core.ids.branch()
         try:
             uri, headers = leg.dialog.headers("INFO", leg.dialog.next_cseq(), core.via(flow.listener, branch))
-            if agent := core.settings.realms[leg.realm].user_agent:
-                headers.append(("User-Agent", agent))
-            headers.append(("Content-Type", RELAY))
+            headers += own
             headers += credentials.headers(leg, "INFO", uri, body)
             data = build_request("INFO", uri, headers, body)
         except SipSyntaxError as error:  # a Contact or Record-Route of theirs that nobody could use

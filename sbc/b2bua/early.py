@@ -13,7 +13,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sbc.b2bua import accept, exchange, relay, shape
+from sbc.b2bua import accept, exchange, local, relay, shape
 from sbc.b2bua.leg import path_to
 from sbc.b2bua.tables import OPEN, CallState, LegState
 from sbc.dialog.dialog import Dialog, Sequence
@@ -178,11 +178,15 @@ def end_fork(core: Core, leg: Leg, msg: Message, now: float) -> None:
         uri, headers = dialog.headers("ACK", leg.invite_cseq, core.via(flow.listener, core.ids.branch()))
         fork.ack = (flow, build_request("ACK", uri, headers + list(leg.invite_credentials)))
         core.transmit(*fork.ack)
-        branch = core.ids.branch()
-        uri, headers = dialog.headers("BYE", dialog.next_cseq(), core.via(flow.listener, branch))
-        core.layer.send("BYE", branch, build_request("BYE", uri, headers), flow, core.nobody, now)
+        local.ask(core, leg, "BYE", [], b"", partial(_end_fork, core, leg, dialog, flow), now)
     except SipSyntaxError as error:  # a Contact or Record-Route of theirs that nobody could use
         core.note("warning", "a second answer cannot be ended", leg.call, leg=leg.name, reason=error.reason)
+
+
+def _end_fork(core: Core, leg: Leg, dialog: Dialog, flow: Flow, own: shape.Headers, body: bytes, now: float) -> None:
+    branch = core.ids.branch()
+    uri, headers = dialog.headers("BYE", dialog.next_cseq(), core.via(flow.listener, branch))
+    core.layer.send("BYE", branch, build_request("BYE", uri, headers + own, body), flow, core.nobody, now)
 
 
 def receive(core: Core, leg: Leg, msg: Message, tx: ServerTransaction, now: float) -> bool:

@@ -13,7 +13,8 @@ from sbc.sip.flow import Flow
 
 
 class RouteKind(Enum):
-    """Which of the route types a RunRoute effect asks for (timer, startup and event routes run without the core)."""
+    """Which of the route types a RunRoute effect asks for (timer and startup routes, and other events, run without the
+    core)."""
 
     REQUEST = "route"
     BRANCH = "branch_route"
@@ -21,6 +22,11 @@ class RouteKind(Enum):
     REPLY = "onreply_route"
     ERROR = "error_route"
     LOCAL = "local_route"
+    # event routes of which the core knows; nothing happens for them where the operator has none
+    ANSWERED = "event_route call.answered"
+    ENDED = "event_route call.ended"
+    OUTLIVED = "event_route call.lifetime"
+    REGISTERED = "event_route phone.registered"
 
 
 @dataclass(slots=True)
@@ -36,12 +42,13 @@ class RunRoute:
     """Run a route on ``subject``; when it has ended, the shell calls ``core.route_done(effect, error, now)``.
 
     ``subject`` by kind: REQUEST a Call (or an OutOfDialogRequest), BRANCH a Branch, FAILURE a Call, REPLY a ReplyEvent,
-    ERROR a BadMessage, LOCAL a LocalRequest: all in :mod:`sbc.b2bua.subjects`.
+    ERROR a BadMessage, LOCAL a LocalRequest, ANSWERED a Call, ENDED an Ended, OUTLIVED an Outlived, REGISTERED a
+    Registered: all in :mod:`sbc.b2bua.subjects`.
     ``hook`` is the author's function armed on the call (``on_branch`` ...), or None for the module's registered one.
     """
 
     kind: RouteKind
-    subject: Any  # Any: one of six classes, told apart by kind
+    subject: Any  # Any: one of these classes, told apart by kind
     hook: Any = None  # Any: an opaque reference that the core only carries from dial() to here
 
 

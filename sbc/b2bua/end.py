@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from media.protocol import Delete, Reply
-from sbc.b2bua import cdr, connect, credentials, early, ping, refresh, shape
+from sbc.b2bua import cdr, connect, credentials, early, local, ping, refresh, shape
 from sbc.b2bua.call import Call, Outcome
 from sbc.b2bua.effects import FinishCall, RouteKind, RunRoute
 from sbc.b2bua.leg import GONE
-from sbc.b2bua.subjects import LocalRequest, ReplyEvent
+from sbc.b2bua.subjects import Ended, ReplyEvent
 from sbc.b2bua.tables import OPEN, CallEvent, CallState, LegEvent, LegState
 from sbc.errors import SipSyntaxError
 from sbc.sip.build import build_request
@@ -296,8 +297,8 @@ def send_bye(core: Core, leg: Leg, now: float, _: object = None) -> None:
     agent = core.settings.realms[leg.realm].user_agent
     if agent:
         headers.append(("User-Agent", agent))
-    if call.hung_up_by == "sbc" and RouteKind.LOCAL in call.route_kinds:
-        core.run_route(call, RunRoute(RouteKind.LOCAL, LocalRequest(call, leg, "BYE", headers)))
+    if call.hung_up_by == "sbc":
+        local.ask(core, leg, "BYE", headers, b"", partial(transmit_bye, core, leg), now)
     else:
         transmit_bye(core, leg, headers, b"", now)
 
@@ -363,7 +364,10 @@ def finish(core: Core, call: Call, now: float, reply: object) -> None:
     core.count("CALLS_ACTIVE", -1)
     core.count("CALLS_ENDED" if call.answered_at else "CALLS_FAILED")
     core.remove(call)
-    core.emit(FinishCall(call.key, call.shard, cdr.record(core.settings.node, call, stats, core.wall(now)), call.saved))
+    record = cdr.record(core.settings.node, call, stats, core.wall(now))
+    core.emit(FinishCall(call.key, call.shard, record, call.saved))
+    if RouteKind.ENDED in call.route_kinds:
+        core.emit(RunRoute(RouteKind.ENDED, Ended(call, record)))
     let_go(core, call)
 
 

@@ -25,7 +25,7 @@ from sbc.b2bua.call import Headers, Target
 from sbc.b2bua.effects import RouteKind, RunRoute, SaveCall
 from sbc.b2bua.leg import flow_to, path_to
 from sbc.b2bua.settings import CoreSettings
-from sbc.b2bua.subjects import OutOfDialogRequest
+from sbc.b2bua.subjects import OutOfDialogRequest, Registered
 from sbc.b2bua.subscription import Side, Subscription, open_
 from sbc.errors import SbcError, SipSyntaxError
 from sbc.policy import identity
@@ -284,7 +284,10 @@ class Relayed:
             return
         headers, body = crossing.headers_of(core, msg, realm), msg.body
         if method == "REGISTER":
-            headers += requests.contacts_back(subject, msg, core.settings.listeners[tx.flow.listener].realm)
+            contacts = requests.contacts_back(subject, msg, core.settings.listeners[tx.flow.listener].realm)
+            headers += contacts
+            if RouteKind.REGISTERED in core.settings.routes:
+                core.emit(RunRoute(RouteKind.REGISTERED, registered(subject, msg, contacts)))
         elif method == "OPTIONS":
             headers.append(shape.ALLOWED_HEADER)
             if shape.is_sdp(msg):  # it names the address of its sender
@@ -298,6 +301,17 @@ class Relayed:
     def on_transport_error(self, tx: ClientTransaction, now: float) -> None:
         """RFC 3261 §8.1.3.1: as if 503 had come."""
         self.requests.finish(self.subject, 503, now)
+
+
+def registered(subject: OutOfDialogRequest, msg: Message, contacts: Headers) -> Registered:
+    """What the 2xx to a REGISTER says of the phone's bindings."""
+    default = (msg.get("Expires") or "").strip()
+    found = []
+    for _, value in contacts:
+        contact = parse_name_addr(value)
+        said = (contact.param("expires") or default).strip()
+        found.append((str(contact.uri), int(said) if said.isascii() and said.isdigit() and len(said) < 10 else 0))
+    return Registered(str(subject.message.to().uri), subject.source, subject.tx.flow, found)
 
 
 def receive(core: Core, msg: Message, tx: ServerTransaction, source: Source, now: float) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from sbc.b2bua import accept, credentials, refresh, shape
+from sbc.b2bua import accept, credentials, local, refresh, shape
+from sbc.b2bua.tables import LegState
 from sbc.errors import SipSyntaxError
 from sbc.sip.build import build_request
 from sbc.sip.message import Message
@@ -24,7 +25,7 @@ class Invitation:
     ``message`` is None where no answer came (408, 503). The ACK to a 2xx is the caller's to send.
     """
 
-    __slots__ = ("_body", "_core", "_done", "_leg", "_then", "_tries", "_tx")
+    __slots__ = ("_body", "_cancelled", "_core", "_done", "_leg", "_then", "_tries", "_tx")
 
     def __init__(self, core: Core, leg: Leg, body: bytes, then: Then) -> None:
         self._core = core
@@ -33,22 +34,33 @@ class Invitation:
         self._then = then
         self._tries = 0
         self._done = False
+        self._cancelled = False
         self._tx: ClientTransaction | None = None
 
     def send(self, now: float) -> None:
-        """Send it, with the next CSeq."""
+        """Send it, as the local route leaves it; until then no other change of the session begins on this leg."""
         core, leg, body = self._core, self._leg, self._body
+        headers = [shape.ALLOWED_HEADER, *refresh.request_headers(core, leg)]
+        if agent := core.settings.realms[leg.realm].user_agent:
+            headers.append(("User-Agent", agent))
+        if body:
+            headers.append(shape.SDP_TYPE)
+        leg.modifying = True
+        local.ask(core, leg, "INVITE", headers, body, self._transmit, now)
+
+    def _transmit(self, own: shape.Headers, body: bytes, now: float) -> None:
+        """With the next CSeq."""
+        core, leg = self._core, self._leg
+        if self._cancelled or leg.state >= LegState.CANCELLED:
+            self._end(487, None, now)
+            return
         flow = leg.out(core)
         branch = core.ids.branch()
         cseq = leg.dialog.next_cseq()
         try:
             uri, headers = leg.dialog.headers("INVITE", cseq, core.via(flow.listener, branch))
-            headers += (("Contact", leg.dialog.contact), shape.ALLOWED_HEADER)
-            headers += refresh.request_headers(core, leg)
-            if agent := core.settings.realms[leg.realm].user_agent:
-                headers.append(("User-Agent", agent))
-            if body:
-                headers.append(shape.SDP_TYPE)
+            headers.append(("Contact", leg.dialog.contact))
+            headers += own
             answers = credentials.headers(leg, "INVITE", uri, body)
             data = build_request("INVITE", uri, headers + answers, body)
         except SipSyntaxError as error:  # a Contact or Record-Route of theirs that nobody could use
@@ -62,6 +74,7 @@ class Invitation:
 
     def cancel(self, now: float) -> None:
         """It is no longer wanted; its final answer still comes."""
+        self._cancelled = True
         if self._tx is not None and not self._done:
             self._tx.cancel(None, now)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
-from sbc.b2bua import credentials
+from sbc.b2bua import credentials, local
+from sbc.b2bua.call import Headers
 from sbc.errors import SipSyntaxError
 from sbc.sip.build import build_request
 from sbc.sip.message import Message
@@ -68,19 +70,23 @@ class Notifier:
         core, leg = self._core, self._leg
         self._said, self._due, self._busy = status, 0, True
         left_s = max(int(self._ends_at - now), 1)
+        headers = [
+            ("Event", self._event),
+            ("Subscription-State", "terminated;reason=noresource" if self._over else f"active;expires={left_s}"),
+            ("Content-Type", SIPFRAG),
+        ]
+        if agent := core.settings.realms[leg.realm].user_agent:
+            headers.append(("User-Agent", agent))
+        local.ask(core, leg, "NOTIFY", headers, status_line(status), partial(self._transmit, tries), now)
+
+    def _transmit(self, tries: int, own: Headers, body: bytes, now: float) -> None:
+        core, leg = self._core, self._leg
         flow = leg.out(core)
         branch = core.ids.branch()
         try:
             uri, headers = leg.dialog.headers("NOTIFY", leg.dialog.next_cseq(), core.via(flow.listener, branch))
-            headers += (
-                ("Contact", leg.dialog.contact),
-                ("Event", self._event),
-                ("Subscription-State", "terminated;reason=noresource" if self._over else f"active;expires={left_s}"),
-                ("Content-Type", SIPFRAG),
-            )
-            if agent := core.settings.realms[leg.realm].user_agent:
-                headers.append(("User-Agent", agent))
-            body = status_line(status)
+            headers.append(("Contact", leg.dialog.contact))
+            headers += own
             headers += credentials.headers(leg, "NOTIFY", uri, body)
             data = build_request("NOTIFY", uri, headers, body)
         except SipSyntaxError as error:  # a Contact or Record-Route of theirs that nobody could use

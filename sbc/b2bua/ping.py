@@ -8,8 +8,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sbc.b2bua import credentials, refresh
-from sbc.b2bua.call import Outcome
+from sbc.b2bua import credentials, local, refresh
+from sbc.b2bua.call import Headers, Outcome
 from sbc.b2bua.relay import DIALOG_GONE
 from sbc.b2bua.tables import CallEvent
 from sbc.errors import SipSyntaxError
@@ -59,16 +59,23 @@ class Ping:
         self.leg = leg
 
     def send(self, now: float) -> None:
-        """Send it, with the next CSeq."""
+        """Send it, as the local route leaves it."""
+        agent = self.core.settings.realms[self.leg.realm].user_agent
+        headers = [("User-Agent", agent)] if agent else []
+        local.ask(self.core, self.leg, "OPTIONS", headers, b"", self._transmit, now)
+
+    def _transmit(self, own: Headers, body: bytes, now: float) -> None:
+        """With the next CSeq."""
         core, leg = self.core, self.leg
+        if not refresh.lives(leg):
+            return
         flow = leg.out(core)
         branch = core.ids.branch()
         try:
             uri, headers = leg.dialog.headers("OPTIONS", leg.dialog.next_cseq(), core.via(flow.listener, branch))
-            if agent := core.settings.realms[leg.realm].user_agent:
-                headers.append(("User-Agent", agent))
-            headers += credentials.headers(leg, "OPTIONS", uri, b"")
-            data = build_request("OPTIONS", uri, headers)
+            headers += own
+            headers += credentials.headers(leg, "OPTIONS", uri, body)
+            data = build_request("OPTIONS", uri, headers, body)
         except SipSyntaxError as error:  # a Contact or Record-Route of theirs that nobody could use
             core.note("warning", "ping cannot be written", leg.call, leg=leg.name, reason=error.reason)
             return

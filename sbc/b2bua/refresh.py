@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sbc.b2bua import accept, credentials, exchange, shape
+from sbc.b2bua import accept, credentials, exchange, local, shape
 from sbc.b2bua.call import Outcome
 from sbc.b2bua.tables import CallEvent, CallState, LegState
 from sbc.dialog.session_timer import SessionTimer, is_too_short
@@ -150,26 +150,37 @@ class Refresh:
         self.tries = 0
 
     def send(self, now: float) -> None:
-        """Send it, with the next CSeq."""
+        """Send it, as the local route leaves it; until then no other change of the session begins on this leg."""
         core, leg = self.core, self.leg
+        invite = self.method == "INVITE"
+        body = leg.sdp_out if invite else b""
+        headers = [shape.ALLOWED_HEADER, *request_headers(core, leg)]
+        if agent := core.settings.realms[leg.realm].user_agent:
+            headers.append(("User-Agent", agent))
+        if body:
+            headers.append(shape.SDP_TYPE)
+        leg.modifying = leg.modifying or invite
+        local.ask(core, leg, self.method, headers, body, self._transmit, now)
+
+    def _transmit(self, own: shape.Headers, body: bytes, now: float) -> None:
+        """With the next CSeq."""
+        core, leg = self.core, self.leg
+        invite = self.method == "INVITE"
+        if not lives(leg):
+            self._finish()
+            return
         flow = leg.out(core)
         branch = core.ids.branch()
         cseq = leg.dialog.next_cseq()
-        invite = self.method == "INVITE"
-        body = leg.sdp_out if invite else b""
         try:
             uri, headers = leg.dialog.headers(self.method, cseq, core.via(flow.listener, branch))
             headers.append(("Contact", leg.dialog.contact))
-            headers.append(shape.ALLOWED_HEADER)
-            headers += request_headers(core, leg)
-            if agent := core.settings.realms[leg.realm].user_agent:
-                headers.append(("User-Agent", agent))
-            if body:
-                headers.append(shape.SDP_TYPE)
+            headers += own
             answers = credentials.headers(leg, self.method, uri, body)
             data = build_request(self.method, uri, headers + answers, body)
         except SipSyntaxError as error:  # a Contact or Record-Route of theirs that nobody could use
             core.note("warning", "refresh cannot be written", leg.call, leg=leg.name, reason=error.reason)
+            self._finish()
             return
         if invite:
             leg.invite_cseq = cseq

@@ -6,8 +6,9 @@ which changes what is mutable here and calls the decisions of :class:`sbc.b2bua.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sbc.b2bua.call import Attempt, Call, Redirects, Target
 from sbc.b2bua.leg import Leg
@@ -21,16 +22,22 @@ if TYPE_CHECKING:
     from sbc.transaction.server import ServerTransaction
     from sbc.transaction.timers import Timer
 
+Then = Callable[[list[tuple[str, str]], bytes, float], None]
+
 __all__ = [
     "Attempt",
     "BadMessage",
     "Branch",
     "Call",
+    "Ended",
     "LocalRequest",
     "OutOfDialogRequest",
+    "Outlived",
     "Redirects",
+    "Registered",
     "ReplyEvent",
     "Target",
+    "Then",
 ]
 
 
@@ -122,15 +129,61 @@ class BadMessage:
     answered: bool = False
 
 
-@dataclass(slots=True)
 class LocalRequest:
-    """A request that this node originates in a dialog (a BYE at the end of a lifetime ...), before it is sent.
+    """A request that this node originates (:mod:`sbc.b2bua.local`), before it is sent by ``then(headers, body, now)``.
 
-    ``headers`` are those on top of the ones that the dialog needs; ``headers`` and ``body`` may be changed.
+    ``headers`` are those on top of the ones that the dialog needs; ``headers`` and ``body`` may be changed. It goes to
+    ``peer`` in ``realm``; ``call`` is None for a REGISTER and for a NOTIFY of a subscription.
     """
 
-    call: Call
-    leg: Leg
-    method: str
-    headers: list[tuple[str, str]]
-    body: bytes = b""
+    __slots__ = ("body", "call", "headers", "method", "peer", "realm", "then")
+
+    def __init__(
+        self,
+        call: Call | None,
+        method: str,
+        peer: str,
+        realm: str,
+        headers: list[tuple[str, str]],
+        body: bytes,
+        then: Then,
+    ) -> None:
+        self.call = call
+        self.method = method
+        self.peer = peer
+        self.realm = realm
+        self.headers = headers
+        self.body = body
+        self.then = then
+
+
+class Outlived:
+    """A call that has reached the end of its lifetime: it ends unless its route gives it ``extend_s`` more seconds."""
+
+    __slots__ = ("call", "extend_s")
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+        self.extend_s = 0.0
+
+
+class Ended:
+    """A call that is over, with its CDR."""
+
+    __slots__ = ("call", "cdr")
+
+    def __init__(self, call: Call, cdr: dict[str, Any]) -> None:  # Any: JSON values
+        self.call = call
+        self.cdr = cdr
+
+
+class Registered:
+    """A REGISTER that a registrar has accepted: ``contacts`` are the phone's own, with the seconds that they last."""
+
+    __slots__ = ("aor", "contacts", "flow", "source")
+
+    def __init__(self, aor: str, source: Source, flow: Flow, contacts: list[tuple[str, int]]) -> None:
+        self.aor = aor
+        self.source = source
+        self.flow = flow
+        self.contacts = contacts

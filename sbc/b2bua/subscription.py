@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import IntEnum, auto
+from functools import partial
 from typing import TYPE_CHECKING
 
-from sbc.b2bua import crossing, shape
+from sbc.b2bua import crossing, local, shape
 from sbc.b2bua.call import Headers, Target
 from sbc.b2bua.crossing import Addresses
 from sbc.b2bua.effects import DropRecord
@@ -181,8 +182,12 @@ class Subscription:
     def tell(self, now: float) -> None:
         """Action.TELL: the NOTIFY that b did not send (RFC 6665 §4.2.1.4)."""
         headers = [("Event", self.event), ("Subscription-State", "terminated;reason=timeout")]
+        a = self.a
+        local.ask_alone(self.core, "NOTIFY", a.peer, a.realm, headers, b"", partial(self._tell, a), now)
+
+    def _tell(self, a: Side, headers: Headers, body: bytes, now: float) -> None:
         try:
-            send(self.core, self.a, "NOTIFY", headers, b"", 70, self.core.nobody, now)
+            send(self.core, a, "NOTIFY", headers, body, 70, self.core.nobody, now)
         except SipSyntaxError as error:
             self.core.note("warning", "NOTIFY cannot be written", None, reason=error.reason)
 

@@ -5,7 +5,16 @@ from sbc.b2bua.subjects import Attempt, Target
 from sbc.lookups.asking import HttpAnswer
 from sbc.lookups.errors import HttpStatus, LookupFailed, LookupTimeout, LookupUnknown, ServerAway
 from sbc.routing.call import Call, CallView, EstablishedCall
-from sbc.routing.events import MediaDtmf, MediaTimeout
+from sbc.routing.events import (
+    CallAnswered,
+    CallEnded,
+    CallLifetime,
+    MediaDtmf,
+    MediaTimeout,
+    NodeDraining,
+    PhoneRegistered,
+    TrunkState,
+)
 from sbc.routing.media import MediaRefused
 from sbc.routing.messages import BadMessage, Branch, Failure, LocalRequest, Reply
 from sbc.routing.node import Node, Peer
@@ -20,6 +29,9 @@ __all__ = [
     "BadMessage",
     "Branch",
     "Call",
+    "CallAnswered",
+    "CallEnded",
+    "CallLifetime",
     "CallView",
     "EstablishedCall",
     "Failure",
@@ -34,7 +46,9 @@ __all__ = [
     "MediaTimeout",
     "NameAddr",
     "Node",
+    "NodeDraining",
     "Peer",
+    "PhoneRegistered",
     "Reply",
     "Request",
     "RouteError",
@@ -44,6 +58,7 @@ __all__ = [
     "Stream",
     "Target",
     "Transfer",
+    "TrunkState",
     "Uri",
     "by_q",
     "parse_uri",

@@ -17,8 +17,8 @@ from sbc.routing.call import Call, CallView, checked_uri, user_of
 from sbc.routing.changes import with_number
 from sbc.routing.headers import Headers, ReceivedHeaders
 from sbc.routing.media import BranchMedia, ReplyMedia
-from sbc.routing.node import Node
-from sbc.routing.request import Request
+from sbc.routing.node import STRANGER, Node, Peer
+from sbc.routing.request import NoCall, Request
 from sbc.routing.routes import ReplyRoute, RouteError
 from sbc.routing.sdp import TYPE, Sdp, sdp_of
 from sbc.sip.address import NameAddr, parse_name_addr
@@ -286,14 +286,31 @@ class Failure:
 
 
 class LocalRequest:
-    """A request that this node originates, before it is sent."""
+    """A request that this node originates, before it is sent.
 
-    __slots__ = ("_subject", "call", "headers")
+    The BYE of a call that it ends; OPTIONS, UPDATE and INVITE that refresh a session or see whether a side is there;
+    INVITEs of transfers and of media that move; NOTIFY, INFO with a digit, the REGISTER of a trunk. What is sent again
+    with credentials comes here again, save a BYE. ACK, PRACK and CANCEL belong to what went before, and do not.
+    """
+
+    __slots__ = ("_node", "_subject", "headers")
 
     def __init__(self, node: Node, subject: subjects.LocalRequest) -> None:
+        self._node = node
         self._subject = subject
-        self.call = CallView(node, subject.call)
         self.headers = Headers(subject.headers)
+
+    @property
+    def call(self) -> CallView:
+        """The call that it belongs to; raises NoCall for a REGISTER, and for the NOTIFY of a subscription."""
+        if self._subject.call is None:
+            raise NoCall(f"this {self.method} belongs to no call")
+        return CallView(self._node, self._subject.call)
+
+    @property
+    def in_call(self) -> bool:
+        """Whether there is a ``call``."""
+        return self._subject.call is not None
 
     @property
     def method(self) -> str:
@@ -301,12 +318,29 @@ class LocalRequest:
         return self._subject.method
 
     @property
+    def peer(self) -> Peer:
+        """The peer that it goes to."""
+        return self._node.peers.get(self._subject.peer, STRANGER)
+
+    @property
+    def realm(self) -> str:
+        """The realm that it goes to."""
+        return self._subject.realm
+
+    @property
+    def log(self) -> Logger:
+        """The log, bound to the call where there is one."""
+        return self.call.log if self.in_call else self._node.log
+
+    @property
     def body(self) -> bytes:
-        """Its body; may be changed."""
+        """Its body; may be changed, save that of INVITE and UPDATE, by which something is agreed on (RouteError)."""
         return self._subject.body
 
     @body.setter
     def body(self, body: bytes) -> None:
+        if self.method in ("INVITE", "UPDATE"):
+            raise RouteError(f"the body of an {self.method} of ours describes what is in force, and stays as it is")
         self._subject.body = body
 
 

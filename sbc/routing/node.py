@@ -143,6 +143,7 @@ class Node:
         "name",
         "nonces",
         "peers",
+        "raising",
         "resolver",
     )
 
@@ -160,6 +161,7 @@ class Node:
         self.lookups = lookups or Lookups()
         self.log: Logger = get()
         self.nonces = Nonces(clock)
+        self.raising: Callable[[str, object], None] | None = None  # what runs event routes
         self.decided: Callable[[str], None] | None = None  # hears in a sentence what a route changes
         self.configure(config)
 
@@ -311,6 +313,11 @@ class Node:
         if self.resolver is not None:
             flow = effect.flow
             self.resolver.failed(Server(flow.transport, flow.host, flow.port))
+
+    def raise_event(self, name: str, event: object) -> None:
+        """Run the event routes of a name of your own, in this worker; ``event`` is what they get."""
+        if self.raising is not None:
+            self.raising(name, event)
 
     def calls(self) -> Iterator[EstablishedCall]:
         """Every call that this worker owns now."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from sbc.b2bua.effects import RouteKind
 from sbc.errors import Fault, SbcError
@@ -34,6 +34,16 @@ ErrorRoute = Callable[["BadMessage"], Work]
 TimerRoute = Callable[["Node"], Work]
 EventRoute = Callable[[Any], Work]  # Any: each event has a class of its own
 AnyRoute = Callable[[Any], Work]  # Any: one of the above, told apart by its RouteKind
+
+# The events of which the core tells, by what it calls them.
+EVENTS_OF_CORE: Final[dict[RouteKind, str]] = {
+    RouteKind.ANSWERED: "call.answered",
+    RouteKind.ENDED: "call.ended",
+    RouteKind.OUTLIVED: "call.lifetime",
+    RouteKind.REGISTERED: "phone.registered",
+}
+EVENT_NAMES: Final = (*EVENTS_OF_CORE.values(), "media.dtmf", "media.timeout", "node.draining", "trunk.state")
+_FAMILIES: Final = frozenset({name.partition(".")[0] for name in EVENT_NAMES})
 
 _Route = TypeVar("_Route", bound=AnyRoute)
 
@@ -81,7 +91,8 @@ class Routes:
     @property
     def kinds(self) -> frozenset[RouteKind]:
         """The kinds for which the core must ask in every call (``CoreSettings.routes``)."""
-        return frozenset(self.by_kind) | {RouteKind.REQUEST}
+        told = [kind for kind, name in EVENTS_OF_CORE.items() if name in self.events]
+        return frozenset(self.by_kind) | {RouteKind.REQUEST} | frozenset(told)
 
     def startup_route(self, route: StartupRoute) -> StartupRoute:
         """Runs once per worker, before the first request; in order of definition. What it raises stops the worker."""
@@ -147,7 +158,11 @@ class Routes:
         return register
 
     def event_route(self, name: str) -> Callable[[_Route], _Route]:
-        """Runs for each event of this name; several routes of one name run side by side."""
+        """Runs for each event of this name (:mod:`sbc.routing.events`), or of a name of your own that
+        ``node.raise_event`` is called with; several routes of one name run side by side."""
+        family = name.partition(".")[0]
+        if family in _FAMILIES and name not in EVENT_NAMES:
+            raise RouteError(f"event_route({name!r}): there is no such event; there are: {', '.join(EVENT_NAMES)}")
 
         def register(route: _Route) -> _Route:
             self.events.setdefault(name, []).append(_checked(route))

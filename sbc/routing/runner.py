@@ -15,11 +15,20 @@ from sbc.config.models import Config
 from sbc.errors import SbcError
 from sbc.routing.call import EstablishedCall
 from sbc.routing.eager import Run
-from sbc.routing.events import MediaDtmf, MediaTimeout
+from sbc.routing.events import (
+    CallAnswered,
+    CallEnded,
+    CallLifetime,
+    MediaDtmf,
+    MediaTimeout,
+    NodeDraining,
+    PhoneRegistered,
+    TrunkState,
+)
 from sbc.routing.messages import BadMessage, Branch, Failure, LocalRequest, Reply
-from sbc.routing.node import Node
+from sbc.routing.node import STRANGER, Node
 from sbc.routing.request import NoCall, Request
-from sbc.routing.routes import ReplyRoute, RouteFailed, Routes, RouteTimedOut, Timer
+from sbc.routing.routes import EVENTS_OF_CORE, EventRoute, ReplyRoute, RouteFailed, Routes, RouteTimedOut, Timer
 
 BUDGET_S: Final = 5.0
 
@@ -69,6 +78,7 @@ class Runner:
         self._waiting: dict[Run, asyncio.TimerHandle | None] = {}
         self._timers: set[asyncio.TimerHandle] = set()
         self._closed = False
+        node.raising = self.raise_event
 
     @property
     def is_waiting(self) -> bool:
@@ -80,6 +90,8 @@ class Runner:
     def perform(self, effect: RunRoute) -> None:
         """Run a route; ``core.route_done`` follows, before this returns unless the route waits."""
         kind, subject = effect.kind, effect.subject
+        if kind in EVENTS_OF_CORE:
+            return self._event(effect)
         route: Any = effect.hook  # Any: what the author armed, to be found out by calling it
         if kind is RouteKind.REQUEST and isinstance(subject, subjects.Call):
             subject.routes = self.routes
@@ -223,10 +235,34 @@ class Runner:
 
     def raise_event(self, name: str, event: object, routes: Routes | None = None) -> None:
         """Run the event routes of this name, each on its own: those of ``routes``, by default that serve now."""
-        for route in (routes or self.routes).events.get(name, ()):
+        self._start(name, event, routes or self.routes)
+        self._drain()
+
+    def _start(self, name: str, event: object, routes: Routes) -> None:
+        for route in routes.events.get(name, ()):
             self._count("ROUTES_RUN")
             self._run(route(event), self._event_ended, name)
-        self._drain()
+
+    def _event(self, effect: RunRoute) -> None:
+        """What the core tells of; it waits only for the routes of a call that has lasted as long as it may."""
+        name = EVENTS_OF_CORE[effect.kind]
+        routes = self._routes_of(effect.subject)
+        event = _EVENTS[effect.kind](self.node, effect.subject)
+        if effect.kind is RouteKind.OUTLIVED and name in routes.events:
+            self._count("ROUTES_RUN")
+            return self._run(_each(routes.events[name], event), self._route_ended, effect)
+        self._start(name, event, routes)
+        return self._done(effect, None)
+
+    def trunk_state(self, peer: str, registered: bool) -> None:
+        """Raise ``trunk.state``."""
+        if "trunk.state" in self.routes.events:
+            self._start("trunk.state", TrunkState(self.node.peers.get(peer, STRANGER), registered), self.routes)
+
+    def draining(self) -> None:
+        """Raise ``node.draining``."""
+        if "node.draining" in self.routes.events:
+            self.raise_event("node.draining", NodeDraining(self.node, len(self.node.core.calls)))
 
     def media_timeout(self, call: subjects.Call, leg: str, silent_s: float) -> bool:
         """Raise ``media.timeout`` for a call; False where its routes have no route for that."""
@@ -267,6 +303,18 @@ class Runner:
             run.cancel()
 
 
+async def _each(routes: Sequence[EventRoute], event: object) -> None:
+    """One after the other: what they decide is decided when the last has ended."""
+    for route in routes:
+        await route(event)
+
+
+_EVENTS: Final[dict[RouteKind, Callable[[Node, Any], object]]] = {  # Any: the subject belongs to the kind
+    RouteKind.ANSWERED: CallAnswered,
+    RouteKind.ENDED: CallEnded,
+    RouteKind.OUTLIVED: CallLifetime,
+    RouteKind.REGISTERED: PhoneRegistered,
+}
 _FACADES: Final[dict[RouteKind, Callable[[Node, Any], Any]]] = {  # Any: subject and facade belong to the kind
     RouteKind.REQUEST: Request,
     RouteKind.BRANCH: Branch,

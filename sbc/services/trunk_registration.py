@@ -17,7 +17,8 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
 
 from sbc.b2bua import credentials as digest
-from sbc.b2bua.call import Target
+from sbc.b2bua import local
+from sbc.b2bua.call import Headers, Target
 from sbc.b2bua.effects import LocateRegistrar, ServerFailed, TrunkChanged
 from sbc.b2bua.leg import flow_to
 from sbc.b2bua.trunk import UNREGISTERED, Trunk
@@ -280,6 +281,17 @@ class Registration:
     def _transmit(self, flow: Flow, expires_s: int, now: float) -> None:
         core, settings = self.core, self.settings
         self._stop_due()
+        self._sent = sent = Sent(self, expires_s)
+        agent = core.settings.realms[settings.realm].user_agent
+        own = [("User-Agent", agent)] if agent else []
+        then = partial(self._write, flow, sent)
+        local.ask_alone(core, "REGISTER", settings.peer, settings.realm, own, b"", then, now)
+
+    def _write(self, flow: Flow, sent: Sent, own: Headers, body: bytes, now: float) -> None:
+        """As the local route leaves it; another one may have taken its place meanwhile."""
+        core, settings = self.core, self.settings
+        if sent is not self._sent:
+            return
         self._cseq = max(self._cseq + 1, int((core.wall(now) - CSEQ_EPOCH_S) * CSEQ_HZ))
         branch = core.ids.branch()
         headers = [
@@ -290,16 +302,14 @@ class Registration:
             ("Call-ID", self._call_id),
             ("CSeq", f"{self._cseq} REGISTER"),
             ("Contact", self._contact(flow)),
-            ("Expires", str(expires_s)),
+            ("Expires", str(sent.expires_s)),
             ("Supported", "path"),  # RFC 3327 §5.1
+            *own,
         ]
-        if agent := core.settings.realms[settings.realm].user_agent:
-            headers.append(("User-Agent", agent))
         headers += [(it.header, it.answer("REGISTER", settings.registrar)) for it in self._sessions.values()]
         core.count("REGISTERS_SENT")
-        self._sent = Sent(self, expires_s)
         core.layer.send(
-            "REGISTER", branch, build_request("REGISTER", settings.registrar, headers), flow, self._sent, now
+            "REGISTER", branch, build_request("REGISTER", settings.registrar, headers, body), flow, sent, now
         )
 
     def _contact(self, flow: Flow) -> str:

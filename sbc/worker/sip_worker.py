@@ -143,7 +143,7 @@ class SipWorker:
             effects.AskWorker: self._lodging.ask,
             effects.ServerFailed: node.server_failed,
             effects.LocateRegistrar: self._trunks.locate,
-            effects.TrunkChanged: self._trunks.changed,
+            effects.TrunkChanged: self._trunk_changed,
             effects.Note: self._noted,
         }
 
@@ -223,6 +223,7 @@ class SipWorker:
         self._trunks.leave()
         self._after_input()
         self.log.info("draining", calls=len(self.core.calls))
+        self.runner.draining()
         now = self._now()
         self._poll_drained(now + self.config.timers.drain_timeout_s, now + UNREGISTER_S)
 
@@ -512,6 +513,12 @@ class SipWorker:
             self.log.write(effect.level, effect.event, call=effect.call_key, **effect.fields)
         else:
             self.log.write(effect.level, effect.event, **effect.fields)
+
+    def _trunk_changed(self, effect: effects.TrunkChanged) -> None:
+        former = self.core.trunks.get(effect.peer)
+        self._trunks.changed(effect)
+        if former is None or former.registered is not effect.trunk.registered:
+            self.runner.trunk_state(effect.peer, effect.trunk.registered)
 
     # --- questions of the control worker ---------------------------------------------------------------------------
 

@@ -59,7 +59,7 @@ ALLOWED = [
     ("error_route", "BadMessage", "await it.reply(400)"),
     ("startup_route", "Node", 'it.log.info("up")'),
     ("timer_route(every_s=30)", "Node", "it.calls()"),
-    ('event_route("call.released")', "EstablishedCall", 'await it.release("no")'),
+    ('event_route("own.event")', "EstablishedCall", 'await it.release("no")'),
 ]
 CLASSES: dict[str, type] = {
     kind.__name__: kind
@@ -72,7 +72,9 @@ def _module() -> list[str]:
     """A routes module with a route for each line above; line numbers count from 1."""
     lines = [f"from sbc.routing import Routes, {', '.join(CLASSES)}", "routes = Routes()", ""]
     for number, (kind, of, said, *_) in enumerate([*ALLOWED, *FORBIDDEN]):
-        decorator = {"timer_route": "timer_route(every_s=30)", "event_route": 'event_route("call")'}.get(kind, kind)
+        decorator = {"timer_route": "timer_route(every_s=30)", "event_route": 'event_route("own.event")'}.get(
+            kind, kind
+        )
         lines += [f"@routes.{decorator}", f"async def route{number}(it: {of}) -> None:", f"    {said}"]
     return lines
 
