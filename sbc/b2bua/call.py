@@ -79,6 +79,7 @@ class Attempt:
     group: int = 1
     followed: bool = False
     scope: Scope | None = field(default=None, repr=False, compare=False)
+    fail_over: frozenset[int] = field(default=FAIL_OVER_STATUSES, repr=False)
 
     @property
     def flags(self) -> set[str]:
@@ -97,7 +98,7 @@ class Attempt:
     @property
     def may_fail_over(self) -> bool:
         """Whether another target may be tried for this failure."""
-        return self.status in FAIL_OVER_STATUSES
+        return self.status in self.fail_over
 
 
 class Outcome(NamedTuple):

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from sbc.b2bua import accept, changes, credentials, exchange, forking, provisional, refresh, shape, trunk
-from sbc.b2bua.call import Attempt, Call, Group, Outcome, Target
+from sbc.b2bua.call import FAIL_OVER_STATUSES, Attempt, Call, Group, Outcome, Target
 from sbc.b2bua.cdr import printable
 from sbc.b2bua.effects import RouteKind, RunRoute
 from sbc.b2bua.leg import Leg, flow_to
@@ -128,6 +128,8 @@ def add(core: Core, call: Call, target: Target, breadth: int, now: float) -> lis
     name = f"b{len(call.attempts) + 1}"
     gateway = target.gateway or target.peer or target.uri
     attempt = Attempt(gateway, target.uri, name, started=now, group=call.group)
+    if (replies := core.settings.replies) is not None:
+        attempt.fail_over = replies.failover.get(target.peer, FAIL_OVER_STATUSES)
     call.attempts.append(attempt)
     try:
         leg = _make_leg(core, call, target, name)

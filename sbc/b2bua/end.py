@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from media.protocol import Delete, Reply
-from sbc.b2bua import cdr, connect, credentials, early, local, ping, refresh, shape
+from sbc.b2bua import cdr, connect, credentials, early, local, ping, refresh, replies, shape
 from sbc.b2bua.call import Call, Outcome
 from sbc.b2bua.effects import FinishCall, RouteKind, RunRoute
 from sbc.b2bua.leg import GONE
@@ -104,6 +104,8 @@ def give_up(core: Core, call: Call, now: float) -> None:
     kept = tuple(headers) if said else ()
     cause = _cause([item for item in kept if item[0] == "Reason"])
     outcome = Outcome(shape.relayed_status(status), "b" if said else "sbc", cause, headers=kept)
+    if core.settings.replies is not None:
+        outcome = replies.from_peer(core.settings.replies, call, status, outcome)
     core.step(call, CallEvent.REFUSE, now, outcome)
 
 
@@ -198,6 +200,8 @@ def refuse_a(core: Core, call: Call, now: float, outcome: Outcome) -> None:
     """CallAction.REFUSE_A: the final answer to A's INVITE."""
     a = call.a
     tx = a.invite
+    if core.settings.replies is not None:
+        outcome = replies.for_caller(core.settings.replies, call, outcome)
     if a.accepted is not None:  # was prepared, never sent
         a.accepted = None
         call.answered_at = call.answer_wall = 0.0

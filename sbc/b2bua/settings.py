@@ -10,6 +10,7 @@ from media.protocol import IcePolicy, Latch, Srtp, Stream
 from sbc.b2bua.call import Redirects
 from sbc.b2bua.effects import RouteKind
 from sbc.dialog.session_timer import Policy as SessionTimers
+from sbc.policy.reply_codes import ReplyPolicies
 from sbc.policy.wire import WirePolicy
 from sbc.sdp.codecs import CodecFilter
 from sbc.sdp.negotiate import NOTHING, Wish
@@ -190,6 +191,7 @@ class CoreSettings:
     credentials: Mapping[str, Credentials] = field(default_factory=dict, repr=False)  # by peer: whom we are there
     registration_required: frozenset[str] = frozenset()  # peers that are called only while we are registered there
     wire: Mapping[str, WirePolicy] = field(default_factory=dict)  # by peer, of those that have any
+    replies: ReplyPolicies | None = None  # None: refusals are told as they are
 
     def owns(self, shard: int) -> bool:
         """Whether this worker is the one for a shard."""

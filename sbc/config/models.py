@@ -6,7 +6,16 @@ import ipaddress
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
 
 from media.protocol import IcePolicy, Srtp
 from sbc.config.dry_runs import DryRun
@@ -14,6 +23,7 @@ from sbc.config.header_rules import HeaderRule, RuleLists
 from sbc.config.lookups import Lookups
 from sbc.config.matching import Match
 from sbc.config.number_plans import NumberPlan
+from sbc.config.reply_codes import ReplyTable, ReplyTables, Statuses, failover
 
 
 def _not_a_number(value: Any) -> Any:  # Any: whatever the YAML held
@@ -202,6 +212,7 @@ class Realm(Model):
     remote_party_id: bool = False  # it also gets the older Remote-Party-ID
     pass_headers: list[PassHeader] = []  # further headers that may cross into this realm as they are
     header_rules: RuleLists = RuleLists()  # before those of the peer
+    reply_codes: ReplyTables = ReplyTables()  # for peers without tables of their own
     number_plan: str = ""  # how peers without a plan of their own write numbers; empty: as they like
     reliable_provisionals: Literal["never", "follow", "always"] = "follow"  # 100rel (RFC 3262)
     user_agent: str = ""
@@ -293,6 +304,8 @@ class Peer(Model):
     transfers: Literal["terminate", "pass", "refuse"] = "terminate"
     header_rules: RuleLists = RuleLists()  # after those of its realm
     number_plan: str = ""  # instead of its realm's
+    reply_codes: ReplyTables = ReplyTables()  # how its refusals are told, and how it is told those of others
+    failover_on: Annotated[Statuses, AfterValidator(failover)] = []  # instead of 408, 480, 500 and 502 to 504
     max_calls: Annotated[int, Field(ge=0)] = 0  # 0: no limit
     max_cps: Annotated[float, Field(ge=0)] = 0
 
@@ -522,6 +535,7 @@ class Config(Model):
     peers: dict[str, Peer] = {}
     header_rules: dict[str, list[HeaderRule]] = {}  # lists that realms and peers name
     number_plans: dict[str, NumberPlan] = {}  # by the names that realms and peers give
+    reply_codes: dict[str, ReplyTable] = {}  # the same
     media_sets: Annotated[
         dict[str, Annotated[list[MediaMember], Field(min_length=1)]], Field(validate_default=True)
     ] = {}

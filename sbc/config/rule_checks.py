@@ -37,6 +37,7 @@ def check(config: Config, read: Source) -> None:
         if name not in used:
             read.fault(("header_rules", name), "no realm or peer names these rules", key=True)
     _plans(config, read)
+    _reply_codes(config, read)
 
 
 def _plans(config: Config, read: Source) -> None:
@@ -49,6 +50,21 @@ def _plans(config: Config, read: Source) -> None:
     for plan in config.number_plans:
         if all(plan != name for _, name in named):
             read.fault(("number_plans", plan), "no realm or peer names this plan", key=True)
+
+
+def _reply_codes(config: Config, read: Source) -> None:
+    named = [(("realms", name), realm.reply_codes) for name, realm in config.realms.items()]
+    named += [(("peers", name), peer.reply_codes) for name, peer in config.peers.items()]
+    used: set[str] = set()
+    for path, tables in named:
+        for key, table in (("in", tables.inbound), ("out", tables.outbound)):
+            used.add(table)
+            if table and table not in config.reply_codes:
+                known = close_to(table, config.reply_codes)
+                read.fault((*path, "reply_codes", key), f"no reply_codes are called '{table}'{known}")
+    for table in config.reply_codes:
+        if table not in used:
+            read.fault(("reply_codes", table), "no realm or peer names this table", key=True)
 
 
 def _users(config: Config) -> Iterator[tuple[Path, RuleLists]]:

@@ -18,7 +18,7 @@ from sbc.b2bua.settings import (
 from sbc.config.models import Config, Peer
 from sbc.config.models import MediaProfile as Given
 from sbc.dialog.session_timer import Policy as SessionTimers
-from sbc.policy import wire
+from sbc.policy import reply_codes, wire
 from sbc.policy.media_targets import targets_by_realm
 from sbc.sdp.codecs import CodecFilter
 from sbc.sdp.negotiate import Wish
@@ -122,6 +122,7 @@ def core_settings(
         slots=slots,
         transfers={name: peer.transfers for name, peer in config.peers.items()},
         wire=wire.policies(config),
+        replies=reply_codes.policies(config),
         session_timers=SessionTimers(timers.session_expires_s, timers.min_se_s),
     )
 

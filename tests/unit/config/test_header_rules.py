@@ -187,3 +187,32 @@ def test_a_plan_that_nobody_has_configured() -> None:
         "f:5:18: realms.core.number_plan: no number_plans are called 'berlim', did you mean 'berlin'?",
         "f:12:3: number_plans.berlin: no realm or peer names this plan",
     ]
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ("{ '503': 500, 4xx: { status: 480, cause: 20 } }", ""),
+        ("{ '401': 403 }", "401 asks something of the caller, or is its own doing: it is told as it is"),
+        ("{ '302': 480 }", "302: only refusals (400 to 699) are told otherwise"),
+        ("{ '503': 407 }", "407 asks something of the caller that only we can know: it is never told instead"),
+        ("{ '503': 200 }", "should be at least 400, not '200'"),
+        ("{ no: 500 }", "'no' is neither a status such as 503, nor 5xx or 500-599"),
+    ],
+)
+def test_reply_codes(table: str, said: str) -> None:
+    text = HEAD.replace("OUT", "tidy").replace("header_rules: { in: tidy }", "reply_codes: { in: table }")
+    text += "    - { do: [{ remove: A }] }\nreply_codes:\n  table: " + table + "\n"
+    _, found = loader.check_text(text, "f")
+    assert [fault.message for fault in found] == ([said] if said else [])
+
+
+def test_failover_and_tables_that_lead_nowhere() -> None:
+    text = HEAD.replace("OUT", "tidy").replace("header_rules: { in: tidy }", "reply_codes: { out: table }")
+    text += "    - { do: [{ remove: A }] }\n"
+    _, found = loader.check_text(text, "f")
+    assert [str(fault) for fault in found] == ["f:5:25: realms.core.reply_codes.out: no reply_codes are called 'table'"]
+    _, found = loader.check_text(text.replace("[10.0.0.1],", "[10.0.0.1], failover_on: 6xx,"), "f")
+    assert [str(fault) for fault in found] == [
+        "f:7:62: peers.core-a.failover_on: only 400 to 599 let another target be tried: a 6xx is final (RFC 3261 §16.7)"
+    ]

@@ -213,7 +213,7 @@ peers:
         (
             "addresses: [10.0.0.1]",
             "addresses: [10.0.0.1]\n    , bogus: 1",
-            "12:7: peers.core-a.bogus: unknown key; the keys here are realm, addresses, match, direction, gateway, tls_name, calls_to, auth, register, profile, media_set, srtp, follow_redirects, transfers, header_rules, number_plan, max_calls, max_cps",
+            "12:7: peers.core-a.bogus: unknown key; the keys here are realm, addresses, match, direction, gateway, tls_name, calls_to, auth, register, profile, media_set, srtp, follow_redirects, transfers, header_rules, number_plan, reply_codes, failover_on, max_calls, max_cps",
         ),
     ],
 )
