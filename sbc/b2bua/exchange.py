@@ -130,7 +130,7 @@ def answer_ourselves(
 ) -> None:
     """Answer ``receiver`` with a description of ours; ``request`` tells the media plane of it."""
     profile = profile_of(core, call, receiver)
-    srtp = _srtp(core, receiver, profile)
+    srtp = _srtp(core, receiver, profile, False)
     shape = Shape(PLAIN, _transport(srtp, profile), receiver.sdp_in, receiver.sdp_text) if srtp == "dtls" else None
 
     def answered(reply: Reply, now: float) -> None:
@@ -169,7 +169,7 @@ def _cross(
         _cross_directly(core, receiver, body, offering, then, now)
         return
     profile, other = _profile(core, call, sender, caller), _profile(core, call, receiver, caller)
-    from_srtp, to_srtp = _srtp(core, sender, profile), _srtp(core, receiver, other)
+    from_srtp, to_srtp = _srtp(core, sender, profile, offering), _srtp(core, receiver, other, offering)
     asked = MAX_STREAMS
     transports: tuple[Transport, Transport] | None = None
     if from_srtp == "dtls" or to_srtp == "dtls":
@@ -300,11 +300,12 @@ def _profile(core: Core, call: Call, leg: Leg, caller: str) -> MediaProfile | No
     return profiles.named.get(caller) if leg is call.a else profiles.of_branch(leg.peer, leg.profile)
 
 
-def _srtp(core: Core, leg: Leg, profile: MediaProfile | None) -> Srtp:
+def _srtp(core: Core, leg: Leg, profile: MediaProfile | None, offering: bool) -> Srtp:
+    """The policy for a leg; of an answer it matters only whether that is ``dtls``."""
     if profile is not None and profile.srtp is not None:
         return profile.srtp
     policies = core.settings.srtp
-    return "off" if policies is None else policies.of(leg.realm, leg.peer)
+    return policies.of(leg.realm, leg.peer) if policies is not None and (offering or policies.dtls) else "off"
 
 
 def _transport(srtp: Srtp, profile: MediaProfile | None) -> Transport:

@@ -76,6 +76,7 @@ class Leg:
         "ping_watch",
         "prack",
         "profile",
+        "prompt",
         "provisionals",
         "realm",
         "received",
@@ -140,6 +141,7 @@ class Leg:
         self.sdp_out = b""  # what we last sent
         self.sdp_in = b""  # what it last sent and the media plane took
         self.music = ""  # the prompt that it hears while the other side holds it
+        self.prompt = ""  # the one that an operator lets it hear
         self.anchored = False  # the media plane has endpoints for it
         self.media: Chosen | None = None  # a branch that has not answered: its route wants other media than the call
         self.profile = ""  # the media profile that its route chose; empty: that of its peer

@@ -23,6 +23,7 @@ from sbc.b2bua.tables import CallEvent, CallState
 from sbc.errors import SdpError
 from sbc.sdp.address import NULL_ADDRESSES
 from sbc.sdp.description import SessionDescription
+from sbc.sdp.negotiate import NOTHING
 from sbc.sip.message import Message
 
 if TYPE_CHECKING:
@@ -95,6 +96,9 @@ def _refusal(core: Core, call: Call, profile: str | None) -> str:
         return ""
     if (":" in call.a.flow.host) != (":" in b.flow.host):
         return "the two sides are of different IP versions"
+    for leg in (call.a, b):
+        if heard := leg.prompt or leg.music:
+            return f"leg {leg.name} hears {heard}"
     if call.recording:
         return "the call is recorded"
     for leg in (call.a, b):
@@ -112,8 +116,14 @@ def _needs_relay(core: Core, call: Call, leg: Leg) -> str:
     profile = profiles.named.get(call.media_profile or "") if of_a else profiles.of_branch(leg.peer, leg.profile)
     if core.settings.realms[leg.realm].nat == "always" or (profile is not None and profile.latch == "learn"):
         return f"leg {leg.name} is behind NAT"
-    if profile is not None and (profile.music or profile.record != "off"):
+    if profile is None:
+        return ""
+    if profile.music or profile.record != "off":
         return f"the media profile of leg {leg.name} plays or records"
+    if profile.wish.transcode:
+        return f"the media profile of leg {leg.name} transcodes ({', '.join(profile.wish.transcode)})"
+    if profile.wish != NOTHING:
+        return f"the media profile of leg {leg.name} converts digits (dtmf: {profile.wish.digits})"
     return ""
 
 

@@ -108,10 +108,12 @@ class RealmSettings:
 
 @dataclass(frozen=True, slots=True)
 class SrtpPolicies:
-    """SRTP with each side (``media.keying``): by realm, and by peer where a peer has one of its own."""
+    """SRTP with each side (``media.keying``): by realm, and by peer where a peer has one of its own. ``dtls``: one of
+    them may be that, which answers have to know as well as offers."""
 
     realms: Mapping[str, Srtp]
     peers: Mapping[str, Srtp]
+    dtls: bool = True
 
     def of(self, realm: str, peer: str) -> Srtp:
         """The policy for a leg."""

@@ -125,6 +125,8 @@ class MediaSide:
         if file:
             request = Play(call.key, leg.name, file, formats=accompany.formats_for(leg))
         reply = await self._ask(call, request)
+        if reply.ok:
+            leg.prompt = file
         return {} if reply.ok else {"refused": reply.reason or reply.code}
 
     async def _ask(self, call: Call, request: protocol.Request) -> Reply:
@@ -229,6 +231,10 @@ class MediaSide:
         call = self._core.calls.get(str(event.get("session", "")))
         if event.get("reason") == "failed":
             self._log.warning("a prompt cannot be played", call=str(event.get("session")), reason=event.get("text"))
+        if call is not None and event.get("reason") != "replaced":
+            for leg in call.legs():
+                if leg.name == event.get("leg"):
+                    leg.prompt = ""
         if call is not None and call.announcing is not None:
             call.announcing.played(int(event.get("number", 0)), self._now())
             self._wake()

@@ -157,8 +157,7 @@ def _profile(given: Given) -> MediaProfile:
 
 def _srtp(config: Config) -> SrtpPolicies | None:
     """None where nobody has SRTP: calls then never ask."""
-    policies = SrtpPolicies(
-        {name: realm.media.srtp for name, realm in config.realms.items()},
-        {name: peer.srtp for name, peer in config.peers.items() if peer.srtp is not None},
-    )
-    return policies if {*policies.realms.values(), *policies.peers.values()} != {"off"} else None
+    realms = {name: realm.media.srtp for name, realm in config.realms.items()}
+    peers = {name: peer.srtp for name, peer in config.peers.items() if peer.srtp is not None}
+    said = {*realms.values(), *peers.values()}
+    return SrtpPolicies(realms, peers, "dtls" in said) if said != {"off"} else None

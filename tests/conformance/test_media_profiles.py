@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from media.protocol import Answer, Offer
+import pytest
+
+from media.protocol import Answer, Offer, Srtp
 from sbc.b2bua.settings import MediaProfile, MediaProfiles, SrtpPolicies
 from sbc.sdp.codecs import CodecFilter
 from tests.support.ladder import A_HOST, B_HOST, Ladder, sdp
@@ -100,3 +102,21 @@ def test_an_offer_without_an_allowed_codec_is_488_and_costs_no_ports() -> None:
     f.a.expect(100)
     f.a.expect(488)
     assert f.media == []
+
+
+class Counted(dict[str, Srtp]):
+    """Policies that count who asks."""
+
+    asked = 0
+
+    def __getitem__(self, realm: str) -> Srtp:
+        self.asked += 1
+        return super().__getitem__(realm)
+
+
+@pytest.mark.parametrize(("dtls", "asked"), [(False, 2), (True, 4)])
+def test_an_answer_asks_for_no_policy_where_nobody_speaks_dtls(dtls: bool, asked: int) -> None:
+    realms = Counted(inside="optional", outside="optional")
+    offered, _ = call(stage(srtp=SrtpPolicies(realms, {}, dtls)))
+    assert (offered.from_srtp, offered.to_srtp) == ("optional", "optional")
+    assert realms.asked == asked

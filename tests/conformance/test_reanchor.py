@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from media.protocol import Record, Reply
 from sbc.b2bua import reanchor
 from sbc.b2bua.settings import MediaProfile, MediaProfiles, RealmSettings
+from sbc.sdp.negotiate import Wish
 from sbc.sip.message import Message
 from tests.support.ladder import A_HOST, B_HOST, MEDIA_A, MEDIA_B, OUR_A, Ladder, Phone, sdp
 
@@ -281,12 +283,34 @@ NAT = {
 LEARN = MediaProfiles(peers={"carrier-b": MediaProfile(latch="learn")})
 
 
+def on_a(profile: MediaProfile) -> dict[str, Any]:  # Any: fields of CoreSettings
+    return {"media_profiles": MediaProfiles({"default": profile}, {})}
+
+
+def on_b(profile: MediaProfile) -> dict[str, Any]:  # Any: as above
+    return {"media_profiles": MediaProfiles({}, {"carrier-b": profile})}
+
+
+def transcodes(leg: str, names: str) -> str:
+    return f"the media profile of leg {leg} transcodes ({names})"
+
+
+def converts(leg: str, how: str) -> str:
+    return f"the media profile of leg {leg} converts digits (dtmf: {how})"
+
+
 @pytest.mark.parametrize(
     ("settings", "offer", "why"),
     [
         ({"realms": NAT}, sdp(A_HOST), "leg a is behind NAT"),
         ({"media_profiles": LEARN}, sdp(A_HOST), "leg b1 is behind NAT"),
         ({}, sdp("10.9.8.7"), "leg a is behind NAT"),
+        (on_a(MediaProfile(wish=Wish(("pcma", "opus")))), sdp(A_HOST), transcodes("a", "pcma, opus")),
+        (on_b(MediaProfile(wish=Wish(("pcma",), "info"))), sdp(A_HOST), transcodes("b1", "pcma")),
+        (on_a(MediaProfile(wish=Wish(digits="info"))), sdp(A_HOST), converts("a", "info")),
+        (on_b(MediaProfile(wish=Wish(digits="rfc4733"))), sdp(A_HOST), converts("b1", "rfc4733")),
+        (on_a(MediaProfile(music="music.wav")), sdp(A_HOST), "the media profile of leg a plays or records"),
+        (on_b(MediaProfile(record="wav")), sdp(A_HOST), "the call is recorded"),
     ],
 )
 def test_why_it_cannot_be(settings: dict[str, Any], offer: bytes, why: str) -> None:  # Any: as above
@@ -295,6 +319,26 @@ def test_why_it_cannot_be(settings: dict[str, Any], offer: bytes, why: str) -> N
     assert reanchor.begin(f.core, f.call, None, lambda *_: None, f.now) == why
     assert reanchor.begin(f.core, f.call, "default", lambda *_: None, f.now) == "its media are relayed already"
     f.a.nothing()
+
+
+@pytest.mark.parametrize("ok", [True, False])
+def test_a_recording_holds_media_here_and_so_does_the_wish_for_one(ok: bool) -> None:
+    f = Ladder(**on_b(MediaProfile(record="pcap")))
+    if not ok:
+        f.feature_refusals[Record] = [Reply(ok=False, code="disk", reason="full", worker="media-0")]
+    f.set_up()
+    why = "the call is recorded" if ok else "the media profile of leg b1 plays or records"
+    assert reanchor.begin(f.core, f.call, None, lambda *_: None, f.now) == why
+
+
+@pytest.mark.parametrize("kind", ["music", "prompt"])
+def test_what_a_leg_hears_holds_media_here_whatever_its_profile_says(kind: str) -> None:
+    call = Call()
+    leg = call.f.call.a
+    setattr(leg, kind, "music.wav")
+    assert call.move(None) == "leg a hears music.wav"
+    setattr(leg, kind, "")
+    assert call.move(None) == ""
 
 
 def test_keys_of_ours_hold_media_here() -> None:
