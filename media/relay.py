@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from media import conversion, ice, keying, protocol
+from media.allocation import Allocation
 from media.config import RealmInterface
 from media.counters import MediaCounter
 from media.endpoint import (
@@ -25,24 +26,19 @@ from media.endpoint import (
     describe,
     has_one_port,
     negotiate_mux,
-    read_host,
     relayable,
     share_port,
 )
 from media.features import Features
-from media.playing import hears
-from media.ports import SPARE, NoPortError, PortPool, Sockets
+from media.ports import Sockets
 from media.rules import (
-    AT_FEATURES,
     AT_LAST_ARRIVAL,
     AT_LOCAL_PORT,
     AT_PEER,
     NO_RULE,
-    RULE_BYTES,
     RULE_U16,
     RULE_U32,
     RULE_U64,
-    RuleFlag,
 )
 from media.session import (
     MAX_LEGS,
@@ -52,20 +48,13 @@ from media.session import (
     NO_STREAM,
     Leg,
     Session,
-    converses,
     decode,
     have_patience,
     in_force,
-    is_armed,
     stream_stats,
 )
-from media.srtp import distrust
+from media.silence import Silence
 from media.state import Arena
-from media.webrtc import has_consent
-
-SHUT_PER_TICK = 100  # pairs that are too many; to close one takes some 5 us
-SHED_PAIRS = 16  # of each pool, when descriptors run out
-ABANDONED_NS = 43_200 * 10**9  # a session as silent as the longest dialog is nobody's
 
 
 class Relay:
@@ -91,20 +80,11 @@ class Relay:
         self.worker = worker
         self.draining = False
         self.fingerprint = fingerprint  # of our certificate, as a=fingerprint has it; asked for where it is to be shown
-        self.changed: list[int] = []  # rules whose handshake may have to begin or to end, until somebody takes them
         self.sessions: dict[str, Session] = {}
         self.by_slot: dict[int, Session] = {}
         self._sockets, self._random = sockets, random
-        keep = max(arena.capacity // 4, 2 * SPARE)
-        # realms that share an address and a range share its ports
-        shared: dict[tuple[str, tuple[int, int]], PortPool] = {}
-        self.ports: dict[str, PortPool] = {}
-        for name, realm in realms.items():
-            pool = PortPool(read_host(realm.address).at, realm.ports, quarantine_s, random, sockets, keep)
-            self.ports[name] = shared.setdefault((realm.address, realm.ports), pool)
-        self._pools = list(shared.values())
-        self._sweep: list[str] = []
-        self._next_sweep_ns = 0
+        self.allocation = Allocation(realms, arena, sockets, random, count, quarantine_s, features)
+        self.silence = Silence(arena, self.sessions, self._close)
         # Any: each takes the request that it is listed under
         self._perform: dict[type, Callable[[Any, bytes, int], protocol.Reply]] = {
             protocol.Engage: self._engage,
@@ -253,14 +233,14 @@ class Relay:
             for stream, description in enumerate(described):
                 for leg in (giving, taking) if description else ():
                     if leg.rules[stream] == NO_STREAM:
-                        leg.rules[stream] = self._make_rule(leg, session.slot, now_ns)
+                        leg.rules[stream] = self.allocation.make(leg, session.slot, now_ns)
                         session.changed = True
                         made.append((leg, stream))
                         if session.recording is not None and self.features is not None:
                             self.features.recordings.made(session, leg, leg.rules[stream])
         except Unusable:
             for leg, stream in made:
-                self._drop_rule(session, leg, stream, now_ns)
+                self.allocation.drop(session, leg, stream, now_ns)
             if new:
                 self._close(session, now_ns)
             else:
@@ -278,8 +258,8 @@ class Relay:
         for stream in range(len(giving.rules)):
             lives = in_force(self.arena, giving, taking, stream)
             if stream >= len(described) or (described[stream] is None and not lives):
-                self._drop_rule(session, giving, stream, now_ns)
-                self._drop_rule(session, taking, stream, now_ns)
+                self.allocation.drop(session, giving, stream, now_ns)
+                self.allocation.drop(session, taking, stream, now_ns)
             elif described[stream] is None:  # until the answer: the offer may be refused
                 given_up.append(stream)
         for leg in (giving, taking):
@@ -321,10 +301,10 @@ class Relay:
         for stream, description in enumerate(described):
             own, facing = giving.rules[stream], taking.rules[stream]
             if description is None or own == NO_STREAM or facing == NO_STREAM or stream in giving.given_up:
-                self._drop_rule(session, giving, stream, now_ns)
+                self.allocation.drop(session, giving, stream, now_ns)
                 others = [leg for leg in session.legs.values() if leg is not taking and stream < len(leg.rules)]
                 if all(leg.rules[stream] == NO_STREAM for leg in others):  # no other fork can still take it
-                    self._drop_rule(session, taking, stream, now_ns)
+                    self.allocation.drop(session, taking, stream, now_ns)
                 continue
             ice.find(self.arena, own, request.streams[stream].ice if with_ice else None, offered=False)
             apply(self.arena, own, description, reopen=giving.awaiting)
@@ -339,7 +319,7 @@ class Relay:
             conversion.answered(self.arena, self._random, request.processing, stream, own, facing)
         giving.awaiting = False
         if shown is not None:
-            self.changed += (index for index in session.all_rules() if keying.speaks_dtls(self.arena, index))
+            self.allocation.changed += (index for index in session.all_rules() if keying.speaks_dtls(self.arena, index))
         giving.given_up = ()
         self._own(session, owner)
         session.touched_ns = now_ns
@@ -361,7 +341,7 @@ class Relay:
             raise Unusable("unknown_leg", f"no leg {request.leg!r}")
         self.arena.begin(session.slot)
         for stream in range(len(leg.rules)):
-            self._drop_rule(session, leg, stream, now_ns)
+            self.allocation.drop(session, leg, stream, now_ns)
         del session.legs[leg.name]
         session.changed = True
         self._commit(session, now_ns)
@@ -404,49 +384,6 @@ class Relay:
             raise Unusable("malformed", f"leg {name!r} is in realm {leg.realm!r}, not in {realm!r}")
         return leg
 
-    def _make_rule(self, leg: Leg, slot: int, now_ns: int) -> int:
-        index = self.arena.take_rule(slot, now_ns)
-        if index is None:
-            raise Unusable("full", "all rules are in use")
-        try:
-            self._lend(self.ports[leg.realm], index, now_ns / 1e9, leg.dscp)
-        except NoPortError as error:
-            self.arena.release_rule(index)
-            raise Unusable("no_ports", f"no port pair in realm {leg.realm!r}: {error}") from None
-        return index
-
-    def _lend(self, pool: PortPool, index: int, now: float, dscp: int) -> None:
-        try:
-            pool.lend(index, now, dscp)
-        except NoPortError as error:
-            if not error.wanting:
-                raise
-            self.count(MediaCounter.DESCRIPTORS_EXHAUSTED, 1)
-            if not sum(other.shed(SHED_PAIRS) for other in self._pools):
-                raise
-            pool.lend(index, now, dscp)
-
-    def _drop_rule(self, session: Session, leg: Leg, stream: int, now_ns: int) -> None:
-        if stream >= len(leg.rules) or leg.rules[stream] == NO_STREAM:
-            return
-        index = leg.rules[stream]
-        u32 = self.arena.u32
-        for other in session.all_rules():
-            if u32[other * RULE_U32 + AT_PEER] == index:
-                u32[other * RULE_U32 + AT_PEER] = NO_RULE
-        self._free_rule(leg, index, now_ns)
-        leg.rules[stream] = NO_STREAM
-        session.changed = True
-
-    def _free_rule(self, leg: Leg, index: int, now_ns: int) -> None:
-        conversion.forget(self.arena, self._sockets, index)
-        if self.features is not None and self.arena.octets[index * RULE_BYTES + AT_FEATURES]:
-            self.features.freed(index)
-        if keying.speaks_dtls(self.arena, index):
-            self.changed.append(index)
-        self.ports[leg.realm].release(index, now_ns / 1e9)
-        self.arena.release_rule(index)
-
     def _close(self, session: Session, now_ns: int) -> None:
         self.arena.begin(session.slot)
         if session.recording is not None and self.features is not None:
@@ -454,7 +391,7 @@ class Relay:
         for leg in session.legs.values():
             for index in leg.rules:
                 if index != NO_STREAM:
-                    self._free_rule(leg, index, now_ns)
+                    self.allocation.free(leg, index, now_ns)
         self.arena.release_slot(session.slot)
         del self.sessions[session.id], self.by_slot[session.slot]
 
@@ -502,14 +439,14 @@ class Relay:
                 rules = session.all_rules()
                 if session.id in self.sessions or claimed.intersection(rules):
                     raise ValueError("a session or a rule twice")
-                self._rebind(session)
+                self.allocation.rebind(session)
             except ValueError:
                 lost += 1
                 continue
             session.touched_ns = now_ns
             self.sessions[session.id] = self.by_slot[slot] = session
             claimed.update(rules)
-        for pool in self._pools:
+        for pool in self.allocation.pools:
             pool.settle()
         self.arena.keep({session.slot for session in self.sessions.values()}, claimed)
         if self.features is not None:
@@ -518,83 +455,11 @@ class Relay:
         self.count(MediaCounter.SESSIONS_UNRESUMABLE, lost)
         return len(self.sessions), lost
 
-    def _rebind(self, session: Session) -> None:
-        own = session.all_rules()
-        bound: list[tuple[PortPool, int]] = []
-        for leg in session.legs.values():
-            for index in leg.rules:
-                if index == NO_STREAM:
-                    continue
-                rule = self.arena.rules[index]
-                rule.flags &= ~RuleFlag.IN_USE
-                if rule.flags & RuleFlag.KEYED:
-                    distrust(self.arena.keys[index])
-                if rule.peer not in own:
-                    rule.peer = NO_RULE
-                pool = self.ports.get(leg.realm)
-                if pool is None or pool.adopt(index, rule.local_port, leg.dscp):
-                    for done, adopted in bound:
-                        done.disown(adopted)
-                    raise ValueError(f"port {rule.local_port} cannot be bound again")
-                bound.append((pool, index))
-                conversion.resume(self.arena, self._sockets, index)
-
-    def silent(self, now_ns: int, timeout_ns: int, limit: int, hold_ns: int = 0) -> list[tuple[Session, float]]:
-        """Of the next ``limit`` sessions in turn: answered ones that got no packet, RTCP included, on any leg for that
-        long, or for ``hold_ns`` (0: for ever) where every stream is held.
-
-        Each is named, with its silence in seconds, once per that time, or what its offer said instead; not while a leg
-        hears music or an announcement. Sessions that nobody has used for a dialog's longest life end.
-        """
-        if not self._sweep and now_ns >= self._next_sweep_ns:
-            self._sweep = list(self.sessions)
-            self._next_sweep_ns = now_ns + min(timeout_ns // 8, 5 * 10**9)
-        found = []
-        rules = self.arena.rules
-        for name in self._sweep[-limit:]:
-            session = self.sessions.get(name)
-            if session is None:
-                continue
-            own = session.all_rules()
-            last = max((rules[index].last_arrival_ns for index in own), default=0)
-            last = max(self._heard(own, last, now_ns), session.touched_ns)
-            if now_ns - last >= ABANDONED_NS:
-                self._close(session, now_ns)
-                continue
-            patience_ns = int(session.silence_s * 1e9) or timeout_ns
-            since_ns = now_ns - max(last, session.notified_ns)
-            if since_ns >= patience_ns and any(is_armed(rules[i]) for i in own):
-                if any(hears(self.arena, index) for index in own):
-                    continue
-                if not any(converses(self.arena, index) for index in own):
-                    patience_ns = int(session.hold_silence_s * 1e9) or hold_ns
-                    if not patience_ns or since_ns < patience_ns:
-                        continue
-                session.notified_ns = now_ns
-                found.append((session, (now_ns - last) / 1e9))
-        del self._sweep[-limit:]
-        return found
-
-    def _heard(self, own: list[int], last_ns: int, now_ns: int) -> int:
-        """When a session was last heard of: one of whose legs is no more where it was (its consent is over) is silent
-        from then on, whatever the other one sends."""
-        for index in own:
-            if ice.is_on(self.arena, index) and is_armed(self.arena.rules[index]):
-                leg = self.arena.webrtc[index]
-                if not has_consent(leg, now_ns):
-                    last_ns = min(last_ns, leg.checked_ns)
-        return last_ns
-
-    def tidy(self, now_ns: int) -> None:
-        """Free what has waited out its quarantine, as much as a moment allows."""
-        for pool in self._pools:
-            pool.ripen(now_ns / 1e9, SHUT_PER_TICK)
-
     def gauges(self) -> dict[MediaCounter, int]:
         """Present levels."""
         return {
             MediaCounter.SESSIONS_ACTIVE: len(self.sessions),
-            MediaCounter.PORTS_FREE: sum(pool.free for pool in self._pools),
-            MediaCounter.PORTS_QUARANTINED: sum(pool.quarantined for pool in self._pools),
-            MediaCounter.PORTS_BOUND: sum(pool.bound for pool in self._pools),
+            MediaCounter.PORTS_FREE: sum(pool.free for pool in self.allocation.pools),
+            MediaCounter.PORTS_QUARANTINED: sum(pool.quarantined for pool in self.allocation.pools),
+            MediaCounter.PORTS_BOUND: sum(pool.bound for pool in self.allocation.pools),
         }

@@ -102,7 +102,9 @@ class Worker:
         self.dtls = Dtls(self.arena, self.datapath.send, self.count)
         if self.arena.resumed:
             resumed, lost = self.relay.resume(time.monotonic_ns())
-            self.relay.changed += (i for session in self.relay.sessions.values() for i in session.all_rules())
+            self.relay.allocation.changed += (
+                i for session in self.relay.sessions.values() for i in session.all_rules()
+            )
             if resumed or lost:
                 config.say("info", f"{name}: resumed {resumed} sessions, gave up {lost}")
         self._show_levels()
@@ -141,17 +143,17 @@ class Worker:
                 control.drain(now_ns)
                 for index, source, data in self.datapath.take(DTLS_PER_ROUND):
                     self.dtls.receive(index, source, data, now_ns)
-            if self.relay.changed:
+            if self.relay.allocation.changed:
                 self._look(now_ns)
 
     def _tick(self, now_ns: int) -> None:
         self.page[WORD_HEARTBEAT_NS] = now_ns
-        self.relay.tidy(now_ns)
+        self.relay.allocation.tidy(now_ns)
         self._show_levels()
         for index in self.datapath.sample(now_ns, round(self.config.one_way_s)):
             self._report_one_way(index, now_ns)
         silence_ns, hold_ns = int(self.config.media_timeout_s * 1e9), int(self.config.hold_timeout_s * 1e9)
-        for session, silent_s in self.relay.silent(now_ns, silence_ns, SWEEP_PER_TICK, hold_ns):
+        for session, silent_s in self.relay.silence.found(now_ns, silence_ns, SWEEP_PER_TICK, hold_ns):
             self.count(MediaCounter.MEDIA_TIMEOUTS, 1)
             event: dict[str, object] = {"event": "timeout", "session": session.id, "silent_s": round(silent_s, 1)}
             self._tell(session, event)
@@ -164,7 +166,7 @@ class Worker:
 
     def _look(self, now_ns: int) -> None:
         """Some legs were described, or are elsewhere now: their handshakes may have to begin or to end."""
-        changed, self.relay.changed = self.relay.changed, []
+        changed, self.relay.allocation.changed = self.relay.allocation.changed, []
         for index in changed:
             self.dtls.look(index, now_ns)
 
@@ -190,7 +192,7 @@ class Worker:
 
     def _report_latches(self) -> None:
         for index in self.datapath.events():
-            self.relay.changed.append(index)
+            self.relay.allocation.changed.append(index)
             rule = self.arena.rules[index]
             session = self.relay.by_slot.get(rule.slot)
             leg = session.leg_of(index) if session is not None else None

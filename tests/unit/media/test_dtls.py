@@ -53,7 +53,7 @@ class Bench:
 
     def ask(self, request: Any) -> Reply:  # Any: a request of the protocol
         reply = self.relay.handle(request, b"sip-0", self.now_ns)
-        changed, self.relay.changed = self.relay.changed, []
+        changed, self.relay.allocation.changed = self.relay.allocation.changed, []
         for index in changed:
             self.dtls.look(index, self.now_ns)
         return reply

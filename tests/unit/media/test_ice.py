@@ -158,7 +158,7 @@ def test_a_leg_without_consent_is_silent_whatever_the_other_sends(bench: IceBenc
     for _ in range(12):
         bench.now_ns += 10 * S
         bench.packet("b1", GATEWAY, 6000)
-    named = bench.relay.silent(bench.now_ns, 60 * S, 100)
+    named = bench.relay.silence.found(bench.now_ns, 60 * S, 100)
     assert [(session.id, round(silence)) for session, silence in named] == [("s", 120)]
 
 
@@ -168,7 +168,7 @@ def test_a_leg_with_consent_is_not(bench: IceBench) -> None:
         bench.now_ns += 10 * S
         bench.check(shown.ice)
         bench.packet("b1", GATEWAY, 6000)
-    assert bench.relay.silent(bench.now_ns, 60 * S, 100) == []
+    assert bench.relay.silence.found(bench.now_ns, 60 * S, 100) == []
     assert CONSENT_NS == 30 * S
 
 
@@ -193,4 +193,4 @@ def test_a_browser_that_never_checks_is_no_held_call(bench: IceBench) -> None:
     """Nobody knows where it is, as with the null address of a hold; but it is to speak."""
     bench.call()
     late = bench.now_ns + 70 * 10**9
-    assert len(bench.relay.silent(late, 60 * 10**9, 100, 3600 * 10**9)) == 1
+    assert len(bench.relay.silence.found(late, 60 * 10**9, 100, 3600 * 10**9)) == 1

@@ -71,7 +71,7 @@ def test_video_is_no_voice(bench: Bench) -> None:
     assert (stats.packets_in, stats.mos) == (15, 0.0)
     assert stats.quality is not None
     assert stats.quality.received is None
-    assert len(bench.relay.silent(bench.now_ns + 70 * S, 60 * S, 100, 3600 * S)) == 1, "it is no hold"
+    assert len(bench.relay.silence.found(bench.now_ns + 70 * S, 60 * S, 100, 3600 * S)) == 1, "it is no hold"
 
 
 def test_codecs_are_learned_from_what_was_described(bench: Bench) -> None:
@@ -95,22 +95,22 @@ def test_a_held_call_may_be_silent_for_longer(bench: Bench, offered: str, answer
     bench.offer(streams=[Stream(PHONE, 5000, direction=offered)])  # type: ignore[arg-type]  # a parametrised literal
     bench.answer(streams=[Stream(GATEWAY, 6000, direction=answered)])  # type: ignore[arg-type]
     start = bench.now_ns
-    assert bench.relay.silent(start + 70 * S, 60 * S, 100, 3600 * S) == []
-    assert [silent for _, silent in bench.relay.silent(start + 3700 * S, 60 * S, 100, 3600 * S)] == [3700.0]
-    assert bench.relay.silent(start + 10_000 * S, 60 * S, 100, 0) == []
+    assert bench.relay.silence.found(start + 70 * S, 60 * S, 100, 3600 * S) == []
+    assert [silent for _, silent in bench.relay.silence.found(start + 3700 * S, 60 * S, 100, 3600 * S)] == [3700.0]
+    assert bench.relay.silence.found(start + 10_000 * S, 60 * S, 100, 0) == []
     bench.offer(hold_silence_s=100.0, streams=[Stream(PHONE, 5000, direction=offered)])  # type: ignore[arg-type]
     bench.answer(streams=[Stream(GATEWAY, 6000, direction=answered)])  # type: ignore[arg-type]
-    assert [silent for _, silent in bench.relay.silent(start + 20_000 * S, 60 * S, 100, 0)] == [20_000.0]
+    assert [silent for _, silent in bench.relay.silence.found(start + 20_000 * S, 60 * S, 100, 0)] == [20_000.0]
 
 
 def test_the_null_address_is_a_hold_too(bench: Bench) -> None:
     bench.offer()
     bench.answer(streams=[Stream("0.0.0.0", 6000)])
     start = bench.now_ns
-    assert bench.relay.silent(start + 70 * S, 60 * S, 100, 3600 * S) == []
+    assert bench.relay.silence.found(start + 70 * S, 60 * S, 100, 3600 * S) == []
     bench.offer()
     bench.answer()
-    assert len(bench.relay.silent(start + 140 * S, 60 * S, 100, 3600 * S)) == 1
+    assert len(bench.relay.silence.found(start + 140 * S, 60 * S, 100, 3600 * S)) == 1
 
 
 def test_a_successor_goes_on_with_samples_and_patience() -> None:

@@ -165,8 +165,8 @@ def test_an_offer_may_say_how_long_silence_may_last() -> None:
     bench.offer(silence_s=20.0)
     bench.answer()
     start = bench.now_ns
-    assert bench.relay.silent(start + 19 * S, 60 * S, 100) == []
-    assert [s.id for s, _ in bench.relay.silent(start + 25 * S, 60 * S, 100)] == ["s"]
+    assert bench.relay.silence.found(start + 19 * S, 60 * S, 100) == []
+    assert [s.id for s, _ in bench.relay.silence.found(start + 25 * S, 60 * S, 100)] == ["s"]
     heir = Bench(fd=fd)
     heir.relay.resume(heir.now_ns)
     assert heir.relay.sessions["s"].silence_s == 20.0, "a successor knows it too"
@@ -416,17 +416,17 @@ def test_ten_thousand_calls_leak_nothing(bench: Bench) -> None:
 
 def test_silence_is_named_once_per_time_out(bench: Bench) -> None:
     bench.offer()
-    assert bench.relay.silent(bench.now_ns + 100 * S, 60 * S, 100) == [], "not answered yet: signalling ends it"
+    assert bench.relay.silence.found(bench.now_ns + 100 * S, 60 * S, 100) == [], "not answered yet: signalling ends it"
     bench.now_ns += 101 * S
     bench.answer()
     start = bench.now_ns
-    assert bench.relay.silent(start + 59 * S, 60 * S, 100) == []
-    assert [(s.id, silent) for s, silent in bench.relay.silent(start + 70 * S, 60 * S, 100)] == [("s", 70.0)]
-    assert bench.relay.silent(start + 80 * S, 60 * S, 100) == []
+    assert bench.relay.silence.found(start + 59 * S, 60 * S, 100) == []
+    assert [(s.id, silent) for s, silent in bench.relay.silence.found(start + 70 * S, 60 * S, 100)] == [("s", 70.0)]
+    assert bench.relay.silence.found(start + 80 * S, 60 * S, 100) == []
     bench.now_ns = start + 90 * S
     bench.packet("a", PHONE, 5000)
-    assert bench.relay.silent(start + 140 * S, 60 * S, 100) == []
-    assert [s.id for s, _ in bench.relay.silent(start + 160 * S, 60 * S, 100)] == ["s"]
+    assert bench.relay.silence.found(start + 140 * S, 60 * S, 100) == []
+    assert [s.id for s, _ in bench.relay.silence.found(start + 160 * S, 60 * S, 100)] == ["s"]
 
 
 def test_who_hears_music_may_be_silent(bench: Bench) -> None:
@@ -436,9 +436,9 @@ def test_who_hears_music_may_be_silent(bench: Bench) -> None:
     start = bench.now_ns
     bench.arena.rules[index].features = Feature.PLAYING
     bench.arena.players[index].state = PlayerState.PLAYING
-    assert bench.relay.silent(start + 70 * S, 60 * S, 100) == []
+    assert bench.relay.silence.found(start + 70 * S, 60 * S, 100) == []
     bench.arena.players[index].state = PlayerState.IDLE
-    assert [s.id for s, _ in bench.relay.silent(start + 80 * S, 60 * S, 100)] == ["s"]
+    assert [s.id for s, _ in bench.relay.silence.found(start + 80 * S, 60 * S, 100)] == ["s"]
 
 
 def test_peers_are_mutual_after_every_answer(bench: Bench) -> None:

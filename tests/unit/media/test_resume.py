@@ -49,7 +49,7 @@ def test_a_successor_goes_on_with_the_same_ports_latch_and_counters(fd: int) -> 
     ended = second.ask(Delete("s"))
     assert (ended.stats["b1"][0].packets_in, ended.stats["a"][0].refused) == (2, 1)
     assert second.relay.sessions == {}
-    assert second.relay.ports["core"].quarantined == 1
+    assert second.relay.allocation.ports["core"].quarantined == 1
     assert second.counts[MediaCounter.SESSIONS_RESUMED] == 1
 
 
@@ -57,10 +57,10 @@ def test_ports_in_use_are_not_given_to_a_new_call(fd: int) -> None:
     call(fd)
     second = Bench(fd=fd)
     second.relay.resume(second.now_ns)
-    free = second.relay.ports["core"].free
+    free = second.relay.allocation.ports["core"].free
     assert free == 9
     second.offer("b2")
-    assert second.relay.ports["core"].free == free - 1
+    assert second.relay.allocation.ports["core"].free == free - 1
 
 
 def test_a_half_written_session_is_dropped_and_its_ports_are_free(fd: int) -> None:
@@ -69,7 +69,7 @@ def test_a_half_written_session_is_dropped_and_its_ports_are_free(fd: int) -> No
     second = Bench(fd=fd)
     assert second.relay.resume(second.now_ns) == (0, 1)
     assert not second.sockets.bound
-    assert second.relay.ports["core"].free == 10
+    assert second.relay.allocation.ports["core"].free == 10
     assert len(second.arena.free_rules) == len(second.arena.rules)
     third = Bench(fd=fd)
     assert third.relay.resume(third.now_ns) == (0, 0), "it is given up once"
