@@ -84,8 +84,8 @@ class Allocation:
         self._arena.release_rule(index)
 
     def rebind(self, session: Session) -> None:
-        """What a session of a predecessor had: the same ports. Raises ValueError where one cannot be bound. ``settle`` of
-        the pools must follow before anything is lent."""
+        """What a session of a predecessor had: the same ports. Raises ValueError where one cannot be bound. The pools
+        must be settled before anything is lent."""
         own = session.all_rules()
         bound: list[tuple[PortPool, int]] = []
         for leg in session.legs.values():

@@ -99,6 +99,21 @@ def take(leg: WebrtcLeg, peer: Peer, *, offered: bool) -> None:
         leg.fingerprint[at][: len(digest)] = list(digest)
 
 
+def follow(leg: WebrtcLeg, seat: WebrtcLeg, *, offered: bool) -> None:
+    """What a leg has ``offered`` or answered was noted for its seat, and holds for the leg: it goes on with its
+    association, unless it came with another certificate or, in an answer, in the other role."""
+    if not seat.prints:
+        return
+    known = (leg.hash, digests(leg)) == (seat.hash, digests(seat))
+    role = leg.role if offered and known else seat.role
+    if known and role == leg.role and leg.association:
+        return
+    leg.association = _number()
+    leg.established = 0
+    leg.role, leg.hash, leg.prints = role, seat.hash, seat.prints
+    ctypes.memmove(leg.fingerprint, seat.fingerprint, ctypes.sizeof(leg.fingerprint))
+
+
 def forget(leg: WebrtcLeg) -> None:
     """The leg speaks no DTLS any more."""
     leg.role = leg.established = leg.protocol = leg.hash = leg.prints = leg.association = 0

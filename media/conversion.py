@@ -116,6 +116,15 @@ def forget(arena: Arena, attendant: Attendant, index: int) -> None:
         arena.rules[index].features &= ~Feature.PROCESSED
 
 
+def move(arena: Arena, attendant: Attendant, source: int, index: int) -> None:
+    """What is done on the way to the leg of rule ``source`` is from now on done for rule ``index``, and no more."""
+    forget(arena, attendant, index)
+    if arena.rules[source].features & Feature.PROCESSED:
+        forget(arena, attendant, source)
+        ctypes.memmove(ctypes.byref(arena.processes[index]), ctypes.byref(arena.processes[source]), PROCESS_BYTES)
+        arena.rules[index].features |= Feature.PROCESSED
+
+
 def resume(arena: Arena, attendant: Attendant, index: int) -> None:
     """A predecessor minded the time for this rule: so do we, where there is anything to mind."""
     if arena.rules[index].features & Feature.PROCESSED:

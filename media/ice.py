@@ -55,6 +55,22 @@ def take(arena: Arena, index: int, theirs: Ice, *, offered: bool) -> None:
     leg.secret[:] = list(secret)
 
 
+def follow(arena: Arena, index: int, seat: int, *, offered: bool) -> None:
+    """As :func:`take`, of what the leg of a rule has said for its ``seat``, which is the rule that noted it."""
+    leg, noted = arena.webrtc[index], arena.webrtc[seat]
+    known = leg.present.theirs_known
+    if not noted.present.theirs_known or (known and bytes(leg.secret) == bytes(noted.secret)):
+        return
+    if known and offered:
+        ctypes.pointer(leg.former)[0] = leg.present
+        _mint(leg.present)
+    if known:
+        leg.fresh = 1
+    leg.present.theirs[:] = list(bytes(noted.present.theirs))
+    leg.present.theirs_bytes, leg.present.theirs_known = noted.present.theirs_bytes, 1
+    leg.secret[:] = list(bytes(noted.secret))
+
+
 def check(theirs: Ice) -> bytes:
     """The octets of a sound a=ice-ufrag; raises Unusable."""
     ufrag = theirs.ufrag.encode("utf-8", "surrogateescape")

@@ -25,7 +25,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-VERSION = b"2"
+VERSION = b"3"
 NOTIFICATION = b"\0" * 8
 ID_BYTES = 8
 MAX_BATCH = 64  # requests or replies of one message
@@ -161,8 +161,19 @@ class Engage(Asking, tag="engage"):
     session: str
 
 
+class Seat(Part):
+    """A leg of another session that is to join this one as its ``leg`` (see :class:`Join`): ``of`` names both."""
+
+    leg: str
+    of: tuple[str, str]  # session, leg
+
+
 class Offer(Asking, tag="offer"):
-    """``from_leg`` (in ``from_realm``) offered ``streams``: allocate endpoints facing ``to_leg`` (in ``to_realm``)."""
+    """``from_leg`` (in ``from_realm``) offered ``streams``: allocate endpoints facing ``to_leg`` (in ``to_realm``).
+
+    Where ``to_leg`` is the ``seat`` of a leg whose association it can keep, the endpoints are those that the leg has.
+    A worker that drains takes a new session with a seat for a leg that it has.
+    """
 
     session: str
     from_leg: str
@@ -183,6 +194,16 @@ class Offer(Asking, tag="offer"):
     silence_s: float = 0.0  # without a packet, then the session's owner is told; 0: as the worker is configured
     hold_silence_s: float = 0.0  # the same while every stream is held
     one_way_s: float = 0.0  # that only one leg sends, then the owner is told; 0: as the worker is configured, -1: never
+    seat: Seat | None = None
+
+
+class Join(Asking, tag="join"):
+    """The leg that a seat was for takes it, with its port, its ICE and its DTLS association; where it has no such
+    thing, nothing happens. It has ``offered`` or answered what the seat was described by; both sessions live on."""
+
+    session: str
+    seat: Seat
+    offered: bool = False
 
 
 class Answer(Asking, tag="answer"):
@@ -281,7 +302,7 @@ class Record(Asking, tag="record"):
     stream: Natural = 0
 
 
-Request = Engage | Offer | Answer | Dtmf | Delete | Query | ListSessions | Drain | Play | Stop | Record
+Request = Engage | Offer | Join | Answer | Dtmf | Delete | Query | ListSessions | Drain | Play | Stop | Record
 
 
 class Judged(Part):

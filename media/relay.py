@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from media import conversion, ice, keying, protocol
+from media import conversion, ice, joining, keying, protocol
 from media.allocation import Allocation
 from media.config import RealmInterface
 from media.counters import MediaCounter
@@ -90,6 +90,7 @@ class Relay:
             protocol.Engage: self._engage,
             protocol.Offer: self._offer,
             protocol.Answer: self._answer,
+            protocol.Join: self._join,
             protocol.Dtmf: self._dtmf,
             protocol.Delete: self._delete,
             protocol.Query: self._query,
@@ -175,10 +176,10 @@ class Relay:
             raise Unusable("unknown_session", f"no session {name!r}")
         return session
 
-    def _open(self, name: str, now_ns: int) -> Session:
+    def _open(self, name: str, now_ns: int, *, joined: bool = False) -> Session:
         if not 0 < len(name) <= MAX_SESSION_ID:
             raise Unusable("malformed", "the session name is empty or too long")
-        if self.draining:
+        if self.draining and not joined:
             raise Unusable("draining", "this worker takes no new sessions")
         slot = self.arena.take_slot()
         if slot is None:
@@ -220,7 +221,7 @@ class Relay:
         session = self.sessions.get(request.session)
         new = session is None
         if session is None:
-            session = self._open(request.session, now_ns)
+            session = self._open(request.session, now_ns, joined=self._seated(request.seat) is not None)
         self.arena.begin(session.slot)
         made: list[tuple[Leg, int]] = []
         try:
@@ -277,7 +278,33 @@ class Relay:
         self._own(session, owner)
         session.touched_ns = now_ns
         self._commit(session, now_ns)
-        return protocol.Reply(endpoints=self._endpoints(taking, len(described), shown=shown))
+        endpoints = self._endpoints(taking, len(described), shown=shown)
+        if request.seat is not None and request.seat.leg == taking.name:
+            joining_leg = self._seated(request.seat)
+            if joining_leg is not None:
+                joining.show(self.arena, joining_leg[1], taking, endpoints)
+        return protocol.Reply(endpoints=endpoints)
+
+    def _seated(self, seat: protocol.Seat | None) -> tuple[Session, Leg] | None:
+        """The leg that a seat is for, and its session; None where it is not here."""
+        session = self.sessions.get(seat.of[0]) if seat is not None else None
+        leg = session.legs.get(seat.of[1]) if session is not None and seat is not None else None
+        return (session, leg) if session is not None and leg is not None else None
+
+    def _join(self, request: protocol.Join, owner: bytes, now_ns: int) -> protocol.Reply:
+        session, home = self._session(request.session), self._seated(request.seat)
+        seat = session.legs.get(request.seat.leg)
+        if home is None or seat is None or home[0] is session:
+            raise Unusable("unknown_leg", f"no leg {request.seat.of!r}, or no seat {request.seat.leg!r} for it")
+        for one in (home[0], session):
+            self.arena.begin(one.slot)
+        place = session, seat
+        joined = joining.join(self.arena, self._sockets, self.features, home, place, offered=request.offered)
+        self.allocation.changed += joined
+        self._own(session, owner)
+        for one in (home[0], session):
+            self._commit(one, now_ns)
+        return protocol.Reply()
 
     def _answer(self, request: protocol.Answer, owner: bytes, now_ns: int) -> protocol.Reply:
         session = self._session(request.session)

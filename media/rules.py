@@ -169,7 +169,7 @@ AT_LAST_ARRIVAL = _at("last_arrival_ns", 8)
 AT_PEER, AT_SLOT, AT_JITTER, AT_CLOCK_RATE = (_at(name, 4) for name in ("peer", "slot", "jitter_q4", "clock_rate_hz"))
 AT_LOCAL_PORT = _at("local_port", 2)
 AT_FLAGS, AT_HAS_SSRC, AT_RTP_LATCHED, AT_RTP_REMOTE = map(_at, ("flags", "has_ssrc", "rtp_latched", "rtp_remote"))
-AT_FEATURES, AT_AVPF = _at("features"), _at("avpf")
+AT_FEATURES, AT_PAYLOAD_TYPE, AT_AVPF = map(_at, ("features", "payload_type", "avpf"))
 # A described leg: the addresses in use, the same as described, and the signalling's, in a row.
 AT_RTP_SIGNALLED, AT_SIGNALLING = _at("rtp_signalled"), _at("signalling")
 # probation, relayed_unlatched, rtp_latched, rtcp_latched: four octets in a row

@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from media.protocol import Play, Record, Reply, Stop
+from sbc.b2bua.profile import profile_of
 from sbc.b2bua.tables import CallState
 from sbc.errors import SdpError
 from sbc.sdp.address import NULL_ADDRESSES
@@ -182,8 +183,8 @@ def answered(core: Core, call: Call, now: float) -> None:
     """The call is up: recorded, where the profile of a side says so."""
     if call.media_profile is None or call.b is None:
         return
-    profiles = core.settings.media_profiles
-    for profile in (profiles.named.get(call.media_profile), profiles.of_branch(call.b.peer, call.b.profile)):
+    for leg in (call.a, call.b):
+        profile = profile_of(core, call, leg)
         if profile is not None and profile.record != "off":
             record(core, call, profile.record, now)
             return

@@ -17,6 +17,7 @@ from media.protocol import Answer, Play, Reply, Stop, Stream
 from sbc.b2bua import accompany, exchange, provisional, shape
 from sbc.b2bua.effects import RouteKind, RunRoute
 from sbc.b2bua.leg import Leg
+from sbc.b2bua.profile import PROMPT
 from sbc.b2bua.tables import CallState, LegState
 from sbc.dialog.dialog import Dialog
 from sbc.errors import SdpError
@@ -103,7 +104,7 @@ class Announcement:
             return "no stream of the offer can be announced to: it takes PCMA or PCMU, and no hold"
         former = a.dialog
         dialog = Dialog(former.call_id, former.local, core.ids.tag(), former.remote, former.contact)
-        leg = self.leg = Leg(exchange.PROMPT, dialog, a.flow, a.realm, "")
+        leg = self.leg = Leg(PROMPT, dialog, a.flow, a.realm, "")
         leg.call, leg.state = call, LegState.ENDED
         exchange.offer(core, call, a, leg, call.body, partial(self._offered, sdp, at), now)
         return None

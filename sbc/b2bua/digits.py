@@ -8,8 +8,9 @@ from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from media.protocol import Dtmf, Reply
-from sbc.b2bua import credentials, exchange, local
+from sbc.b2bua import credentials, local
 from sbc.b2bua.call import Headers, Outcome
+from sbc.b2bua.profile import profile_of
 from sbc.b2bua.tables import CallEvent, CallState, LegState
 from sbc.errors import SipSyntaxError
 from sbc.sip.build import build_request
@@ -57,7 +58,7 @@ def read(content_type: str, body: bytes) -> Pressed | None:
 
 def wants(core: Core, call: Call, leg: Leg) -> str:
     """How this side gets digits: pass, rfc4733 or info."""
-    profile = exchange.profile_of(core, call, leg)
+    profile = profile_of(core, call, leg)
     return "pass" if profile is None or call.media_profile is None else profile.wish.digits
 
 

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from media.protocol import REFUSALS, Answer, Delete, Offer, Processing, Reply, Srtp
+from media.protocol import REFUSALS, Answer, Delete, Join, Offer, Processing, Reply, Seat, Srtp
 from sbc.b2bua import accompany
+from sbc.b2bua.profile import profile_of, profile_under
 from sbc.b2bua.settings import MediaProfile
 from sbc.b2bua.tables import CallState
 from sbc.errors import SdpError
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 
 Then = Callable[[bytes, int, float], None]
 
-PROMPT = "prompt"  # the leg that stands for us where A hears an announcement
-_OURSELVES = MediaProfile(srtp="off")
 _TALKING = (CallState.RINGING, CallState.ANSWERED, CallState.UP)
 _NOT_ACCEPTABLE = frozenset({"unsupported", "malformed"})  # refusals that are about the offer itself
 
@@ -168,7 +167,7 @@ def _cross(
         sender.sdp_in = body
         _cross_directly(core, receiver, body, offering, then, now)
         return
-    profile, other = _profile(core, call, sender, caller), _profile(core, call, receiver, caller)
+    profile, other = profile_under(core, call, sender, caller), profile_under(core, call, receiver, caller)
     from_srtp, to_srtp = _srtp(core, sender, profile, offering), _srtp(core, receiver, other, offering)
     asked = MAX_STREAMS
     transports: tuple[Transport, Transport] | None = None
@@ -232,6 +231,10 @@ def _cross(
         if callers is not None:
             request.silence_s, request.hold_silence_s = callers.silence_s, callers.hold_silence_s
             request.one_way_s = callers.one_way_s
+        if sender.seat_of is not None and from_srtp == "dtls":
+            request.seat = _seat(call, sender, sender.seat_of, True)
+        elif receiver.seat_of is not None and to_srtp == "dtls":
+            request.seat = _seat(call, receiver, receiver.seat_of, False)
     else:
         request = Answer(call.key, sender.name, receiver.name, streams, seen_at, processing=processing)
     if profile is not None:
@@ -240,6 +243,20 @@ def _cross(
     if transports is not None:
         shape = Shape(*transports, b"" if offering else receiver.sdp_in, receiver.sdp_text)
     core.ask(call, request, partial(_endpoints, core, call, sender, receiver, body, sdp, shape, asked, then), now)
+
+
+def _seat(call: Call, seat: Leg, moved: Leg, offered: bool) -> Seat | None:
+    """A leg with DTLS-SRTP that is to join this call keeps its association (RFC 8842), where one media worker has both
+    calls: a call that has none yet goes to that one."""
+    home = moved.call
+    if not home.has_media:
+        return None
+    call.media_node = call.media_node or home.media_node
+    if call.media_node != home.media_node:
+        return None
+    named = Seat(seat.name, (home.key, moved.name))
+    seat.join = Join(call.key, named, offered)
+    return named
 
 
 def _cross_directly(core: Core, receiver: Leg, body: bytes, offering: bool, then: Then, now: float) -> None:
@@ -286,18 +303,6 @@ def under(call: Call, one: Leg, other: Leg) -> str | None:
     """The profile of the A side where the media of these two are relayed, None where they are not."""
     chosen = one.media or other.media
     return call.media_profile if chosen is None else chosen.caller
-
-
-def profile_of(core: Core, call: Call, leg: Leg) -> MediaProfile | None:
-    """What is to be minded with media of this side; None for nothing."""
-    return _profile(core, call, leg, call.media_profile or "")
-
-
-def _profile(core: Core, call: Call, leg: Leg, caller: str) -> MediaProfile | None:
-    if leg.name == PROMPT:
-        return _OURSELVES
-    profiles = core.settings.media_profiles
-    return profiles.named.get(caller) if leg is call.a else profiles.of_branch(leg.peer, leg.profile)
 
 
 def _srtp(core: Core, leg: Leg, profile: MediaProfile | None, offering: bool) -> Srtp:

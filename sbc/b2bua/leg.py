@@ -16,6 +16,7 @@ from sbc.sip.message import Message
 from sbc.sip.uri import Uri
 
 if TYPE_CHECKING:
+    from media.protocol import Join
     from sbc.b2bua.accept import Accepted
     from sbc.b2bua.call import Attempt, Call, Target
     from sbc.b2bua.core import Core
@@ -56,6 +57,7 @@ class Leg:
         "busy",
         "bye_wanted",
         "call",
+        "came",
         "described_early",
         "dialog",
         "digits",
@@ -66,6 +68,7 @@ class Leg:
         "invite",
         "invite_credentials",
         "invite_cseq",
+        "join",
         "media",
         "modifying",
         "music",
@@ -86,6 +89,7 @@ class Leg:
         "sdp_out",
         "sdp_text",
         "sdp_version",
+        "seat_of",
         "sent",
         "session",
         "session_id",
@@ -145,6 +149,9 @@ class Leg:
         self.anchored = False  # the media plane has endpoints for it
         self.media: Chosen | None = None  # a branch that has not answered: its route wants other media than the call
         self.profile = ""  # the media profile that its route chose; empty: that of its peer
+        self.came = False  # by a transfer: it has that profile wherever it is, not that of an A leg
+        self.seat_of: Leg | None = None  # whom this stands for (sbc.b2bua.transfer)
+        self.join: Join | None = None  # by which that one keeps its transport when it comes
         # while an offer of ours, or of its own, is open: what holds again when that is refused
         self.sdp_before: bytes | None = None
         self.in_before: bytes | None = None
@@ -185,7 +192,7 @@ class Leg:
         self.invite = self.uac = self.uas = self.attempt = self.target = self.on_reply = self.accepted = (
             self.waiting
         ) = None
-        self.forks = self.withheld = None
+        self.forks = self.withheld = self.seat_of = self.join = None
         self.sdp_in = self.sdp_out = b""
         self.sdp_text = ""
         self.sdp_before = self.in_before = None

@@ -19,6 +19,7 @@ from media.protocol import Delete, Reply
 from sbc.b2bua import accept, cdr, exchange, refresh, shape
 from sbc.b2bua.call import Outcome
 from sbc.b2bua.invitation import Invitation
+from sbc.b2bua.profile import profile_of
 from sbc.b2bua.tables import CallEvent, CallState
 from sbc.errors import SdpError
 from sbc.sdp.address import NULL_ADDRESSES
@@ -111,9 +112,7 @@ def _refusal(core: Core, call: Call, profile: str | None) -> str:
 
 def _needs_relay(core: Core, call: Call, leg: Leg) -> str:
     """Why media of this side need us, whatever it describes; '' for nothing."""
-    profiles = core.settings.media_profiles
-    of_a = leg is call.a
-    profile = profiles.named.get(call.media_profile or "") if of_a else profiles.of_branch(leg.peer, leg.profile)
+    profile = profile_of(core, call, leg)
     if core.settings.realms[leg.realm].nat == "always" or (profile is not None and profile.latch == "learn"):
         return f"leg {leg.name} is behind NAT"
     if profile is None:

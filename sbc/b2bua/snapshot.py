@@ -95,6 +95,8 @@ def _leg_record(core: Core, leg: Leg) -> Json:
     dialog = leg.dialog
     accepted, ack = leg.accepted, leg.ack
     chosen: Json = {"prof": leg.profile} if leg.profile else {}
+    if leg.came:
+        chosen["came"] = True
     return chosen | {
         "name": leg.name,
         "cid": dialog.call_id,
@@ -337,6 +339,7 @@ def _leg(core: Core, fields: Fields, now: float, wall: float) -> Leg:
     leg.profile = fields.text("prof", 256) if "prof" in fields.raw else ""
     leg.session = _session(fields.raw.get("timer"), now, wall)
     leg.unacked = fields.flag("unacked")
+    leg.came = fields.flag("came") if "came" in fields.raw else False
     ack = _list(fields.raw.get("ack"), 2)
     if ack is not None:
         leg.ack = (flow_of(core, ack[0]), _octets_of(ack[1], "ack"))

@@ -25,6 +25,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from media.protocol import Reply
 from sbc.b2bua import accept, accompany, cdr, exchange, ping, refresh, shape
 from sbc.b2bua.call import Call, Outcome
 from sbc.b2bua.effects import RouteKind, RunRoute
@@ -64,6 +65,8 @@ def begin(core: Core, by: Leg, wish: Wish, tx: ServerTransaction, place: Leg | N
     core.count("TRANSFERS_STARTED")
     seat = _seat(core, moved, "a" if place is None else _free_name(place.call))
     second = _call_for(core, by, moved, seat, wish, tx, now) if place is None else place.call
+    if place is not None:
+        seat.profile, seat.came = _profile(moved), True
     transfer = Transfer(core, by, moved, second, seat, place, now)
     transfer.tx = tx
     transfer.silent = wish.silent
@@ -84,6 +87,8 @@ def take_over(core: Core, second: Call, by: Leg, now: float) -> None:
     second.media_profile, second.media_set = first.media_profile, first.media_set
     core.step(second, CallEvent.DIAL, now)
     seat = _seat(core, moved, "b1")
+    seat.profile, seat.came = _profile(moved), True
+    second.a.came = by is not first.a or second.a.peer != by.peer  # else it takes the place of one of its own
     second.b = seat
     second.branches.append(seat)
     transfer = Transfer(core, by, moved, second, seat, None, now)
@@ -111,7 +116,14 @@ def _seat(core: Core, moved: Leg, name: str) -> Leg:
     seat.state = LegState.ENDED
     seat.session_id, seat.sdp_version, seat.sdp_text = moved.session_id, moved.sdp_version, moved.sdp_text
     seat.origin = moved.origin
+    seat.seat_of = moved
     return seat
+
+
+def _profile(moved: Leg) -> str:
+    """The media profile that a leg has in its call, wherever it goes: '' for that of its peer."""
+    as_caller = moved is moved.call.a and not moved.came
+    return (moved.call.media_profile or "") if as_caller else moved.profile
 
 
 def _free_name(call: Call) -> str:
@@ -418,6 +430,11 @@ class Transfer:
         moved.sdp_in, moved.sdp_out, moved.sdp_before = seat.sdp_in, seat.sdp_out, None
         moved.sdp_text, moved.sdp_version, moved.session_id = seat.sdp_text, seat.sdp_version, seat.session_id
         moved.origin, moved.in_before = seat.origin, None
+        moved.profile, moved.came = seat.profile, seat.came
+        if seat.join is not None:
+            core.ask(second, seat.join, self._media_joined, now)
+            moved.music = moved.prompt = ""  # the media worker has ended it
+        seat.seat_of = seat.join = None
         self._sit(moved, now)
         second.transferred_from, first.transferred_to = first.key, second.key
         if second.state is CallState.UP:
@@ -461,6 +478,11 @@ class Transfer:
         _stop(place)
         if place not in self._left:
             core.send_bye(place, now)
+
+    def _media_joined(self, reply: Reply, now: float) -> None:
+        if not reply.ok:
+            why = f"{reply.code}: {reply.reason}"
+            self._core.note("warning", "a transferred leg has no media", self.second, leg=self.moved.name, why=why)
 
     def succeed(self, now: float, _: object) -> None:
         core, first = self._core, self.first

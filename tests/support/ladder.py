@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from media.protocol import Answer, Delete, Dtmf, Endpoint, Offer, Play, Record, Reply, Stop, StreamStats
+from media.protocol import Answer, Delete, Dtmf, Endpoint, Join, Offer, Play, Record, Reply, Stop, StreamStats
 from sbc.b2bua.call import Call, Target
 from sbc.b2bua.core import Core
 from sbc.b2bua.effects import (
@@ -406,7 +406,7 @@ class Ladder:
             return self.media_refusal
         if isinstance(request, Play | Stop | Record):
             return self.answer_feature(request)
-        if isinstance(request, Dtmf):
+        if isinstance(request, Dtmf | Join):
             return Reply(worker="media-0")
         assert isinstance(request, Offer | Answer | Delete)
         legs = self.media_legs.setdefault(request.session, set())
