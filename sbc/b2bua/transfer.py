@@ -115,7 +115,7 @@ def _seat(core: Core, moved: Leg, name: str) -> Leg:
     seat = Leg(name, dialog, moved.flow, moved.realm, moved.peer, moved.direction)
     seat.state = LegState.ENDED
     seat.session_id, seat.sdp_version, seat.sdp_text = moved.session_id, moved.sdp_version, moved.sdp_text
-    seat.origin = moved.origin
+    seat.origin, seat.sdp_out = moved.origin, moved.sdp_out  # what is to be said may be the same again
     seat.seat_of = moved
     return seat
 

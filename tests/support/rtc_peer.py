@@ -51,7 +51,8 @@ class Microphone(AudioStreamTrack):
 
 
 class RtcPeer:
-    """One call of ``user``, with the codec of this name alone. Use as an asynchronous context."""
+    """One call, made or answered, with the codec of this name alone. Use as an asynchronous context. It offers where it
+    is invited without a description, and has one ICE agent and one DTLS association for good, as aiortc does."""
 
     def __init__(self, url: str, trust: ssl.SSLContext | None, *, codec: str, hz: int, source: str) -> None:
         # It leaves loopback out, where these tests live.
@@ -59,6 +60,7 @@ class RtcPeer:
         self._url, self._trust, self._source = url, trust, source
         self.heard: deque[int] = deque(maxlen=RATE_HZ)  # the last second, at 8 kHz
         self.methods: list[str] = []
+        self.offers: list[str] = []  # descriptions that came in INVITEs
         self._cseq = 0
         self._answers: asyncio.Queue[Received] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
@@ -86,6 +88,13 @@ class RtcPeer:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def register(self) -> int:
+        """So that it can be called."""
+        self._remote, self._target = self._local.partition(";")[0], "sip:sbc.example"
+        self._cseq += 1
+        await self._send("REGISTER")
+        return (await self._final()).status
 
     async def call(self, number: str) -> int:
         """The status that the call was answered with."""
@@ -126,6 +135,7 @@ class RtcPeer:
             f"To: {self._remote}",
             f"Call-ID: {self._call_id}",
             f"CSeq: {self._cseq} {method}",
+            *(["Expires: 300"] if method == "REGISTER" else []),
             f"Contact: <sip:rtc@{self.host};transport=ws>",
             *(["Content-Type: application/sdp"] if body else []),
             f"Content-Length: {len(body)}",
@@ -143,9 +153,34 @@ class RtcPeer:
                 await self._answers.put(message)
                 continue
             self.methods.append(message.method)
+            if message.method == "ACK":
+                if message.body and self.pc.signalingState == "have-local-offer":
+                    await self.pc.setRemoteDescription(RTCSessionDescription(message.body, "answer"))
+                continue
+            to, body = message.one("to"), ""
+            if message.method == "INVITE":
+                to = await self._invited(message)
+                body = self.pc.localDescription.sdp
             vias = [f"Via: {via}" for via in message.headers["via"]]
-            kept = [f"{name}: {message.one(name.lower())}" for name in ("From", "To", "Call-ID", "CSeq")]
-            await self._ws.send("\r\n".join(["SIP/2.0 200 OK", *vias, *kept, "Content-Length: 0", "", ""]))
+            kept = [f"{name}: {message.one(name.lower())}" for name in ("From", "Call-ID", "CSeq")]
+            more = [f"To: {to}", f"Contact: <sip:rtc@{self.host};transport=ws>", f"Content-Length: {len(body)}"]
+            more += ["Content-Type: application/sdp"] if body else []
+            await self._ws.send("\r\n".join(["SIP/2.0 200 OK", *vias, *kept, *more, "", body]))
+
+    async def _invited(self, message: Received) -> str:
+        """A call, or a change of the one that there is; To as it is answered."""
+        to = message.one("to")
+        if "tag=" not in to:
+            self._local = to = f"{to};tag={uuid.uuid4().hex[:8]}"
+            self._remote, self._call_id = message.one("from"), message.call_id
+        self._target = message.target()[0]
+        if message.body:
+            self.offers.append(message.body)
+            await self.pc.setRemoteDescription(RTCSessionDescription(message.body, "offer"))
+            await self.pc.setLocalDescription(await self.pc.createAnswer())
+        else:
+            await self.pc.setLocalDescription(await self.pc.createOffer())
+        return to
 
     async def _hear(self, track: Any) -> None:  # Any: aiortc has no types
         while True:
