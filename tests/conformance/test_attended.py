@@ -6,6 +6,8 @@ import pytest
 
 from media.protocol import Delete
 from sbc.b2bua.call import Target
+from sbc.b2bua.profile import profile_of
+from sbc.b2bua.settings import MediaProfile, MediaProfiles
 from sbc.dialog.replaces import Replaces, parse_replaces, replaces_of
 from sbc.errors import SipSyntaxError
 from sbc.sip.address import parse_name_addr
@@ -143,6 +145,20 @@ def test_attended() -> None:
     hang_up(f, f.c, f.b)
     assert f.cdrs[1]["id"] == new.key
     assert (f.cdrs[1]["a_peer"], f.cdrs[1]["b_peer"]) == ("carrier-b", "carrier-c")
+
+
+def test_a_leg_keeps_its_media_profile_in_a_call_that_was_made_under_another() -> None:
+    """b takes the seat of e, who called under the profile of its own peer; a successor knows that, too."""
+    own = MediaProfile(dscp=46)
+    f = ladder(media_profiles=MediaProfiles({"default": MediaProfile(dscp=8)}, {"carrier-b": own}))
+    call_up(f, f.a, f.b)
+    call_up(f, f.e, f.c)
+    offered(f, f.a, f.e, f.c)
+    f.b.reply(200, to=f.b.expect("INVITE"), body=sdp(B_HOST, 4444, codec="8"))
+    for _ in range(2):
+        (call,) = (call for call in f.core.calls.values() if call.a.peer == "carrier-b")
+        assert profile_of(f.core, call, call.a) == own
+        f.dies()
 
 
 def test_attended_of_a_called_party() -> None:

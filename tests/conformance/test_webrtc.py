@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from media.protocol import Answer, Ice, Offer, Reply
+from media.protocol import Answer, Ice, Join, Offer, Reply, Seat
 from sbc.b2bua.effects import MediaCommand
 from sbc.b2bua.settings import MediaProfile, MediaProfiles, SrtpPolicies
 from sbc.sdp.codecs import CodecFilter
 from sbc.sip.message import Message
-from tests.support.ladder import A_HOST, B_HOST, Ladder, sdp
+from tests.conformance.test_transfers import TERMINATE, blind, dial
+from tests.support.ladder import A_HOST, B_HOST, C_HOST, Ladder, sdp
 
 BROWSER = MediaProfile(srtp="dtls", ice="lite")
 NARROW = MediaProfile(codecs=CodecFilter(allow=frozenset({"pcmu", "pcma"})))
@@ -170,3 +171,38 @@ def test_a_carrier_holds_a_browser_in_the_manner_of_rfc_2543() -> None:
     for line in ("a=sendonly", "a=mid:audio", "a=group:BUNDLE audio", "a=setup:actpass", "a=ice-ufrag:ours"):
         assert told.count(line) == 1, line
     assert "c=IN IP4 0.0.0.0" not in told
+
+
+def test_a_browser_that_is_transferred_joins_the_other_call_with_its_transport() -> None:
+    """The media worker is told whose seat it describes, and when the leg takes it; before the former call ends."""
+    f = BrowserLadder(BROWSER, None, route=dial, transfers=TERMINATE)
+    f.a.request("INVITE", body=browser())
+    f.a.expect(100)
+    f.b.expect("INVITE")
+    f.b.reply(200, body=sdp(B_HOST))
+    f.a.expect(200)
+    f.a.ack()
+    f.b.expect("ACK")
+    first = f.call.key
+    f.media.clear()
+    blind(f, f.b, f.a)
+    f.c.reply(200, body=sdp(C_HOST))
+    again = f.a.expect("INVITE")
+    (offered,) = f.media
+    assert isinstance(offered, Offer)
+    assert (offered.to_leg, offered.to_ice, offered.seat) == ("a", "lite", Seat("a", (first, "a")))
+    assert "a=setup:actpass" in lines(again)
+    f.a.reply(200, to=again, body=browser(setup="active", version=2))
+    kinds = [(type(request).__name__, request.session == first) for request in f.media]
+    assert kinds == [("Offer", False), ("Answer", False), ("Join", False), ("Delete", True)]
+    assert f.media[2] == Join(offered.session, Seat("a", (first, "a")))
+
+
+def test_what_is_no_dtls_takes_a_transport_of_the_other_call() -> None:
+    f = BrowserLadder(None, None, route=dial, transfers=TERMINATE)
+    f.set_up()
+    blind(f, f.b, f.a)
+    f.c.reply(200, body=sdp(C_HOST))
+    f.a.reply(200, to=f.a.expect("INVITE"), body=sdp(A_HOST, version=2))
+    assert not [request for request in f.media if isinstance(request, Join)]
+    assert [request.seat for request in f.media if isinstance(request, Offer)] == [None, None]
