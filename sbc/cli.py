@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from sbc.importer.app import app as import_app
+
 if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
@@ -315,6 +317,7 @@ def route_test(
         raise typer.Exit(EXIT_FAULT)
 
 
+app.add_typer(import_app, name="import")
 routes_app = typer.Typer(help="Versions of the routes: take the file over, or go back.", no_args_is_help=True)
 app.add_typer(routes_app, name="routes")
 
