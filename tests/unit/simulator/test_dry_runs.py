@@ -286,11 +286,11 @@ def test_what_waits_for_the_world_takes_real_time() -> None:
     ours.setblocking(False)
 
     async def wait(request: Request) -> None:
+        threading.Timer(0.05, theirs.send, [b"go"]).start()
         assert await asyncio.get_running_loop().sock_recv(ours, 10) == b"go"
         assert await asyncio.to_thread(lambda: 7) == 7
 
     stage = Stage(CONFIG, waiting(wait))
-    threading.Timer(0.05, theirs.send, [b"go"]).start()
     report = run(stage, Trial("office", "1"))
     assert report.by == "carrier-b"
     assert 0.03 < next(step.at_s for step in report.steps if step.kind == "decision") < 3
