@@ -17,6 +17,7 @@ from media.processing import Process
 from media.reference_processing import Heard
 from media.rules import (
     BY_PROOF,
+    FOLLOWED,
     NO_RULE,
     NO_SEQUENCE,
     ON_TRUST,
@@ -35,6 +36,11 @@ MAX_DROPOUT = 3000  # RFC 3550 A.1
 MAX_MISORDER = 100
 TRANSIT_BREAK_S = 5  # a larger step is a new time base, not jitter
 UNPROVEN_WAIT_NS = 200_000_000  # the time that a leg behind NAT has to send before a stranger may be taken for it
+# A rebinding of NAT in a call: how long the former port must have been silent and the new one gone on with the stream,
+# how far its time may be off, and how long it is the last one.
+FOLLOW_AFTER_MS = 250
+FOLLOW_OFF_PER_S = 10  # the tenth part of a second
+FOLLOW_PAUSE_MS = 5000
 U32 = 0xFFFFFFFF
 U64 = 0xFFFFFFFFFFFFFFFF
 LATCHED_AS_SIGNALLED, LATCHED_ELSEWHERE, LATCHED_RTCP = 1, 2, 3
@@ -151,13 +157,55 @@ def _proven(rule: Rule, source: Address, signalled: Address) -> bool:
 def _latch_rtp(rule: Rule, source: Address) -> int:
     moved = rule.rtp_remote != source
     if moved:
+        # where NAT has moved RTP, it will have moved RTCP as well
+        rebound = rule.rtp_latched and rule.flags & RuleFlag.BEHIND_NAT
         _copy(rule.rtp_remote, source)
-        if not rule.rtcp_latched or not _same_ip(rule.rtcp_remote, source):
+        if rebound or not rule.rtcp_latched or not _same_ip(rule.rtcp_remote, source):
             rule.rtcp_latched = 0
             _copy(rule.rtcp_remote, source)
             rule.rtcp_remote.port = socket.htons((socket.ntohs(source.port) + 1) & 0xFFFF)
     rule.rtp_latched = BY_PROOF if _proven(rule, source, rule.rtp_signalled) else ON_TRUST
     return LATCHED_ELSEWHERE if moved else LATCHED_AS_SIGNALLED
+
+
+def _signed32(value: int) -> int:
+    return (value + 2**31 & U32) - 2**31
+
+
+def _follows(rule: Rule, data: bytes, source: Address, now_ns: int) -> bool:
+    """Does this source go on with the stream of a leg that is latched, as the leg itself does when its NAT has given it
+    another port? It must be of the same host and know the SSRC, the next sequence numbers and the time of the stream,
+    at its pace, while the port in use says nothing: who reads along behind the same NAT could do so, others could only
+    guess. So the port that was left for another gets the leg back as soon as it speaks."""
+    sequence, ssrc = int.from_bytes(data[2:4], "big"), int.from_bytes(data[8:12], "big")
+    if not rule.has_ssrc or ssrc != rule.ssrc:
+        return False
+    now_ms, last_ms = now_ns // 1_000_000 & U32, rule.last_arrival_ns // 1_000_000 & U32
+    if rule.rtp_latched == FOLLOWED and source == rule.former:
+        _copy(rule.former, Address())
+        rule.follows_ms = now_ms + FOLLOW_PAUSE_MS & U32
+        return True
+    if rule.rtp_latched == FOLLOWED and not rule.probation and _signed32(now_ms - rule.follows_ms) < 0:
+        return False
+    ahead = (sequence - rule.max_sequence) & 0xFFFF
+    transit = ((now_ns // 1000 * rule.clock_rate_hz & U64) // 1_000_000 - int.from_bytes(data[4:8], "big")) & U32
+    off = abs(_signed32(transit - rule.transit))
+    known = _same_ip(source, rule.rtp_remote) and 0 < ahead < MAX_DROPOUT
+    if not known or off * FOLLOW_OFF_PER_S > rule.clock_rate_hz:
+        return False
+    ahead = (sequence - rule.candidate_sequence) & 0xFFFF
+    goes_on = rule.probation and source == rule.candidate and 0 < ahead < MAX_MISORDER
+    if not goes_on or _signed32(last_ms - rule.follows_ms) > 0:
+        _copy(rule.candidate, source)
+        rule.follows_ms = now_ms
+        rule.probation = 1
+    rule.candidate_sequence = sequence
+    if (now_ms - rule.follows_ms) & U32 < FOLLOW_AFTER_MS:
+        return False
+    _copy(rule.former, rule.rtp_remote)
+    rule.follows_ms = now_ms + FOLLOW_PAUSE_MS & U32
+    rule.probation = 0
+    return True
 
 
 def _rtp_source(rule: Rule, data: bytes, source: Address, now_ns: int) -> tuple[Reason, int, bool]:
@@ -167,8 +215,14 @@ def _rtp_source(rule: Rule, data: bytes, source: Address, now_ns: int) -> tuple[
             return Reason.FORWARD, 0, False
         if rule.rtp_latched == ON_TRUST:
             moves = _proven(rule, source, rule.rtp_signalled)
+        elif rule.flags & RuleFlag.BEHIND_NAT:
+            if _follows(rule, data, source, now_ns):
+                latched = _latch_rtp(rule, source)
+                rule.rtp_latched = FOLLOWED
+                return Reason.FORWARD, latched, False
+            moves = False
         else:
-            moves = not rule.flags & RuleFlag.BEHIND_NAT and source == rule.rtp_signalled
+            moves = source == rule.rtp_signalled
         if not moves:
             return Reason.WRONG_SOURCE, 0, False
     elif source != rule.rtp_remote and not _proven(rule, source, rule.rtp_signalled):

@@ -18,8 +18,8 @@ IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 NO_RULE = 0xFFFFFFFF
 NO_SEQUENCE = 0x10000  # bad_sequence: no jump is pending
 # Rule.rtp_latched: the address in use was learned from a host that the leg described or that its signalling came from,
-# or from the first that came.
-BY_PROOF, ON_TRUST = 1, 2
+# from the first that came, or is another port of the same host that went on with the stream.
+BY_PROOF, ON_TRUST, FOLLOWED = 1, 2, 3
 UNLATCHED_PACKETS = 3  # what a leg behind NAT may send from an unproven source before its latch
 
 
@@ -126,9 +126,11 @@ class Rule(ctypes.Structure):
     rtp_signalled: Address  # what the leg described
     rtcp_signalled: Address
     signalling: Address  # where its signalling came from (port unused)
-    candidate: Address  # unproven source of a leg behind NAT
+    candidate: Address  # unproven source of a leg behind NAT; once that is latched, one that goes on with its stream
     slot: int  # session slot that owns this rule
     avpf: int  # the leg has offered feedback (RFC 4585); Python's alone
+    follows_ms: int  # since when candidate goes on with the stream, of the monotonic clock
+    former: Address  # where the leg was before it was FOLLOWED
     _fields_ = [
         *((name, ctypes.c_uint64) for name in ("packets_in", "bytes_in", "packets_out", "bytes_out", "rtcp_in")),
         *((name, ctypes.c_uint64) for name in ("rtcp_out", "refused", "last_arrival_ns", "duplicates", "reordered")),
@@ -150,7 +152,9 @@ class Rule(ctypes.Structure):
         ("candidate", Address),
         ("slot", ctypes.c_uint32),
         ("avpf", ctypes.c_uint8),
-        ("reserved", ctypes.c_uint8 * 7),
+        ("reserved", ctypes.c_uint8 * 3),
+        ("follows_ms", ctypes.c_uint32),
+        ("former", Address),
     ]
 
 

@@ -10,6 +10,12 @@
 #define TRANSIT_BREAK_S 5 /* a larger step is a new time base, not jitter */
 #define UNPROVEN_WAIT_NS 200000000u /* the time that a leg behind NAT has to send before a stranger may be taken for it */
 
+/* A rebinding of NAT in a call: how long the former port must have been silent and the new one gone on with the stream,
+   how far its time may be off, and how long it is the last one. */
+#define FOLLOW_AFTER_MS 250
+#define FOLLOW_OFF_PER_S 10 /* the tenth part of a second */
+#define FOLLOW_PAUSE_MS 5000
+
 /* RFC 3550 §5.1: fixed header, CSRC list and header extension must fit. */
 static enum reason check_rtp(const uint8_t *data, uint32_t length) {
     if (length < 12) return SHORT;
@@ -107,8 +113,10 @@ static int proven(const struct rule *r, const struct address *source, const stru
 static int latch_rtp(struct rule *r, const struct address *source) {
     int moved = !same_address(&r->rtp_remote, source);
     if (moved) {
+        /* where NAT has moved RTP, it will have moved RTCP as well */
+        int rebound = r->rtp_latched && r->flags & FLAG_BEHIND_NAT;
         r->rtp_remote = *source;
-        if (!r->rtcp_latched || !same_ip(&r->rtcp_remote, source)) {
+        if (rebound || !r->rtcp_latched || !same_ip(&r->rtcp_remote, source)) {
             r->rtcp_latched = 0;
             r->rtcp_remote = *source;
             r->rtcp_remote.port = htons((uint16_t)(ntohs(source->port) + 1));
@@ -117,6 +125,41 @@ static int latch_rtp(struct rule *r, const struct address *source) {
     __asm__ volatile("" ::: "memory");
     r->rtp_latched = proven(r, source, &r->rtp_signalled) ? BY_PROOF : ON_TRUST;
     return moved ? LATCHED_ELSEWHERE : LATCHED_AS_SIGNALLED;
+}
+
+/* Does this source go on with the stream of a leg that is latched, as the leg itself does when its NAT has given it
+   another port? It must be of the same host and know the SSRC, the next sequence numbers and the time of the stream, at
+   its pace, while the port in use says nothing: who reads along behind the same NAT could do so, others could only guess.
+   So the port that was left for another gets the leg back as soon as it speaks. */
+static int follows(struct rule *r, const uint8_t *data, const struct address *source, uint64_t now_ns) {
+    static const struct address none;
+    uint16_t sequence = read16(data + 2), ahead = (uint16_t)(sequence - (uint16_t)r->max_sequence);
+    uint32_t now_ms = (uint32_t)(now_ns / 1000000), last_ms = (uint32_t)(r->last_arrival_ns / 1000000);
+    uint32_t transit = (uint32_t)(now_ns / 1000 * r->clock_rate_hz / 1000000) - read32(data + 4);
+    int64_t off = (int32_t)(transit - r->transit);
+    if (!r->has_ssrc || read32(data + 8) != r->ssrc) return 0;
+    if (r->rtp_latched == FOLLOWED && same_address(source, &r->former)) {
+        r->former = none;
+        r->follows_ms = now_ms + FOLLOW_PAUSE_MS;
+        return 1;
+    }
+    if (r->rtp_latched == FOLLOWED && !r->probation && (int32_t)(now_ms - r->follows_ms) < 0) return 0;
+    if (off < 0) off = -off;
+    if (!same_ip(source, &r->rtp_remote) || !ahead || ahead >= MAX_DROPOUT || off * FOLLOW_OFF_PER_S > r->clock_rate_hz)
+        return 0;
+    ahead = (uint16_t)(sequence - r->candidate_sequence);
+    if (!r->probation || !same_address(source, &r->candidate) || !ahead || ahead >= MAX_MISORDER ||
+        (int32_t)(last_ms - r->follows_ms) > 0) {
+        r->candidate = *source;
+        r->follows_ms = now_ms;
+        r->probation = 1;
+    }
+    r->candidate_sequence = sequence;
+    if (now_ms - r->follows_ms < FOLLOW_AFTER_MS) return 0;
+    r->former = r->rtp_remote;
+    r->follows_ms = now_ms + FOLLOW_PAUSE_MS;
+    r->probation = 0;
+    return 1;
 }
 
 /* May this source speak for the leg? *tentative: it may for now, but it was not learned.
@@ -129,7 +172,12 @@ static enum reason check_rtp_source(struct rule *r, const uint8_t *data, const s
         if (same_address(source, &r->rtp_remote)) return FORWARD;
         if (r->rtp_latched == ON_TRUST) {
             if (!proven(r, source, &r->rtp_signalled)) return WRONG_SOURCE;
-        } else if (r->flags & FLAG_BEHIND_NAT || !same_address(source, &r->rtp_signalled)) {
+        } else if (r->flags & FLAG_BEHIND_NAT) {
+            if (!follows(r, data, source, now_ns)) return WRONG_SOURCE;
+            *latched = latch_rtp(r, source);
+            r->rtp_latched = FOLLOWED;
+            return FORWARD;
+        } else if (!same_address(source, &r->rtp_signalled)) {
             return WRONG_SOURCE;
         } /* else the last packets of the former port of the same host came first: what is signalled wins, for good */
     } else if (!same_address(source, &r->rtp_remote) && !proven(r, source, &r->rtp_signalled)) {

@@ -17,6 +17,7 @@
 /* rtp_latched: whom the address in use was learned from */
 #define BY_PROOF 1 /* a host that the leg described or that its signalling came from */
 #define ON_TRUST 2 /* the first that came */
+#define FOLLOWED 3 /* another port of the same host that went on with the stream; `former` is the one before */
 
 /* What is done beyond passing packets on, each with memory of its own beside the rule: media.rules.Feature */
 #define FEATURE_ICE 1
@@ -92,7 +93,9 @@ struct rule {
     struct address rtp_remote, rtcp_remote, rtp_signalled, rtcp_signalled, signalling, candidate;
     uint32_t slot; /* Python only: the session that owns this rule */
     uint8_t avpf;  /* Python only */
-    uint8_t reserved[7];
+    uint8_t reserved[3];
+    uint32_t follows_ms; /* since when `candidate` goes on with the stream of a leg that is latched */
+    struct address former;
 };
 
 static inline int same_address(const struct address *a, const struct address *b) {
@@ -104,6 +107,6 @@ static inline int same_ip(const struct address *a, const struct address *b) {
 }
 
 _Static_assert(sizeof(struct address) == 20, "media.rules.Address");
-_Static_assert(sizeof(struct rule) == 304, "media.rules.Rule");
+_Static_assert(sizeof(struct rule) == 328, "media.rules.Rule");
 
 #endif

@@ -96,6 +96,7 @@ class Asked:
     took_s: float = 0.0
     sent: int = 1
     provisional: bool = False
+    reply: Received | None = None  # the final answer
 
 
 @dataclass(slots=True)
@@ -149,8 +150,10 @@ class Agent:
         audio_port: Callable[[], int] | None = None,
         secure: bool = False,
         codec: str = "0 PCMU/8000",
+        open_socket: Callable[[], socket.socket] | None = None,
     ) -> None:
         self.host = host
+        self.read: list[bytes] = []  # every message that it got
         self.calls: dict[str, UaCall] = {}
         self.stray: list[Received] = []  # what belongs to no call
         self._audio_port = audio_port or (lambda: 40_000)
@@ -160,7 +163,7 @@ class Agent:
         self._lock = threading.Lock()
         self._waiting: dict[str, tuple[Asked, UaCall]] = {}  # by branch
         self._answered: dict[tuple[str, str], bytes] = {}  # by branch and method
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket = open_socket() if open_socket is not None else socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
         self._socket.bind((host, port))
         self._socket.setblocking(False)
@@ -315,6 +318,9 @@ class Agent:
                 data, source = self._socket.recvfrom(65_535)
             except BlockingIOError:
                 return
+            if not data.strip(b"\0\r\n"):  # a keep-alive
+                continue
+            self.read.append(data)
             message = Received(data)
             if message.status:
                 self._replied(message)
@@ -352,6 +358,7 @@ class Agent:
             call.ringing = call.ringing or message.status >= 180
             return
         del self._waiting[f"{message.branch} {message.method}"]
+        asked.reply = message
         asked.status, asked.took_s = message.status, time.monotonic() - asked.sent_at
         if asked.method != "INVITE":
             return

@@ -11,6 +11,7 @@ import socket
 import struct
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from types import TracebackType
@@ -36,6 +37,8 @@ class Stream:
     sent: int = 0
     heard: list[tuple[float, int, Address]] = field(default_factory=list)
     forged: int = 0  # what came under another key, or a second time
+    payload: bytes = _PAYLOAD
+    expected: bytes = _PAYLOAD
     _protect: Any = None  # Any: pylibsrtp has no types
     _unprotect: Any = None
     _last: bytes = b""
@@ -56,7 +59,7 @@ class Stream:
     def send(self) -> None:
         """One packet, to where ``far`` is."""
         assert self.far is not None
-        packet = _HEAD.pack(0x80, 0, self.sent & 0xFFFF, self.sent * 160 & 0xFFFFFFFF, self.ssrc) + _PAYLOAD
+        packet = _HEAD.pack(0x80, 0, self.sent & 0xFFFF, self.sent * 160 & 0xFFFFFFFF, self.ssrc) + self.payload
         self._last = packet if self._protect is None else self._protect(packet)
         self.socket.sendto(self._last, self.far)
         self.sent += 1
@@ -81,7 +84,7 @@ class Stream:
             except pylibsrtp.Error:
                 self.forged += 1
                 return
-        assert data[12:] == _PAYLOAD
+        assert data[12:] == self.expected
         self.heard.append((now, _HEAD.unpack_from(data)[2], source))
 
     def longest_silence(self, start: float, end: float) -> float:
@@ -91,10 +94,11 @@ class Stream:
 
 
 class Audio:
-    """All streams of one host, in a thread until the end of the block."""
+    """All streams of one host, in a thread until the end of the block. ``open_socket``: where its sockets come from."""
 
-    def __init__(self, host: str) -> None:
+    def __init__(self, host: str, open_socket: Callable[[], socket.socket] | None = None) -> None:
         self.host = host
+        self._open_socket = open_socket or (lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
         self.streams: dict[int, Stream] = {}  # by port
         self.talking = True
         self.repeats = False  # every packet is sent twice
@@ -104,7 +108,7 @@ class Audio:
 
     def open(self) -> int:
         """A new stream; returns its port."""
-        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock = self._open_socket()
         sock.bind((self.host, 0))
         sock.setblocking(False)
         stream = Stream(sock, 0x1000 + len(self.streams))

@@ -221,9 +221,18 @@ class Baresip:
         samples = self.recording()[-RATE_HZ:]
         return amplitude(samples, hz) if len(samples) >= RATE_HZ // 2 else 0.0
 
+    @property
+    def recorded_s(self) -> float:
+        """How long the last recording of what came in is by now."""
+        found = self._recordings()
+        return found[-1].stat().st_size / 2 / RATE_HZ if found else 0.0
+
+    def _recordings(self) -> list[Path]:
+        return sorted(self.directory.glob("dump-*-dec.wav"), key=lambda path: path.stat().st_mtime_ns)
+
     def recording(self) -> list[int]:
         """Samples of the last recording of what came in."""
-        found = sorted(self.directory.glob("dump-*-dec.wav"), key=lambda path: path.stat().st_mtime_ns)
+        found = self._recordings()
         if not found:
             return []
         data = found[-1].read_bytes()
@@ -255,9 +264,9 @@ _LINEAR = [_linear(octet) for octet in range(256)]
 
 
 def _write_tone(path: Path, hz: int) -> None:
-    samples = (int(LOUD * math.sin(2 * math.pi * hz * at / RATE_HZ)) for at in range(RATE_HZ * 30))
+    samples = [int(LOUD * math.sin(2 * math.pi * hz * at / RATE_HZ)) for at in range(RATE_HZ)]  # of whole periods
     with wave.open(str(path), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(RATE_HZ)
-        file.writeframes(b"".join(struct.pack("<h", sample) for sample in samples))
+        file.writeframes(struct.pack(f"<{RATE_HZ}h", *samples) * 30)

@@ -54,7 +54,15 @@ class Lab:
 
     def forward(self, host: str) -> None:
         """Make ``host`` a router."""
-        self._run(host, ["sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward"])
+        self.kernel(host, "net/ipv4/ip_forward", 1)
+
+    def kernel(self, host: str, name: str, value: int) -> None:
+        """Set a parameter of the kernel (sysctl) for ``host``."""
+        self._run(host, ["sh", "-c", f"echo {value} >/proc/sys/{name}"])
+
+    def firewall(self, host: str, rules: str) -> None:
+        """Give ``host`` these rules of nft."""
+        self._run(host, ["nft", "-f", "-"], rules)
 
     def translate(self, host: str, public: str, private: str) -> None:
         """Make ``host`` a firewall that shows ``private`` to the world as ``public``, each port as itself."""
@@ -64,7 +72,7 @@ class Lab:
                 chain inwards {{ type nat hook prerouting priority -100; ip daddr {public} dnat to {private}; }}
                 chain outwards {{ type nat hook postrouting priority 100; ip saddr {private} snat to {public}; }}
             }}"""
-        self._run(host, ["nft", "-f", "-"], rules)
+        self.firewall(host, rules)
 
     def _run(self, host: str, words: list[str], given: str = "") -> None:
         done = subprocess.run(
@@ -77,7 +85,9 @@ class Lab:
         """The words that put a command into this host."""
         return ["ip", "netns", "exec", self.hosts[host]]
 
-    def open_socket(self, host: str, family: int = socket.AF_INET, kind: int = socket.SOCK_DGRAM) -> socket.socket:
+    def open_socket(
+        self, host: str, family: int = socket.AF_INET, kind: int = socket.SOCK_DGRAM, protocol: int = 0
+    ) -> socket.socket:
         """A socket within a host, for this process."""
         made: list[socket.socket] = []
 
@@ -85,7 +95,7 @@ class Lab:
             with open(f"/run/netns/{self.hosts[host]}", "rb") as namespace:
                 if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), CLONE_NEWNET):
                     return
-            made.append(socket.socket(family, kind))
+            made.append(socket.socket(family, kind, protocol))
 
         # A socket stays in the namespace that it was made in; so does the thread, which ends.
         thread = threading.Thread(target=make)

@@ -36,6 +36,16 @@ class Datagram:
         return b"SIP/2.0" in self.payload.partition(b"\r\n")[0]
 
 
+def datagram(packet: bytes, protocol: int) -> Datagram | None:
+    """What a packet socket of kind SOCK_DGRAM read; None where it is no UDP in IPv4."""
+    if protocol != 0x0800 or packet[9] != socket.IPPROTO_UDP:
+        return None
+    start = (packet[0] & 15) * 4
+    sport, dport, length, _ = struct.unpack_from("!HHHH", packet, start)
+    source, destination = socket.inet_ntoa(packet[12:16]), socket.inet_ntoa(packet[16:20])
+    return Datagram((source, sport), (destination, dport), packet[start + 8 : start + length])
+
+
 def read(path: Path) -> list[Datagram]:
     """What a recorder wrote."""
     found = []
@@ -78,13 +88,10 @@ def record(path: Path) -> None:
                 packet, link = wire.recvfrom(65_535)
             except TimeoutError:
                 continue
-            if link[1] != 0x0800 or packet[9] != socket.IPPROTO_UDP:
-                continue
-            start = (packet[0] & 15) * 4
-            sport, dport, length, _ = struct.unpack_from("!HHHH", packet, start)
-            source, destination = socket.inet_ntoa(packet[12:16]), socket.inet_ntoa(packet[16:20])
-            payload = packet[start + 8 : start + length].hex()
-            out.write(f"{source} {sport} {destination} {dport} {payload}\n")
+            found = datagram(packet, link[1])
+            if found is not None:
+                (source, sport), (destination, dport) = found.source, found.destination
+                out.write(f"{source} {sport} {destination} {dport} {found.payload.hex()}\n")
 
 
 if __name__ == "__main__":
