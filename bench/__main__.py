@@ -18,7 +18,7 @@ from bench.lock import alone
 from bench.plan import Plan
 
 # Each has measure(plan) -> list[Samples]; the order of the report.
-FAMILIES = ("calls", "relay", "control", "memory", "limits")
+FAMILIES = ("calls", "relay", "control", "memory", "limits", "routes")
 OUT = Path(__file__).parent / "out"
 
 

@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from media.protocol import IcePolicy, Srtp
+from sbc.config.budget import RoutesBudget
 from sbc.config.dry_runs import DryRun
 from sbc.config.header_rules import HeaderRule, RuleLists
 from sbc.config.lookups import Lookups
@@ -528,6 +529,7 @@ class Config(Model):
     store: str = "embedded"
     database: str = "sqlite:////var/lib/sbc/sbc.db"
     routes: str = ""  # a Python file; empty: the built-in routes
+    routes_budget: RoutesBudget = RoutesBudget()
     dry_runs: list[DryRun] = []  # what routes must do before they serve
     lookups: Lookups = Lookups()  # of routes
     unknown_sources: Literal["drop", "refuse"] = "drop"

@@ -117,7 +117,8 @@ class EstablishedCall(CallView):
         ``cause`` is the Q.850 cause for the CDR and the Reason header (RFC 3326).
         """
         node = self.node
-        node.core.release(self._call, node.clock.monotonic(), reason=reason, cause=cause, status=status)
+        with node.acts:
+            node.core.release(self._call, node.clock.monotonic(), reason=reason, cause=cause, status=status)
 
     def let_media_go(self) -> str:
         """Let the two sides exchange media directly from now on; each then learns the other's media address.
@@ -137,7 +138,8 @@ class EstablishedCall(CallView):
 
     def _move_media(self, profile: str | None) -> str:
         node = self.node
-        return node.core.move_media(self._call, profile, _whatever, node.clock.monotonic())
+        with node.acts:
+            return node.core.move_media(self._call, profile, _whatever, node.clock.monotonic())
 
 
 def _whatever(reason: str, now: float) -> None:
@@ -256,15 +258,16 @@ class Call(EstablishedCall):
             targets = await node.located(targets)
         now = node.clock.monotonic()
         try:
-            node.core.dial(
-                call,
-                targets,
-                now,
-                follow_redirects=follow_redirects,
-                on_branch=on_branch,
-                on_reply=on_reply,
-                on_failure=on_failure,
-            )
+            with node.acts:
+                node.core.dial(
+                    call,
+                    targets,
+                    now,
+                    follow_redirects=follow_redirects,
+                    on_branch=on_branch,
+                    on_reply=on_reply,
+                    on_failure=on_failure,
+                )
         except ValueError as error:
             raise RouteError(f"dial: {error}") from error
 
@@ -297,21 +300,25 @@ class Call(EstablishedCall):
         announcement = Announcement(
             node.core.requests.core, call, file, then, limit_s=limit_s, reason=reason, headers=tuple(headers)
         )
-        announcement.begin(node.clock.monotonic())
+        with node.acts:
+            announcement.begin(node.clock.monotonic())
 
     async def dial_next(self, *, on_failure: FailureRoute | None = None) -> bool:
         """Send the call to the next target, or the next group, of the last ``dial``; False when there is none left.
 
         ``on_failure`` is the failure route of this attempt; None: the one that runs now is armed again.
         """
-        return self.node.core.dial_next(self._call, self.node.clock.monotonic(), on_failure=on_failure)
+        node = self.node
+        with node.acts:
+            return node.core.dial_next(self._call, node.clock.monotonic(), on_failure=on_failure)
 
     async def reject(self, status: int, reason: str = "", *, headers: Sequence[tuple[str, str]] = ()) -> None:
         """Refuse the call with a final answer of 300 to 699."""
         if not 300 <= status <= 699:
             raise RouteError(f"reject({status}): a refusal is a status of 300 to 699")
         node = self.node
-        node.core.reject(self._call, status, node.clock.monotonic(), reason=reason, headers=headers)
+        with node.acts:
+            node.core.reject(self._call, status, node.clock.monotonic(), reason=reason, headers=headers)
 
     async def redirect(self, to: Elsewhere | Sequence[Elsewhere], *, status: int = 302) -> None:
         """Tell the caller to call a URI instead, or one of several, each with a preference q where it is given:
@@ -321,7 +328,9 @@ class Call(EstablishedCall):
     async def drop(self) -> None:
         """Answer nothing more, for a caller that deserves no answer (a scanner): it has had a 100, and gives up by
         itself. Repetitions of its INVITE are absorbed. The CDR says 403."""
-        self.node.core.drop(self._call, self.node.clock.monotonic())
+        node = self.node
+        with node.acts:
+            node.core.drop(self._call, node.clock.monotonic())
 
 
 def contacts(to: Elsewhere | Sequence[Elsewhere], status: int) -> list[tuple[str, str]]:

@@ -384,12 +384,14 @@ class BadMessage:
         if not 400 <= status <= 699:
             raise RouteError(f"reply({status}): the answer to a bad message is a status of 400 to 699")
         node, subject = self._node, self._subject
-        if isinstance(subject, subjects.BadMessage):
-            node.core.reply_bad(subject, status, node.clock.monotonic(), reason=reason or None)
-        elif isinstance(subject, subjects.OutOfDialogRequest):
-            node.core.requests.answer(subject, status, node.clock.monotonic(), reason=reason)
-        else:
-            node.core.reject(subject, status, node.clock.monotonic(), reason=reason)
+        now = node.clock.monotonic()
+        with node.acts:
+            if isinstance(subject, subjects.BadMessage):
+                node.core.reply_bad(subject, status, now, reason=reason or None)
+            elif isinstance(subject, subjects.OutOfDialogRequest):
+                node.core.requests.answer(subject, status, now, reason=reason)
+            else:
+                node.core.reject(subject, status, now, reason=reason)
 
 
 def _attempt(leg: Leg) -> Attempt:

@@ -16,6 +16,7 @@ from sbc.config.models import Config
 from sbc.errors import ResolveError, SipSyntaxError
 from sbc.lookups.lookups import Database, Http, Lookups, Redis
 from sbc.policy.server_location import Path, Server, is_name
+from sbc.routing.acts import Acts
 from sbc.routing.authentication import Nonces
 from sbc.routing.routes import RouteError
 from sbc.sip.flow import Flow
@@ -133,6 +134,7 @@ class Node:
         "_owned",
         "_paths",
         "_realm_sets",
+        "acts",
         "clock",
         "core",
         "decided",
@@ -156,6 +158,7 @@ class Node:
         lookups: Lookups | None = None,
     ) -> None:
         self.core = core
+        self.acts = Acts()
         self.clock = clock
         self.resolver = resolver
         self.lookups = lookups or Lookups()

@@ -63,7 +63,8 @@ class Transfer:
     async def pass_on(self) -> None:
         """Let the other side carry it out: it is sent the REFER, and calls the target itself."""
         node = self._node
-        refer.pass_on(node.core.requests.core, self._subject, node.clock.monotonic())
+        with node.acts:
+            refer.pass_on(node.core.requests.core, self._subject, node.clock.monotonic())
 
 
 class Request:
@@ -293,7 +294,8 @@ class Request:
             target = await node.served(target)
         edit = partial(apply, self._headers.edits) if self._headers is not None else None
         as_is = "" if uri is None else checked_uri(uri)
-        node.core.requests.relay(subject, target, node.clock.monotonic(), uri=as_is, edit=edit)
+        with node.acts:
+            node.core.requests.relay(subject, target, node.clock.monotonic(), uri=as_is, edit=edit)
 
     async def reply(
         self, status: int, reason: str = "", *, headers: Sequence[tuple[str, str]] = (), body: bytes = b""
@@ -305,7 +307,8 @@ class Request:
         if not 200 <= status <= 699:
             raise RouteError(f"reply({status}): a final answer is a status of 200 to 699")
         now = self.node.clock.monotonic()
-        self.node.core.requests.answer(subject, status, now, reason=reason, headers=headers, body=body)
+        with self.node.acts:
+            self.node.core.requests.answer(subject, status, now, reason=reason, headers=headers, body=body)
 
     async def reject(self, status: int, reason: str = "", *, headers: Sequence[tuple[str, str]] = ()) -> None:
         """Refuse it with a final answer of 300 to 699."""
@@ -322,11 +325,12 @@ class Request:
 
     async def drop(self) -> None:
         """Answer it never, for a sender that deserves no answer (a scanner). What comes again of it is absorbed."""
-        subject = self._subject
-        if isinstance(subject, subjects.Call):
-            self.node.core.drop(subject, self.node.clock.monotonic())
-        else:
-            self.node.core.requests.drop(subject, self.node.clock.monotonic())
+        subject, node = self._subject, self.node
+        with node.acts:
+            if isinstance(subject, subjects.Call):
+                node.core.drop(subject, node.clock.monotonic())
+            else:
+                node.core.requests.drop(subject, node.clock.monotonic())
 
     async def challenge(self, realm: str, *, algorithms: Sequence[str] = ALGORITHMS, stale: bool = False) -> None:
         """Ask the sender to prove who he is (RFC 8760): 401 for a REGISTER, 407 for any other. ``algorithms`` in the

@@ -68,6 +68,27 @@ class RouteTimedOut(SbcError):
     status = 500
 
 
+class RouteOverran(SbcError):
+    """A route held its worker for longer than its budget, and was ended by :mod:`sbc.routing.watchdog`.
+
+    ``function`` and ``where`` (``file:line``) are the operator's; ``took_s`` 0: it was not let begin again there.
+    """
+
+    fault = Fault.US
+    status = 500
+
+    def __init__(self, what: str, function: str, where: str, took_s: float) -> None:
+        super().__init__(f"{function} {what} ({where})")
+        self.function = function
+        self.where = where
+        self.took_s = took_s
+
+    @property
+    def was_held_off(self) -> bool:
+        """Whether it was ended before it blocked, because others had blocked there."""
+        return not self.took_s
+
+
 @dataclass(frozen=True, slots=True)
 class Timer:
     """A timer route: first run after one interval, never two at a time."""

@@ -1,20 +1,22 @@
 """Runs routes: what the core asks for, what the clock asks for, and events.
 
-A route that raises, or that waits longer than its budget, costs its own call a 500 and is counted, and no other call.
+A route that raises, blocks, or waits longer than its budget costs its own call a 500 and is counted, and no other call.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 from sbc.b2bua import subjects
 from sbc.b2bua.effects import RouteKind, RunRoute
+from sbc.config.budget import RoutesBudget
 from sbc.config.models import Config
 from sbc.errors import SbcError
 from sbc.routing.call import EstablishedCall
-from sbc.routing.eager import Run
+from sbc.routing.eager import Run, steps, task_factory
 from sbc.routing.events import (
     CallAnswered,
     CallEnded,
@@ -28,9 +30,19 @@ from sbc.routing.events import (
 from sbc.routing.messages import BadMessage, Branch, Failure, LocalRequest, Reply
 from sbc.routing.node import STRANGER, Node
 from sbc.routing.request import NoCall, Request
-from sbc.routing.routes import EVENTS_OF_CORE, EventRoute, ReplyRoute, RouteFailed, Routes, RouteTimedOut, Timer
+from sbc.routing.routes import (
+    EVENTS_OF_CORE,
+    EventRoute,
+    ReplyRoute,
+    RouteFailed,
+    RouteOverran,
+    Routes,
+    RouteTimedOut,
+    Timer,
+)
+from sbc.routing.watchdog import Watchdog
 
-BUDGET_S: Final = 5.0
+STARTING_STEP_S: Final = 2.0  # of a step of a startup route while nobody is served yet
 
 
 def in_turn(routes: Sequence[ReplyRoute]) -> ReplyRoute | None:
@@ -56,7 +68,7 @@ class Runner:
 
     ``drain`` performs the core's effects: it is called after each step of a route that waited, because the shell does
     not know of those. ``count`` adds one to a counter by name. ``loop`` is the loop that waiting routes go on in; None
-    (tests in virtual time) lets no route wait.
+    (tests in virtual time) lets no route wait. ``watchdog`` is inactive until its owner installs it.
     """
 
     def __init__(
@@ -67,15 +79,18 @@ class Runner:
         loop: asyncio.AbstractEventLoop | None = None,
         drain: Callable[[], None] = _nothing,
         count: Callable[[str], None] = lambda name: None,
-        budget_s: float = BUDGET_S,
+        budget: RoutesBudget | None = None,
     ) -> None:
+        budget = budget or RoutesBudget()
         self.node = node
+        self.watchdog = Watchdog(budget.step_ms / 1000, node.acts)
         self.routes = routes
         self._loop = loop
         self._drain = drain
         self._count = count
-        self._budget_s = budget_s
+        self._budget_s = budget.total_s
         self._waiting: dict[Run, asyncio.TimerHandle | None] = {}
+        self._abandoned: dict[Run, asyncio.TimerHandle] = {}
         self._timers: set[asyncio.TimerHandle] = set()
         self._closed = False
         node.raising = self.raise_event
@@ -84,6 +99,16 @@ class Runner:
     def is_waiting(self) -> bool:
         """Whether a route waits for something."""
         return bool(self._waiting)
+
+    def watch(self) -> None:
+        """Let the watchdog watch from now on, in the main thread of a process that has no other runner."""
+        self.watch_tasks()
+        self.watchdog.install()
+
+    def watch_tasks(self) -> None:
+        """Let it watch the tasks that routes begin, too, as long as it watches."""
+        if self._loop is not None:
+            self._loop.set_task_factory(task_factory(self.watchdog, self._task_overran))
 
     # what the core asks for
 
@@ -102,11 +127,7 @@ class Runner:
         if route is None:
             return self._done(effect, None)
         self._count("ROUTES_RUN")
-        try:
-            work = route(_FACADES[kind](self.node, subject))
-        except Exception as error:  # no coroutine function was armed
-            return self._failed(effect, error)
-        self._run(work, self._route_ended, effect)
+        self._run(route, _FACADES[kind](self.node, subject), self._route_ended, effect)
 
     def reply_routes(self, effect: RunRoute) -> list[ReplyRoute]:
         """What sees a reply, in this order: the route of all replies, that of its branch, that of the dial."""
@@ -127,17 +148,31 @@ class Runner:
             found[number] = found.get(number, 0) + 1
         return found
 
-    def _run(self, work: Any, finished: Callable[[Run, BaseException | None], None], key: Any) -> None:
-        """Start a coroutine under the budget. Any: a coroutine, checked by running it; a key of the caller's."""
-        run = Run(work, self._loop, finished, self._drain, key)
+    def _run(
+        self, route: Any, argument: object, finished: Callable[[Run, BaseException | None], None], key: Any
+    ) -> None:
+        """Start a route under the budget. Any: a function, checked by calling it; a key of the caller's."""
+        watchdog = self.watchdog
+        run = Run(route, argument, self._loop, watchdog, watchdog.ration(), finished, self._drain, key)
         if not run.start() and not run.over:
             loop = self._loop
             assert loop is not None  # it waits, so there is one
-            self._waiting[run] = loop.call_later(self._budget_s, self._expire, run)
+            budget_s = self._budget_s
+            self._waiting[run] = loop.call_later(budget_s, self._expire, run) if budget_s else None
 
     def _expire(self, run: Run) -> None:
+        """The route has had its time; the same again for what it does about that, then it is not driven on."""
         run.abandon(RouteTimedOut(f"a route took longer than {self._budget_s:g} s"))
+        loop = self._loop
+        assert loop is not None  # as above
+        self._abandoned = {run: timer for run, timer in self._abandoned.items() if not run.done()}
+        self._abandoned[run] = loop.call_later(self._budget_s, self._kill, run)
         self._drain()
+
+    def _kill(self, run: Run) -> None:
+        self._abandoned.pop(run, None)
+        if not run.done():
+            run.kill()
 
     def _forget(self, run: Run) -> None:
         handle = self._waiting.pop(run, None)
@@ -156,16 +191,15 @@ class Runner:
         """Note the error; a request goes to the error route before the core hears of it."""
         if isinstance(error, NoCall):  # the route serves calls only
             return self._done(effect, None)
+        # ROUTE_ERRORS is counted by the core, which route_done tells
         self._note(effect.kind.value, error, getattr(getattr(effect.subject, "call", effect.subject), "key", ""))
-        if isinstance(error, RouteTimedOut):
-            self._count("ROUTE_TIMEOUTS")  # ROUTE_ERRORS is counted by the core, which route_done tells
         route = self._routes_of(effect.subject).by_kind.get(RouteKind.ERROR)
         if route is None or effect.kind is not RouteKind.REQUEST:
             return self._done(effect, error)
         if not isinstance(error, SbcError):
             cause, error = error, RouteFailed(f"{type(error).__name__}: {error}")
             error.__cause__ = cause
-        self._run(route(BadMessage(self.node, effect.subject, error)), self._error_route_ended, (effect, error))
+        self._run(route, BadMessage(self.node, effect.subject, error), self._error_route_ended, (effect, error))
         return None
 
     def _error_route_ended(self, run: Run, error: BaseException | None) -> None:
@@ -179,10 +213,18 @@ class Runner:
     def _done(self, effect: RunRoute, error: BaseException | None) -> None:
         self.node.core.route_done(effect, error, self.node.clock.monotonic())
 
+    def _task_overran(self, error: RouteOverran) -> None:
+        self._note("a task of a route", error)
+
     def _note(self, route: str, error: BaseException, call: str = "") -> None:
+        """Count and log what ended a route."""
         log = self.node.log.bind(call=call) if call else self.node.log
         if isinstance(error, RouteTimedOut):
+            self._count("ROUTE_TIMEOUTS")
             log.error("route took too long", route=route, budget_s=self._budget_s)
+        elif isinstance(error, RouteOverran):
+            self._count("ROUTES_HELD_OFF" if error.was_held_off else "ROUTE_OVERRUNS")
+            log.error("route blocked and was ended", route=route, function=error.function, reason=str(error))
         else:
             log.exception("route raised", error, route=route)
 
@@ -190,26 +232,28 @@ class Runner:
 
     async def start_up(self) -> None:
         """Run the startup routes in order, then start the timers. What a startup route raises passes on."""
-        await self.prepare(self.routes)
+        await self.prepare(self.routes, STARTING_STEP_S)
         self._start_timers()
 
-    async def prepare(self, routes: Routes) -> None:
+    async def prepare(self, routes: Routes, step_s: float | None = None) -> None:
         """Run the startup routes of a module that is to serve next: before :meth:`replace` on a reload."""
         for route in routes.startup:
-            await route(self.node)
+            ration = self.watchdog.ration(endless=True, step_s=step_s)
+            await steps(route(self.node), self.watchdog, ration, _nothing)
 
     def _start_timers(self) -> None:
         for timer in self.routes.timers:
             self._arm(timer, self._clock() + timer.every_s)
 
     def _arm(self, timer: Timer, due: float) -> None:
-        loop = self._loop
+        loop, watchdog = self._loop, self.watchdog
         if loop is None or self._closed:
             return
 
         def fire() -> None:
             self._timers.discard(handle)
-            run = Run(timer.route(self.node), loop, self._timer_ended, self._drain, (timer, due))
+            ration = watchdog.ration(endless=True)
+            run = Run(timer.route, self.node, loop, watchdog, ration, self._timer_ended, self._drain, (timer, due))
             if not run.start():
                 self._waiting[run] = None  # no budget: it may load a table for a minute, nobody waits for it
             self._drain()
@@ -241,7 +285,7 @@ class Runner:
     def _start(self, name: str, event: object, routes: Routes) -> None:
         for route in routes.events.get(name, ()):
             self._count("ROUTES_RUN")
-            self._run(route(event), self._event_ended, name)
+            self._run(route, event, self._event_ended, name)
 
     def _event(self, effect: RunRoute) -> None:
         """What the core tells of; it waits only for the routes of a call that has lasted as long as it may."""
@@ -250,7 +294,7 @@ class Runner:
         event = _EVENTS[effect.kind](self.node, effect.subject)
         if effect.kind is RouteKind.OUTLIVED and name in routes.events:
             self._count("ROUTES_RUN")
-            return self._run(_each(routes.events[name], event), self._route_ended, effect)
+            return self._run(partial(_each, routes.events[name]), event, self._route_ended, effect)
         self._start(name, event, routes)
         return self._done(effect, None)
 
@@ -279,7 +323,8 @@ class Runner:
     def _event_ended(self, run: Run, error: BaseException | None) -> None:
         self._forget(run)
         if error is not None:
-            self._count("ROUTE_TIMEOUTS" if isinstance(error, RouteTimedOut) else "ROUTE_ERRORS")
+            if not isinstance(error, RouteTimedOut):
+                self._count("ROUTE_ERRORS")
             self._note(f"event_route {run.key}", error)
 
     # life
@@ -290,6 +335,8 @@ class Runner:
             handle.cancel()
         self._timers.clear()
         self.routes = routes
+        self._budget_s = config.routes_budget.total_s
+        self.watchdog.configure(config.routes_budget.step_ms / 1000)
         self.node.configure(config)
         self._start_timers()
 
@@ -301,6 +348,8 @@ class Runner:
         self._timers.clear()
         for run in tuple(self._waiting):
             run.cancel()
+        for timer in self._abandoned.values():
+            timer.cancel()
 
 
 async def _each(routes: Sequence[EventRoute], event: object) -> None:

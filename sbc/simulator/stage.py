@@ -6,6 +6,7 @@ passes when :meth:`Stage.after` or :meth:`Stage.run_until` lets it.
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 import ipaddress
 import itertools
@@ -109,11 +110,16 @@ class Stage:
         self.node = Node(self.config, Deciding(self.core, self.trace), self.clock, self._names, lookups)
         self.node.log = TraceLogger(self.trace, [], {})
         self.node.decided = lambda said: self.trace.add("decision", said, here())
-        self.runner = Runner(self.routes, self.node, loop=self.loop, count=self._count)
+        budget = self.config.routes_budget
+        self.runner = Runner(self.routes, self.node, loop=self.loop, count=self._count, budget=budget)
+        self.runner.watch_tasks()
 
     def _complete(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a coroutine to its end, whatever time it takes. Any: asyncio's own."""
-        task = self.loop.create_task(work)
+        with self.runner.watchdog.installed():
+            self._drive(self.loop.create_task(work))
+
+    def _drive(self, task: asyncio.Task[Any]) -> None:  # Any: as above
         self.loop.settle()
         while not task.done():
             if self.loop.waits_for_the_world:
@@ -160,6 +166,7 @@ class Stage:
             self._settings = core_settings(self.config, SHARD_KEY, self.admission, self.routes.kinds)
             self._start()
         self.core.take_counts()
+        self.runner.watchdog.forget()
         self._queue.clear()
         self._incoming.clear()
         self._attempts.clear()
@@ -261,6 +268,10 @@ class Stage:
 
     def run_until(self, done: Callable[[], bool], limit_s: float) -> bool:
         """Let time pass until ``done`` (True), or nothing more is planned, or the limit."""
+        with self.runner.watchdog.installed():
+            return self._run_until(done, limit_s)
+
+    def _run_until(self, done: Callable[[], bool], limit_s: float) -> bool:
         end = self.clock.now + limit_s
         while True:
             self._pump()
@@ -307,7 +318,7 @@ class Stage:
             return
         self._pumping = True
         try:
-            with running(self.loop):
+            with running(self.loop), self.runner.watchdog.installed():
                 for _ in range(MAX_INPUTS):
                     self._drain()
                     if self.loop.is_ready:

@@ -20,6 +20,7 @@ from sbc.b2bua.effects import RouteKind, RunRoute
 from sbc.b2bua.subjects import Redirects, Target
 from sbc.clock import VirtualClock
 from sbc.errors import ConfigError, SbcError
+from sbc.routing.routes import RouteOverran
 from sbc.sip.status import REASONS
 from sbc.telemetry.log import Logger
 
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
 
 _PACKAGE = os.path.dirname(os.path.abspath(sbc.__file__)) + os.sep
 BUILTIN = os.path.join(_PACKAGE, "routing", "builtin.py")
-_TOLD_OTHERWISE = frozenset({"route raised", "route took too long"})  # in the log as well
+_TOLD_OTHERWISE = frozenset(
+    {"route raised", "route took too long", "route blocked and was ended"}
+)  # in the log as well
 
 
 @dataclass(slots=True)
@@ -229,7 +232,10 @@ class Deciding:
         if error is not None:
             cause = error.__cause__ or error
             kind = "" if isinstance(cause, SbcError) else f"{type(cause).__name__}: "
-            self._trace.add("rejected", f"The {effect.kind.value} raised: {kind}{cause}.", place_of(cause))
+            what, where = "raised", place_of(cause)
+            if isinstance(cause, RouteOverran):
+                what, where = "was ended", where or _short(cause.where)
+            self._trace.add("rejected", f"The {effect.kind.value} {what}: {kind}{cause}.", where)
         elif effect.kind is RouteKind.BRANCH and effect.subject.dropped:
             self._trace.add("rejected", f"The branch to {effect.subject.leg.attempt.gateway} was dropped by its route.")
         self.core.route_done(effect, error, now)

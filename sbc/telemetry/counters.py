@@ -155,6 +155,8 @@ class Counter(IntEnum):
     ROUTE_ERRORS = "Routes that raised."
     ROUTE_UNDECIDED = "Routes that ended without a decision (500)."
     ROUTE_TIMEOUTS = "Routes that took longer than allowed."
+    ROUTE_OVERRUNS = "Routes that blocked their worker for longer than allowed, and were ended."
+    ROUTES_HELD_OFF = "Routes that were ended at a line where too many had blocked."
     LOOKUPS = "Look-ups of routes: HTTP, Redis and databases."
     LOOKUPS_FAILED = "Look-ups that had no usable answer."
     LOOKUPS_REFUSED = "Look-ups that failed at once, because their server had not answered for some time."

@@ -87,7 +87,8 @@ class SipWorker:
         self.resolver = Resolver(self._name_servers.ask, now=self._now, draw=random.random, count=self._count)
         node = Node(slot.config, self.core, clock, self.resolver)
         self._lookups = LookupSide(slot, node, loop)
-        self.runner = Runner(self._routes, node, loop=loop, drain=self._wake, count=self._count)
+        budget = slot.config.routes_budget
+        self.runner = Runner(self._routes, node, loop=loop, drain=self._wake, count=self._count, budget=budget)
         self._media = MediaSide(
             slot,
             self.core,
@@ -155,6 +156,7 @@ class SipWorker:
             self.loop.add_signal_handler(number, act)
         self._beat()
         self.journal.start()
+        self.runner.watch()
         await self._resume()
         await self.runner.start_up()
         methods: dict[str, rpc.Method] = {"calls": self._list_calls, "call": self._one_call, "hangup": self._hang_up}

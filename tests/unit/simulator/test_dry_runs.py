@@ -12,7 +12,8 @@ from datetime import datetime
 import pytest
 
 from sbc.config.models import Config
-from sbc.routing import Branch, Failure, Node, Request, Routes
+from sbc.routing import BadMessage, Branch, Failure, Node, Request, Routes
+from sbc.routing.routes import RouteOverran
 from sbc.simulator import Report, Stage, Trial, run
 from tests.unit.simulator.world import CONFIG, GIVEN
 
@@ -321,6 +322,47 @@ async def test_it_runs_inside_another_event_loop() -> None:
     assert asyncio.get_running_loop() is not stage.loop
     await asyncio.sleep(0)
     stage.close()
+
+
+def test_a_route_that_blocks_is_ended_and_the_error_route_runs() -> None:
+    config = Config.model_validate({**GIVEN, "routes_budget": {"step_ms": 20}})
+    routes = Routes()
+    errors: list[object] = []
+
+    @routes.route
+    async def main(request: Request) -> None:
+        while request.called_number == "1":
+            pass
+        await request.call.dial("carrier-b")
+
+    @routes.error_route
+    async def refuse(bad: BadMessage) -> None:
+        errors.append(bad.error)
+        await bad.reply(bad.error.status)
+
+    blocking = Stage(config, routes)
+    for _ in range(5):  # each dry run is the first
+        report = run(blocking, Trial("office", "1"))
+        assert (report.status, report.counts["ROUTE_OVERRUNS"], report.counts["ROUTE_ERRORS"]) == (500, 1, 1)
+        (step,) = [step for step in report.steps if "The route was ended: " in step.text]
+        assert "main blocked for " in step.text
+        path, _, number = step.where.rpartition(":")
+        assert __file__.endswith(path)
+        assert abs(int(number) - main.__code__.co_firstlineno - 2) <= 1
+    assert [type(error) for error in errors] == [RouteOverran] * 5
+    assert run(blocking, Trial("office", "2")).by == "carrier-b"
+    blocking.close()
+
+
+def test_a_startup_route_that_blocks_is_told_to_whoever_reloads() -> None:
+    routes = hunting()
+
+    @routes.startup_route
+    async def load(node: Node) -> None:
+        time.sleep(3600)  # noqa: ASYNC251  # what is tried
+
+    with pytest.raises(RouteOverran, match=r"load blocked for \d+ ms"):
+        Stage(CONFIG, routes)
 
 
 def test_startup_routes_run_and_their_errors_are_told() -> None:
