@@ -133,7 +133,7 @@ def relay(core: Core, leg: Leg, now: float, event: object) -> None:
     if not described:
         _relay(core, leg, event, b"", now)
     elif a.described_early:  # A has its answer for good: only media follow
-        if event.body != leg.sdp_in:
+        if leg.repaired(event.body) != leg.sdp_in:
             exchange.learn(core, call, leg, a, event.body, now)
         _relay(core, leg, event, b"", now)
     elif call.body:
@@ -242,7 +242,7 @@ def _answered_early(core: Core, call: Call, leg: Leg, body: bytes, then: exchang
             then(b"", 502, now)  # an offer that A cannot be asked any more
             return
         call.offer_from = None
-    if body and body != leg.sdp_in:
+    if body and leg.repaired(body) != leg.sdp_in:
         exchange.learn(core, call, leg, call.a, body, now)
     then(b"", 0, now)
 

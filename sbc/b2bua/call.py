@@ -325,6 +325,8 @@ class Call:
             "media_node": self.media_node,
             "recording": self.recording,
             "one_way": self.one_way,
+            "a_nat": self.a.nat,
+            "b_nat": b.nat if b else "",
             "media": "" if b is None else "relayed" if self.media_profile is not None else "direct",
             "resumed": self.resumed,
         }

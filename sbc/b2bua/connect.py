@@ -74,6 +74,7 @@ def invite(core: Core, msg: Message, tx: ServerTransaction, source: Source, now:
     leg = Leg("a", dialog, flow, source.realm, source.peer, source.direction)
     leg.invite = leg.uas = tx
     leg.state = LegState.CONFIRMED
+    leg.see_via(core, msg)
     shard = shard_of(msg.call_id, settings.shard_key)
     call = Call(core.ids.call_id(shard), shard, leg, now, core.wall(now))
     leg.call = call

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 def request(core: Core, msg: Message, flow: Flow, source: Source, now: float) -> None:
     """A request from a known source."""
+    seen = flow
     flow = core.answer_path(msg, flow)
     method = msg.method
     layer = core.layer
@@ -55,6 +56,8 @@ def request(core: Core, msg: Message, flow: Flow, source: Source, now: float) ->
     tx = layer.receive_request(msg, flow, now)
     if tx is None:
         return
+    if seen is not flow:
+        tx.seen = seen
     if method == "CANCEL":
         end.cancel(core, msg, tx, source.peer, now)
     elif msg.to_tag:
@@ -109,8 +112,9 @@ def _in_dialog(core: Core, msg: Message, tx: ServerTransaction, source: Source, 
         core.count("CSEQ_REFUSED")
         core.refuse(tx, 500, now, established=True)
         return
-    if leg.flow != tx.flow:  # NAT gave it another port
-        leg.flow = tx.flow
+    flow = tx.seen if leg.nat_given else tx.flow
+    if leg.flow != flow:  # NAT gave it another port
+        leg.flow = flow
         leg.forget_path()
     method = msg.method
     if method == "BYE":

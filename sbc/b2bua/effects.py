@@ -140,6 +140,16 @@ class LocateRegistrar:
 
 
 @dataclass(slots=True)
+class BindingChanged:
+    """The phone with this Contact at the end of this flow is lost for so many seconds, or, with 0, is there again: tell
+    every worker (:mod:`sbc.services.keep_alive`)."""
+
+    uri: str
+    flow: Flow
+    lost_s: float
+
+
+@dataclass(slots=True)
 class TrunkChanged:
     """What calls must know of a registered peer is another now, in every worker."""
 
@@ -160,4 +170,5 @@ Effect = (
     | AskWorker
     | LocateRegistrar
     | TrunkChanged
+    | BindingChanged
 )

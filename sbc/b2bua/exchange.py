@@ -19,6 +19,7 @@ from sbc.errors import SdpError
 from sbc.sdp import negotiate
 from sbc.sdp.address import connection_data
 from sbc.sdp.description import MAX_STREAMS, SessionDescription
+from sbc.sdp.nated import uses_ice
 from sbc.sdp.negotiate import NOTHING
 from sbc.sdp.rewrite import anchored, keep_sections, streams_of, unanchored
 from sbc.sdp.webrtc import PLAIN, Shape, Transport, streams_with
@@ -46,6 +47,7 @@ def answer(core: Core, call: Call, sender: Leg, receiver: Leg, body: bytes, then
     """``sender`` answers the offer of ``receiver``; the answer that the 18x had already needs no media worker again."""
     call.offer_from = None
     sender.sdp_before = None
+    body = sender.repaired(body)
     if call.state is CallState.ANSWERING and body == sender.sdp_in and receiver.sdp_out:
         then(receiver.sdp_out, 0, now)
         return
@@ -162,6 +164,7 @@ def _ignore(reply: Reply, now: float) -> None:
 def _cross(
     core: Core, call: Call, sender: Leg, receiver: Leg, body: bytes, offering: bool, then: Then, now: float
 ) -> None:
+    body = sender.repaired(body)
     caller = under(call, sender, receiver)
     if caller is None:
         sender.sdp_in = body
@@ -239,6 +242,9 @@ def _cross(
         request = Answer(call.key, sender.name, receiver.name, streams, seen_at, processing=processing)
     if profile is not None:
         request.from_latch = profile.latch
+    judged = core.settings.realms[sender.realm].nat == "auto" and not request.from_latch
+    if judged and sender.judge_nat(core) and not uses_ice(body):
+        request.from_latch = "learn"
     shape = None
     if transports is not None:
         shape = Shape(*transports, b"" if offering else receiver.sdp_in, receiver.sdp_text)

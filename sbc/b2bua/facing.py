@@ -6,6 +6,7 @@ from sbc.b2bua import extensions
 from sbc.b2bua.settings import CoreSettings
 from sbc.dialog.dialog import DEFAULT_PORTS
 from sbc.policy.identity import Trust
+from sbc.policy.nat import behind, behind_by_via, host_of_contact
 from sbc.sip.flow import Flow
 from sbc.sip.message import Message
 from sbc.transaction.oversize import Oversize, Wider
@@ -70,7 +71,24 @@ class Facing:
         if flow.listener not in self._by_via:
             return flow
         via = msg.top_via
-        return flow if via.rport is not None else flow._replace(port=via.port or DEFAULT_PORTS[flow.transport])
+        if via.rport is not None or self._behind_nat(via.host, flow):
+            return flow
+        return flow._replace(port=via.port or DEFAULT_PORTS[flow.transport])
+
+    def _behind_nat(self, via: str, flow: Flow) -> bool:
+        return self.nat_of(flow) == "auto" and bool(behind_by_via(via, "", flow.host))
+
+    def nat_of(self, flow: Flow) -> str:
+        """The ``nat`` of the realm that a flow belongs to."""
+        return self.settings.realms[self.settings.listeners[flow.listener].realm].nat
+
+    def behind_nat(self, msg: Message, seen: Flow, contact: str | None = None) -> str:
+        """Why the sender of a request outside a dialog is taken to be behind NAT by the policy of its realm, the end of
+        a sentence; '' where it is not. The host of its Contact, by default of the first, and its top Via say so."""
+        nat = self.nat_of(seen)
+        if nat == "auto":
+            return behind(host_of_contact(msg) if contact is None else contact, msg.top_via.host, seen.host)
+        return "its realm has nat: always" if nat == "always" else ""
 
     def via(self, listener: int, branch: str) -> str:
         """Our Via towards the network of a listener."""

@@ -50,6 +50,8 @@ MAX_CONTACTS = 10  # in one REGISTER
 # one that comes later RFC 4320 §4.2 forbids.
 DEADLINE_T1 = 62
 Edit = Callable[[Headers], None]
+# Hears of each REGISTER that a registrar has accepted: the request, the 2xx, the registrar's realm, the time.
+OnRegistered = Callable[[OutOfDialogRequest, Message, str, float], None]
 
 
 class Refusal(Exception):
@@ -66,6 +68,8 @@ class Requests:
     def __init__(self, core: Core) -> None:
         self.core = core
         self.sides: dict[str, Side] = {}  # by our tag in their dialog
+        self.lost: dict[Binding, float] = {}  # phones that answer no pings, till when
+        self.on_registered: OnRegistered | None = None
 
     def reconfigure(self, settings: CoreSettings) -> None:
         """See :meth:`sbc.b2bua.core.Core.reconfigure`."""
@@ -78,7 +82,7 @@ class Requests:
         scheme, _, rest = uri.partition(":")
         user, at, _ = rest.partition("@")
         found = self.bindings.open(user, realm) if at and scheme.lower() == "sip" else None
-        if found is None:
+        if found is None or found in self.lost:
             return None
         settings, flow = self.core.settings, found.flow
         source = settings.admission.admit(flow.listener, flow.host, flow.port, flow.connection)
@@ -102,6 +106,8 @@ class Requests:
             return False
         subject.decided = True
         core, tx = self.core, subject.tx
+        if not subject.nat:
+            subject.nat = core.behind_nat(subject.message, tx.seen)
         try:
             to = parse_uri(target.uri)
             flow = target.path or flow_to(core, to, target.realm)
@@ -238,7 +244,10 @@ class Requests:
                 raise Refusal(400) from error
             # A Contact that names headers would have us send them (RFC 3261 §19.1.5): they stay behind.
             uri = contact.uri._replace(headers="")
-            path = path_to(core, uri, tx.flow, subject.source.realm)
+            if subject.fixed or core.behind_nat(msg, tx.seen, uri.host):
+                path = tx.seen
+            else:
+                path = path_to(core, uri, tx.flow, subject.source.realm)
             there = core.settings.admission.admit(path.listener, path.host, path.port, path.connection)
             if there is None or there.peer != subject.source.peer:  # a Contact opens no way to somebody else
                 path = tx.flow
@@ -284,10 +293,13 @@ class Relayed:
             return
         headers, body = crossing.headers_of(core, msg, realm), msg.body
         if method == "REGISTER":
-            contacts = requests.contacts_back(subject, msg, core.settings.listeners[tx.flow.listener].realm)
+            there = core.settings.listeners[tx.flow.listener].realm
+            contacts = requests.contacts_back(subject, msg, there)
             headers += contacts
             if RouteKind.REGISTERED in core.settings.routes:
                 core.emit(RunRoute(RouteKind.REGISTERED, registered(subject, msg, contacts)))
+            if requests.on_registered is not None:
+                requests.on_registered(subject, msg, there, now)
         elif method == "OPTIONS":
             headers.append(shape.ALLOWED_HEADER)
             if shape.is_sdp(msg):  # it names the address of its sender

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sbc.b2bua.tables import LegState
 from sbc.dialog.dialog import DEFAULT_PORTS, Dialog
 from sbc.errors import SipSyntaxError
+from sbc.policy.nat import behind_by_contact, behind_by_via, is_hidden
 from sbc.sdp.address import ip_literal
 from sbc.sip.flow import Flow
 from sbc.sip.message import Message
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from sbc.b2bua.subjects import Branch, ReplyEvent
     from sbc.dialog.reliable import Received
     from sbc.dialog.session_timer import SessionTimer
+    from sbc.sdp.nated import Repair
     from sbc.sip.digest import Session
     from sbc.transaction.client import ClientTransaction
     from sbc.transaction.server import ServerTransaction
@@ -73,6 +75,8 @@ class Leg:
         "modifying",
         "music",
         "name",
+        "nat",
+        "nat_given",
         "on_reply",
         "origin",
         "peer",
@@ -85,6 +89,7 @@ class Leg:
         "received",
         "refers",
         "sdp_before",
+        "sdp_fix",
         "sdp_in",
         "sdp_out",
         "sdp_text",
@@ -117,6 +122,8 @@ class Leg:
         self.direction = direction
         self.state = LegState.IDLE
         self._out: Flow | None = None
+        self.nat = ""  # why it is taken to be behind NAT, as it was last judged
+        self.nat_given = ""  # the same, where that does not follow from its Contact
         # the INVITE that made this leg
         self.invite: ServerTransaction | None = None  # A leg
         self.uac: ClientTransaction | None = None  # B leg, and any INVITE that we sent on a leg later
@@ -144,6 +151,7 @@ class Leg:
         self.sdp_text = ""  # what we last sent, from s= on: the version of o= rises when it differs
         self.sdp_out = b""  # what we last sent
         self.sdp_in = b""  # what it last sent and the media plane took
+        self.sdp_fix: Repair | None = None  # what a route has done to each description of its
         self.music = ""  # the prompt that it hears while the other side holds it
         self.prompt = ""  # the one that an operator lets it hear
         self.anchored = False  # the media plane has endpoints for it
@@ -217,11 +225,38 @@ class Leg:
         return self._out
 
     def _resolve(self, core: Core) -> Flow:
+        if self.nat_given:
+            return self.flow
         try:
             hop = self.dialog.next_hop
         except SipSyntaxError:
             return self.flow
         return path_to(core, hop, self.flow, self.realm)
+
+    def judge_nat(self, core: Core) -> str:
+        """Why the other side is taken to be behind NAT, the end of a sentence; '' where it is not."""
+        dialog = self.dialog
+        self.nat = self.nat_given
+        if not self.nat and core.settings.realms[self.realm].nat == "auto":
+            try:
+                host = dialog.next_hop.host
+            except SipSyntaxError:
+                return ""
+            self.nat = behind_by_contact(host, self.flow.host, "Record-Route" if dialog.route_set else "Contact")
+        return self.nat
+
+    def see_via(self, core: Core, message: Message) -> None:
+        """The request that opens its dialog tells by its Via that the other side is behind NAT, or it does not."""
+        if core.settings.realms[self.realm].nat == "auto":
+            try:
+                host = self.dialog.next_hop.host
+            except SipSyntaxError:
+                host = ""
+            self.nat_given = behind_by_via(message.top_via.host, host, self.flow.host)
+
+    def repaired(self, described: bytes) -> bytes:
+        """A description of this side as a route wants it."""
+        return described if self.sdp_fix is None else self.sdp_fix.of(described, self.flow.host)
 
 
 def origin_of(line: str) -> tuple[str, str]:
@@ -239,12 +274,11 @@ def path_to(core: Core, hop: Uri, flow: Flow, realm: str) -> Flow:
         address = flow.host
     else:
         try:
-            literal = ipaddress.ip_address(hop.address)
+            address = str(ipaddress.ip_address(hop.address))
         except ValueError:
             return flow
-        if nat == "auto" and literal.is_private:
+        if nat == "auto" and is_hidden(address):
             return flow
-        address = str(literal)
     transport = transport_of(hop)
     if transport and transport != flow.transport:
         try:

@@ -223,7 +223,7 @@ class Refresh:
         leg = self.leg
         other = leg.call.other(leg)
         sdp = shape.description(msg)
-        if self.method == "INVITE" and other is not None and sdp and sdp != leg.sdp_in:
+        if self.method == "INVITE" and other is not None and sdp and leg.repaired(sdp) != leg.sdp_in:
             exchange.learn(self.core, leg.call, leg, other, sdp, now)
 
     def _refused(self, msg: Message, now: float) -> None:

@@ -20,6 +20,8 @@ from sbc.b2bua.tables import CallEvent, CallState, LegState
 from sbc.dialog.dialog import MAX_CSEQ, RESUME_CSEQ_MARGIN, Dialog
 from sbc.dialog.session_timer import DEFAULT_MIN_SE_S, MAX_INTERVAL_S, SessionTimer
 from sbc.errors import SipSyntaxError
+from sbc.sdp.address import ip_literal
+from sbc.sdp.nated import Repair, check_lines
 from sbc.sip.address import parse_name_addr
 from sbc.sip.flow import Flow
 from sbc.sip.ids import ALPHABET, CALL_ID_LENGTH, SHARDS
@@ -94,10 +96,10 @@ def dump(record: Json) -> bytes:
 def _leg_record(core: Core, leg: Leg) -> Json:
     dialog = leg.dialog
     accepted, ack = leg.accepted, leg.ack
-    chosen: Json = {"prof": leg.profile} if leg.profile else {}
+    record: Json = {"prof": leg.profile} if leg.profile else {}
     if leg.came:
-        chosen["came"] = True
-    return chosen | {
+        record["came"] = True
+    record |= {
         "name": leg.name,
         "cid": dialog.call_id,
         "local": dialog.local,
@@ -133,6 +135,11 @@ def _leg_record(core: Core, leg: Leg) -> Json:
         else (tuple(accepted.flow), accepted.data.decode("latin-1"), accepted.cseq),
         "ack": None if ack is None else (tuple(ack[0]), ack[1].decode("latin-1")),
     }
+    if leg.nat_given:
+        record["nat"] = leg.nat_given
+    if leg.sdp_fix is not None:
+        record["fix"] = leg.sdp_fix
+    return record
 
 
 def decode(core: Core, data: bytes, now: float, wall: float) -> Call:
@@ -337,6 +344,8 @@ def _leg(core: Core, fields: Fields, now: float, wall: float) -> Leg:
     leg.describe_again(fields.octets("sdp"))
     leg.sdp_in = fields.octets("in") if "in" in fields.raw else b""
     leg.profile = fields.text("prof", 256) if "prof" in fields.raw else ""
+    leg.nat_given = fields.text("nat") if "nat" in fields.raw else ""
+    leg.sdp_fix = _repair(fields.raw.get("fix"))
     leg.session = _session(fields.raw.get("timer"), now, wall)
     leg.unacked = fields.flag("unacked")
     leg.came = fields.flag("came") if "came" in fields.raw else False
@@ -344,6 +353,25 @@ def _leg(core: Core, fields: Fields, now: float, wall: float) -> Leg:
     if ack is not None:
         leg.ack = (flow_of(core, ack[0]), _octets_of(ack[1], "ack"))
     return leg
+
+
+def _repair(raw: Any) -> Repair | None:  # Any: parsed JSON
+    """What a route has done to the descriptions of a leg."""
+    parts = _list(raw, 4)
+    if parts is None:
+        return None
+    flags, address, extra, keep_old = parts
+    if type(flags) is not int or type(keep_old) is not bool or not isinstance(extra, list):
+        raise BadRecord("fix: not one")
+    if not isinstance(address, str) or (address and not ip_literal(address)):
+        raise BadRecord("fix: no address")
+    if not all(isinstance(line, str) for line in extra):
+        raise BadRecord("fix: a line that is none")
+    try:
+        check_lines(extra)
+    except ValueError as error:
+        raise BadRecord(f"fix: {error}") from error
+    return Repair(flags, address, tuple(extra), keep_old)
 
 
 def _session(raw: Any, now: float, wall: float) -> SessionTimer | None:  # Any: parsed JSON

@@ -98,9 +98,10 @@ class OutOfDialogRequest:
     """A request other than INVITE outside a dialog, until it is answered: its route relays or answers it, once.
 
     ``key`` names it in the log, and is the Call-ID under which it goes on; ``tag`` is ours in what the sender gets.
+    ``nat``: why the sender is taken to be behind NAT; '' while nothing says so. ``fixed``: a route has said it.
     """
 
-    __slots__ = ("client", "decided", "key", "message", "shard", "source", "tag", "timer", "tx")
+    __slots__ = ("client", "decided", "fixed", "key", "message", "nat", "shard", "source", "tag", "timer", "tx")
 
     def __init__(self, key: str, shard: int, message: Message, source: Source, tx: ServerTransaction, tag: str) -> None:
         self.key = key
@@ -109,6 +110,8 @@ class OutOfDialogRequest:
         self.source = source
         self.tx = tx
         self.tag = tag
+        self.nat = ""
+        self.fixed = False
         self.decided = False
         self.client: ClientTransaction | None = None  # while it is relayed and not answered
         self.timer: Timer | None = None

@@ -89,7 +89,7 @@ SUBSCRIPTION: dict[tuple[State, Event], tuple[State, tuple[Action, ...]]] = {
 class Side:
     """One of its two dialogs; ``flow`` is where the other side was last seen, or where the target says."""
 
-    __slots__ = ("dialog", "flow", "peer", "realm", "subscription")
+    __slots__ = ("dialog", "flow", "nat", "peer", "realm", "subscription")
 
     subscription: Subscription
 
@@ -98,9 +98,12 @@ class Side:
         self.flow = flow
         self.realm = realm
         self.peer = peer
+        self.nat = ""  # why it is taken to be behind NAT, where its Contact does not tell
 
     def out(self, core: Core) -> Flow:
         """As :meth:`sbc.b2bua.leg.Leg.out`."""
+        if self.nat:
+            return self.flow
         try:
             return path_to(core, self.dialog.next_hop, self.flow, self.realm)
         except SipSyntaxError:
@@ -237,7 +240,8 @@ def open_(
         core.ids.call_id(subject.shard), addresses.sender, tag, addresses.receiver, core.contact(flow.listener, tag)
     )
     ours.remote_target = addresses.uri
-    a = Side(theirs, subject.tx.flow, subject.source.realm, subject.source.peer)
+    a = Side(theirs, subject.tx.seen if subject.nat else subject.tx.flow, subject.source.realm, subject.source.peer)
+    a.nat = subject.nat
     b = Side(ours, flow, target.realm, target.peer)
     subscription = Subscription(core, a, b, msg.get("Event") or "presence", ours.call_id, subject.shard)
     subscription.expires_s = _asked_for(core, msg)
@@ -301,7 +305,7 @@ def receive(core: Core, side: Side, msg: Message, tx: ServerTransaction, source:
             subscription.notified = True
         else:
             dialog.refresh_target(msg)
-        side.flow = tx.flow
+        side.flow = tx.seen if side.nat else tx.flow
         _cross(core, subscription, side, msg, tx, now)
 
 

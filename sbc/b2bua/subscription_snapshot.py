@@ -43,7 +43,7 @@ def encode(core: Core, subscription: Subscription, now: float) -> bytes:
 
 def _side_record(side: Side) -> Json:
     dialog = side.dialog
-    return {
+    record: Json = {
         "cid": dialog.call_id,
         "local": dialog.local,
         "ltag": dialog.local_tag,
@@ -58,6 +58,9 @@ def _side_record(side: Side) -> Json:
         "realm": side.realm,
         "peer": side.peer,
     }
+    if side.nat:
+        record["nat"] = side.nat
+    return record
 
 
 def decode(core: Core, data: bytes, now: float, wall: float) -> Subscription:
@@ -89,4 +92,6 @@ def decode(core: Core, data: bytes, now: float, wall: float) -> Subscription:
 
 def _side(core: Core, fields: Fields) -> Side:
     dialog, flow, realm = dialog_of(core, fields)
-    return Side(dialog, flow, realm, fields.text("peer", 256))
+    side = Side(dialog, flow, realm, fields.text("peer", 256))
+    side.nat = fields.text("nat") if "nat" in fields.raw else ""
+    return side

@@ -23,6 +23,7 @@ from sbc.config.dry_runs import DryRun
 from sbc.config.header_rules import HeaderRule, RuleLists
 from sbc.config.lookups import Lookups
 from sbc.config.matching import Match
+from sbc.config.nat import Nat, Pings
 from sbc.config.number_plans import NumberPlan
 from sbc.config.reply_codes import ReplyTable, ReplyTables, Statuses, failover
 
@@ -208,7 +209,8 @@ class Realm(Model):
     media: RealmMedia
     media_set: str = LOCAL_SET  # the media workers for calls from it
     trusted: bool = False
-    nat: Literal["auto", "always", "never"] = "never"
+    nat: Nat = "never"
+    keep_alive: Pings = None  # to phones that registered through us
     preferred_identity: bool = False  # its P-Preferred-Identity is asserted by us (RFC 3325): users are authenticated
     remote_party_id: bool = False  # it also gets the older Remote-Party-ID
     pass_headers: list[PassHeader] = []  # further headers that may cross into this realm as they are
@@ -578,7 +580,7 @@ class MediaNodeRealm(Model):
     address: IpAddress
     advertise: IpAddress | None = None
     ports: PortRange = (30000, 39999)
-    nat: Literal["auto", "always", "never"] = "never"
+    nat: Nat = "never"
 
     @field_validator("ports")
     @classmethod

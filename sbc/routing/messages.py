@@ -5,9 +5,10 @@ Each route type gets an object of its own, and what may not be done there is not
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from sbc.b2bua import subjects
+from sbc.b2bua import shape, subjects
 from sbc.b2bua.leg import Leg
 from sbc.b2bua.shape import is_sdp
 from sbc.b2bua.subjects import Attempt, Target
@@ -17,6 +18,7 @@ from sbc.routing.call import Call, CallView, checked_uri, user_of
 from sbc.routing.changes import with_number
 from sbc.routing.headers import Headers, ReceivedHeaders
 from sbc.routing.media import BranchMedia, ReplyMedia
+from sbc.routing.nat import repair
 from sbc.routing.node import STRANGER, Node, Peer
 from sbc.routing.request import NoCall, Request
 from sbc.routing.routes import ReplyRoute, RouteError
@@ -195,6 +197,14 @@ class Reply:
     @body.setter
     def body(self, body: bytes) -> None:
         self._subject.body = body
+
+    def fix_sdp(self, *flags: str | int, address: str = "", extra: Sequence[str] = (), keep_old: bool = True) -> None:
+        """Repair the descriptions of the branch that replied, this one and later ones; see
+        :meth:`sbc.routing.Request.fix_sdp`. ``address`` '' is where its INVITE was sent to."""
+        event = self._subject
+        repair(event.leg, flags, address, tuple(extra), keep_old)
+        if shape.is_sdp(event.received):
+            event.body = event.leg.repaired(event.body)
 
     @property
     def media(self) -> ReplyMedia:

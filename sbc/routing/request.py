@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from sbc.b2bua import refer, subjects, transfer
+from sbc.b2bua import refer, shape, subjects, transfer
 from sbc.b2bua.changes import apply
 from sbc.b2bua.scope import Scope
 from sbc.b2bua.subjects import Target
@@ -16,6 +16,7 @@ from sbc.routing.authentication import ALGORITHMS, PasswordSource, challenge_of
 from sbc.routing.body import Parts
 from sbc.routing.call import Call, Elsewhere, EstablishedCall, Where, checked_uri, contacts, user_of
 from sbc.routing.headers import RequestHeaders
+from sbc.routing.nat import Nat, repair
 from sbc.routing.node import STRANGER, Node, Peer
 from sbc.routing.routes import RouteError
 from sbc.routing.sdp import Sdp, sdp_of
@@ -183,7 +184,10 @@ class Request:
 
     @property
     def body(self) -> bytes:
-        """Its body; may be changed, see :meth:`set_body`."""
+        """Its body, as :meth:`fix_sdp` left it; may be changed, see :meth:`set_body`."""
+        subject = self._subject
+        if isinstance(subject, subjects.Call) and subject.a.sdp_fix is not None:
+            return shape.with_description(self._message, subject.body)
         return self._message.body
 
     @body.setter
@@ -225,6 +229,24 @@ class Request:
         if self._scope is None:
             self._scope = Scope()
         return self._scope.variables
+
+    @property
+    def nat(self) -> Nat:
+        """Whether its sender is behind NAT, and what is to be done about it."""
+        return Nat(self.node, self._subject, self._message)
+
+    def fix_sdp(self, *flags: str | int, address: str = "", extra: Sequence[str] = (), keep_old: bool = True) -> None:
+        """Repair the caller's descriptions in this call, this one and later ones, as ``fix_nated_sdp`` does elsewhere
+        (:mod:`sbc.sdp.nated` has the flags, by number and by name).
+
+        ``address`` '' is where the caller is seen. ``extra`` lines go to the end. Descriptions with ICE stay as they
+        are. Raises RouteError for a request that makes no call, and for what is no flag, address or line.
+        """
+        call = self.call._call
+        if self._transfer is not None:
+            raise RouteError("fix_sdp: the parties of a transfer have their descriptions already")
+        repair(call.a, flags, address, tuple(extra), keep_old)
+        call.body = call.a.repaired(call.body)
 
     @property
     def direction(self) -> str:
@@ -370,7 +392,9 @@ class Request:
         if self._transfer is not None:
             return self._transfer.by.flow
         subject = self._subject
-        return subject.a.flow if isinstance(subject, subjects.Call) else subject.tx.flow
+        if not isinstance(subject, subjects.Call):
+            return subject.tx.seen
+        return subject.a.flow if subject.a.invite is None else subject.a.invite.seen
 
     @property
     def _received(self) -> Message:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
 from media.protocol import Play
+from sbc.b2bua.call import Call
 from sbc.b2bua.core import Core
 from sbc.b2bua.effects import FinishCall, MediaCommand, Note, RouteKind, RunRoute, SaveCall, ServerFailed, Transmit
 from sbc.b2bua.leg import Leg
@@ -36,7 +37,18 @@ from sbc.simulator import refusals
 from sbc.simulator.lookups import ScriptedLookups
 from sbc.simulator.media import MediaStandIn
 from sbc.simulator.party import Line, Party
-from sbc.simulator.trace import BUILTIN, Deciding, Seen, Trace, TraceLogger, definition, here, name_of, phrase
+from sbc.simulator.trace import (
+    BUILTIN,
+    Deciding,
+    Seen,
+    Trace,
+    TraceLogger,
+    definition,
+    here,
+    name_of,
+    nat_sentence,
+    phrase,
+)
 from sbc.simulator.virtual_loop import RestlessRoute, VirtualLoop, running
 from sbc.sip.flow import IDENTITY_SHIFT, Flow
 from sbc.sip.ids import Ids
@@ -87,6 +99,7 @@ class Stage:
         self._incoming: deque[tuple[bytes, Flow, Party]] = deque()
         self._pumping = False
         self._attempts: dict[str, tuple[list[Attempt], list[int]]] = {}
+        self._natted: set[tuple[str, str, str]] = set()  # what was said of NAT: call, leg, why
         self._start()
         try:
             self._complete(self.runner.start_up() if timers else self.runner.prepare(self.routes))
@@ -170,6 +183,7 @@ class Stage:
         self._queue.clear()
         self._incoming.clear()
         self._attempts.clear()
+        self._natted.clear()
         self.counts, self.cdrs, self.parties, self.on_message = {}, [], {}, None
         if at_s is not None:
             self.clock.wall_offset = at_s - self.clock.now
@@ -416,11 +430,20 @@ class Stage:
                 about = f" for the {effect.subject.status}{about.replace(' for', ' of', 1)}"
             self.trace.add("route", f"The {effect.kind.value} {name_of(route)} runs{about}.", definition(route))
 
+    def _explain_nat(self, call: Call) -> None:
+        """Say of each side of a call that is taken to be behind NAT why, and what that means."""
+        for leg in call.legs():
+            why = leg.judge_nat(self.core)
+            if why and (call.key, leg.name, why) not in self._natted:
+                self._natted.add((call.key, leg.name, why))
+                self.trace.add("nat", nat_sentence(leg.peer, why, leg.flow))
+
     def _explain(self) -> None:
         """Say what was counted, and of each target that has failed, what that means."""
         for name, amount in self.core.take_counts().items():
             self._count(name, amount)
         for call in self.core.calls.values():
+            self._explain_nat(call)
             if not call.attempts:
                 continue
             attempts, told = self._attempts.setdefault(call.key, (call.attempts, []))

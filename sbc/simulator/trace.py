@@ -21,6 +21,7 @@ from sbc.b2bua.subjects import Redirects, Target
 from sbc.clock import VirtualClock
 from sbc.errors import ConfigError, SbcError
 from sbc.routing.routes import RouteOverran
+from sbc.sip.flow import Flow
 from sbc.sip.status import REASONS
 from sbc.telemetry.log import Logger
 
@@ -36,7 +37,7 @@ _TOLD_OTHERWISE = frozenset(
 
 @dataclass(slots=True)
 class Step:
-    """``kind``: ``source``, ``route``, ``decision``, ``message``, ``rule``, ``rejected``, ``log`` or ``end``.
+    """``kind``: ``source``, ``route``, ``decision``, ``nat``, ``message``, ``rule``, ``rejected``, ``log`` or ``end``.
     ``where`` is ``file:line``, '' where no line of routes or configuration did it."""
 
     at_s: float
@@ -262,7 +263,10 @@ class DecidingRequests:
     ) -> bool:
         """As there."""
         self._trace.add("decision", f"Relays the {subject.message.method} to {_target(target)}.", here())
-        return self._requests.relay(subject, target, now, uri=uri, edit=edit)
+        relayed = self._requests.relay(subject, target, now, uri=uri, edit=edit)
+        if subject.nat:
+            self._trace.add("nat", nat_sentence(subject.source.peer, subject.nat, subject.tx.seen))
+        return relayed
 
     def drop(self, subject: subjects.OutOfDialogRequest, now: float) -> None:
         """As there."""
@@ -287,6 +291,12 @@ class DecidingRequests:
 def phrase(status: int, reason: str = "") -> str:
     """``503 Service Unavailable``."""
     return f"{status} {reason or REASONS.get(status, '')}".rstrip()
+
+
+def nat_sentence(who: str, why: str, seen: Flow) -> str:
+    """That somebody is taken to be behind NAT, and what follows."""
+    host = f"[{seen.host}]" if ":" in seen.host else seen.host
+    return f"{who or seen.host} is taken to be behind NAT: {why}. What is for it goes to {host}:{seen.port}."
 
 
 def _target(target: Target) -> str:

@@ -108,6 +108,10 @@ class Counter(IntEnum):
     SUBSCRIPTIONS_EXPIRED = "Subscriptions whose notifier did not say in time that they were over."
     SUBSCRIPTIONS_REFUSED = "Subscriptions refused because the worker has as many as it may (503)."
     # trunks
+    BINDINGS_WATCHED = "Bindings of registered phones that are pinged."
+    KEEP_ALIVES_SENT = "Pings sent to registered phones, so that NAT lets requests through to them."
+    KEEP_ALIVES_UNANSWERED = "OPTIONS pings to registered phones that were not answered by the next one."
+    BINDINGS_LOST = "Bindings forgotten because the phone answered no OPTIONS."
     REGISTRATIONS = "Registrations at peers that this worker keeps up."
     REGISTRATIONS_ACTIVE = "Those that a registrar has accepted and that have not expired."
     REGISTERS_SENT = "REGISTER requests of our own."
@@ -209,6 +213,7 @@ GAUGES = frozenset(
     {
         Counter.CALLS_ACTIVE,
         Counter.SUBSCRIPTIONS_ACTIVE,
+        Counter.BINDINGS_WATCHED,
         Counter.REGISTRATIONS,
         Counter.REGISTRATIONS_ACTIVE,
         Counter.JOURNAL_WAITING,

@@ -24,19 +24,21 @@ def is_unique(branch: str) -> bool:
 
 
 class ServerTransaction(Transaction):
-    """A request that we received. `flow` is where responses go: change it before the first, if at all.
+    """A request that we received. `flow` is where responses go: change it before the first, if at all. `seen` is where
+    the request came from, which may be another port.
 
     `user` is whatever the transaction user wants to find here; `on_failure(tx, now)` tells it that no ACK came to a
     refusal (Timer H) or that a response could not be sent. Both are dropped when the transaction ends.
     """
 
-    __slots__ = ("_data", "_merge_key", "key", "last_status", "on_failure", "request", "user")
+    __slots__ = ("_data", "_merge_key", "key", "last_status", "on_failure", "request", "seen", "user")
 
     _rows: ClassVar[Rows[ServerTransaction]] = ()
 
     def __init__(self, layer: TransactionLayer, request: Message, flow: Flow, key: Key, merge_key: Key | None) -> None:
         super().__init__(layer, request.method, flow)
         self.request = request
+        self.seen = flow
         self.key = key
         self.last_status = 0
         self.user: object | None = None

@@ -23,6 +23,7 @@ FAILED = 2  # what you gave me to send cannot be sent
 TRUNK = 3  # what calls must know of a registration of mine
 LODGING = 5  # about a call that one of us is to have from the other
 TRUNKS_WANTED = 4  # I have just begun: tell me of yours
+BINDING = 6  # a phone is lost, or is there again
 
 
 class Frame(NamedTuple):

@@ -22,9 +22,19 @@ from sbc.policy import reply_codes, wire
 from sbc.policy.media_targets import targets_by_realm
 from sbc.sdp.codecs import CodecFilter
 from sbc.sdp.negotiate import Wish
+from sbc.services.keep_alive import KeepAliveSettings
 from sbc.services.trunk_registration import TrunkSettings
 from sbc.sip.digest import Credentials
 from sbc.sip.uri import parse_uri
+
+
+def keep_alive_settings(config: Config) -> list[KeepAliveSettings]:
+    """Every realm whose phones are pinged."""
+    return [
+        KeepAliveSettings(name, asked.method, asked.interval_s, asked.misses, asked.only_nated)
+        for name, realm in config.realms.items()
+        if (asked := realm.keep_alive) is not None
+    ]
 
 
 def trunk_settings(config: Config) -> list[TrunkSettings]:

@@ -40,11 +40,12 @@ from sbc.transport.resolver import NameServers, Resolver
 from sbc.transport.source_address import SourceAddresses
 from sbc.worker.datagrams import BATCH, DatagramSide
 from sbc.worker.garbage import Garbage
+from sbc.worker.keep_alive import KeepAliveSide
 from sbc.worker.load import BusyMeter
 from sbc.worker.lodging import LodgingSide
 from sbc.worker.lookups import LookupSide
 from sbc.worker.media import MediaSide
-from sbc.worker.peers import FAILED, LODGING, RECEIVED, HandOver
+from sbc.worker.peers import BINDING, FAILED, LODGING, RECEIVED, HandOver
 from sbc.worker.resume import Resumption
 from sbc.worker.settings import core_settings
 from sbc.worker.slot import SipSlot
@@ -116,6 +117,7 @@ class SipWorker:
             proved=self._proved,
         )
         self._lodging = LodgingSide(slot, self._hand_over, self._count)
+        self._keep_alive = KeepAliveSide(slot, self.core, self._hand_over, now=self._now, wake=self._wake)
         self._trunks = TrunkSide(slot, self.core, node, self._hand_over, loop, now=self._now, wake=self._wake)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
@@ -145,6 +147,7 @@ class SipWorker:
             effects.ServerFailed: node.server_failed,
             effects.LocateRegistrar: self._trunks.locate,
             effects.TrunkChanged: self._trunk_changed,
+            effects.BindingChanged: self._keep_alive.changed,
             effects.Note: self._noted,
         }
 
@@ -170,6 +173,7 @@ class SipWorker:
         self._watch_sockets()
         self._streams.streams.start()
         self._trunks.configure(self.config)
+        self._keep_alive.configure(self.config)
         self._garbage.start()
         self._busy_s, self._measured_at = self._meter.read(), self._now()  # starting up was no load
         self._measure()
@@ -267,6 +271,7 @@ class SipWorker:
         self.core.reconfigure(settings)
         self.runner.replace(routes, config)
         self._trunks.configure(config)
+        self._keep_alive.configure(config)
         self._media.configure(config)
         self._name_servers.configure(config.name_servers)
         log.configure(config.log.level, config.log.format, self.slot.name)
@@ -378,6 +383,8 @@ class SipWorker:
                 self._streams.take(frame, transports)
             elif kind == LODGING:
                 self.core.lodging.told(data, now, wall)
+            elif kind == BINDING:
+                self._keep_alive.take(frame)
             else:
                 self._trunks.take(frame)
         if taken:
