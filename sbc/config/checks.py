@@ -14,7 +14,8 @@ from importlib.util import find_spec
 from media.protocol import OPTIONAL_CODECS
 from sbc.config import rule_checks
 from sbc.config.matching import ambiguous, identity
-from sbc.config.models import Config, MediaProfile
+from sbc.config.media import MediaProfile
+from sbc.config.models import Config
 from sbc.config.source import Path, Source, dotted
 
 STORE_SCHEMES = ("redis", "rediss", "unix")

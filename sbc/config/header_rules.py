@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, field_validator, model_validator
 
+from sbc.config.base import Model
 from sbc.config.expression import MAX_GROUP, Expression
 
 REQUEST_URI = "request-uri"
@@ -40,12 +41,6 @@ _STATUS = re.compile(r"^(?:([1-6])xx|([1-6]\d\d)(?:-([1-6]\d\d))?)$")
 _PIECE = re.compile(r"\$\{([^}]*)\}|\\(\d)|\\\\|\$\{|\\")
 
 Piece = tuple[Literal["text", "group", "variable", "field"], str]
-
-
-class Model(BaseModel):
-    """Frozen, strict about unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, serialize_by_alias=True)
 
 
 def split_field(text: str) -> tuple[str, str]:

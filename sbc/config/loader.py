@@ -17,7 +17,8 @@ from pydantic_core import ErrorDetails
 
 from sbc.config import checks, source
 from sbc.config.lookups import Lookups
-from sbc.config.models import Config, MediaFiles, MediaNode, Realm
+from sbc.config.media import MediaFiles
+from sbc.config.models import Config, MediaNode, Realm
 from sbc.config.source import Fault, Source
 from sbc.errors import ConfigError
 

@@ -6,7 +6,9 @@ import re
 from importlib.util import find_spec
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
+
+from sbc.config.base import Model
 
 _SECRET_URL = re.compile(r"^(?P<scheme>[a-z][a-z0-9+]*)://")
 _REDIS_SCHEMES = ("redis", "rediss", "unix")
@@ -20,12 +22,6 @@ JOURNAL = "sbc:{"  # how the keys of the journal begin (sbc.store.keys)
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,62}$")]
 Seconds = Annotated[float, Field(gt=0, le=60)]
-
-
-class Model(BaseModel):
-    """Base: frozen, strict about unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def _scheme(url: str) -> str:

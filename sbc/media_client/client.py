@@ -17,7 +17,7 @@ import zmq
 
 from media import protocol
 from sbc.b2bua.effects import MediaCommand
-from sbc.config.models import LOCAL_SET, MediaHealth
+from sbc.config.media import LOCAL_SET, MediaHealth
 from sbc.media_client.link import Curve, Link
 from sbc.media_client.nodes import Address, Member, Node, Sets, choose
 

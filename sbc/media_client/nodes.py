@@ -12,7 +12,7 @@ from hashlib import blake2b
 from math import log
 from typing import Any, NamedTuple
 
-from sbc.config.models import LOCAL_SET, MediaHealth, MediaMember
+from sbc.config.media import LOCAL_SET, MediaHealth, MediaMember
 from sbc.media_client.link import Link
 
 

@@ -15,8 +15,8 @@ from sbc.b2bua.settings import (
     SrtpPolicies,
     no_source_address,
 )
+from sbc.config.media import MediaProfile as Given
 from sbc.config.models import Config, Peer
-from sbc.config.models import MediaProfile as Given
 from sbc.dialog.session_timer import Policy as SessionTimers
 from sbc.policy import reply_codes, wire
 from sbc.policy.media_targets import targets_by_realm

@@ -12,7 +12,7 @@ import zmq
 from media import protocol
 from media.config import Curve
 from media.control import Control
-from sbc.config.models import MediaHealth
+from sbc.config.media import MediaHealth
 from sbc.media_client.client import MediaPool
 from sbc.media_client.nodes import Address
 from tests.support.sbc import free_port

@@ -15,7 +15,7 @@ import pytest
 from media.counters import MediaCounter
 from media.protocol import Answer, Delete, Drain, Engage, ListSessions, Offer, Query, Reply, Request, Stream
 from sbc.b2bua.effects import MediaCommand
-from sbc.config.models import MediaHealth
+from sbc.config.media import MediaHealth
 from sbc.media_client.client import MediaPool, Notification
 from sbc.media_client.nodes import Address, Sets
 from tests.support.media_process import MediaProcess

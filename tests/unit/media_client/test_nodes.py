@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from sbc.config.models import MediaHealth, MediaMember
+from sbc.config.media import MediaHealth, MediaMember
 from sbc.media_client.nodes import Address, Member, Node, State, choose, layout
 
 HEALTH = MediaHealth(fall=2, rise=2, disable_s=5.0)
