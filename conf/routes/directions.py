@@ -8,10 +8,9 @@ through this node.
 """
 
 from sbc.routing import Failure, Request, Routes
-from sbc.routing.sdp_fix import ACTIVE, CONNECTION, ORIGIN, SdpFix
 
 routes = Routes()
-PUBLIC = SdpFix(ACTIVE + CONNECTION + ORIGIN, "204.1.7.4")  # of the firewall
+PUBLIC = "204.1.7.4"  # of the firewall
 
 
 @routes.route
@@ -44,8 +43,9 @@ async def from_media_server(request: Request) -> None:
 async def to_carrier(request: Request) -> None:
     if request.makes_call:
         request.call.flags.add("1")  # seen by every route of this call
-        fix = PUBLIC.before(None) if request.direction == "from_mg" else None
-        await request.call.dial("carrier", on_branch=fix, on_failure=failed)
+        if request.direction == "from_mg":
+            request.fix_sdp("active", "media-ip", "origin-ip", address=PUBLIC)
+        await request.call.dial("carrier", on_failure=failed)
     else:
         await request.relay("carrier")
 

@@ -286,18 +286,19 @@ class Actions:
         if self.context.kind != "route":
             raise Unmapped(f"fix_nated_sdp() in a {self.context.kind} has no counterpart")
         flags = argument(call, 0)
-        if not re.fullmatch(r"\d\d?", flags) or int(flags) & ~(1 | 2 | 8) or not int(flags):
-            raise Unmapped("of fix_nated_sdp() the flags 1, 2 and 8 and their sums have a counterpart")
+        if not re.fullmatch(r"\d\d?", flags) or not 1 <= int(flags) <= 31:
+            raise Unmapped("the flags of fix_nated_sdp() are 1, 2, 4, 8 and 16, and their sums")
         if len(call.arguments) > 2:
             raise Unmapped("fix_nated_sdp() with further lines has no counterpart")
         given = call.arguments[1] if len(call.arguments) > 1 else None
-        address = self._text(given).text() if given is not None else "request.source[0]"
+        address = f", address={self._text(given).text()}" if given is not None else ""
         if isinstance(given, Literal) and "$" not in str(given.value) and not ip_literal(str(given.value)):
             raise Unmapped(f"'{given.value}' is no IP address")
-        self.values.uses_way = True
-        self.plan.use("fix_sdp")
-        self.report.assumed(call.line, "done to the offer that opens a call; a=oldcip and a=oldoip are left out")
-        return [code.line(self.depth, f"way.sdp = SdpFix({int(flags)}, {address})")]
+        self.report.assumed(call.line, "done to the caller's descriptions; a=oldcip and a=oldoip are left out")
+        return [
+            code.line(self.depth, "if request.makes_call:"),
+            code.line(self.depth + 1, f"request.fix_sdp({int(flags)}{address})"),
+        ]
 
     # Headers
 

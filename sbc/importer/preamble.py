@@ -43,7 +43,7 @@ class Way:
     on_branch: BranchRoute | None = None
     on_reply: ReplyRoute | None = None
     on_failure: FailureRoute | None = None
-{sdp}
+
     @property
     def uri(self) -> str:
         """The Request-URI."""
@@ -62,7 +62,6 @@ def way_of(uri: Uri) -> Way:
     """The way that a request has before anything is said."""
     return Way(uri.user or "", uri.host if uri.port is None else f"{{uri.host}}:{{uri.port}}")
 '''
-_SDP = "    sdp: SdpFix | None = None  # what is done to the offer\n"
 _SET_URI = """
     @uri.setter
     def uri(self, uri: str) -> None:
@@ -89,8 +88,7 @@ async def send_again(failure: Failure, way: Way) -> None:
 
 def text(file: str, types: set[str], uses: set[str], changes_uri: bool) -> str:
     """Everything above the functions. ``types`` are those of their arguments, ``uses`` what they need."""
-    way = bool(uses & {"way", "send", "send_again", "fix_sdp"})
-    sdp = "fix_sdp" in uses
+    way = bool(uses & {"way", "send", "send_again"})
     types = types | {"Routes"}
     needed = {"send": "Request", "send_again": "Failure", "unmapped": "RouteError"}
     types |= {name for use, name in needed.items() if use in uses} | ({"Request"} if uses & set(KEPT) else set())
@@ -99,8 +97,6 @@ def text(file: str, types: set[str], uses: set[str], changes_uri: bool) -> str:
     ours = [f"from sbc.routing import {', '.join(sorted(types))}"]
     if way:
         ours.append("from sbc.routing.routes import BranchRoute, FailureRoute, ReplyRoute")
-    if sdp:
-        ours.append("from sbc.routing.sdp_fix import SdpFix")
     if way:
         parse = uses & {"parse_uri", "set_uri"}
         ours.append(f"from sbc.sip.uri import Uri{', parse_uri' if parse else ''}")
@@ -114,15 +110,10 @@ def text(file: str, types: set[str], uses: set[str], changes_uri: bool) -> str:
     if "variables_of" in uses:
         out += _VARIABLES_OF
     if way:
-        out += _WAY.format(sdp=_SDP if sdp else "", set_uri=_SET_URI if "set_uri" in uses else "")
+        out += _WAY.format(set_uri=_SET_URI if "set_uri" in uses else "")
     if "send" in uses:
         remember = '        request.call.transaction.variables["$ru"] = way.uri\n' if changes_uri else ""
-        branch = "way.sdp.before(way.on_branch) if way.sdp else way.on_branch" if sdp else "way.on_branch"
-        dial = _DIAL.format("request", branch)
-        if sdp:
-            remember += f"        on_branch = {branch}\n"
-            dial = _DIAL.format("request", "on_branch")
-        out += _SEND.format(remember=remember, dial=dial)
+        out += _SEND.format(remember=remember, dial=_DIAL.format("request", "way.on_branch"))
     if "send_again" in uses:
         out += _SEND_AGAIN.format(dial=_DIAL.format("failure", "way.on_branch"))
     return out

@@ -198,7 +198,7 @@ class Reply:
     def body(self, body: bytes) -> None:
         self._subject.body = body
 
-    def fix_sdp(self, *flags: str | int, address: str = "", extra: Sequence[str] = (), keep_old: bool = True) -> None:
+    def fix_sdp(self, *flags: str | int, address: str = "", extra: Sequence[str] = (), keep_old: bool = False) -> None:
         """Repair the descriptions of the branch that replied, this one and later ones; see
         :meth:`sbc.routing.Request.fix_sdp`. ``address`` '' is where its INVITE was sent to."""
         event = self._subject

@@ -235,11 +235,12 @@ class Request:
         """Whether its sender is behind NAT, and what is to be done about it."""
         return Nat(self.node, self._subject, self._message)
 
-    def fix_sdp(self, *flags: str | int, address: str = "", extra: Sequence[str] = (), keep_old: bool = True) -> None:
+    def fix_sdp(self, *flags: str | int, address: str = "", extra: Sequence[str] = (), keep_old: bool = False) -> None:
         """Repair the caller's descriptions in this call, this one and later ones, as ``fix_nated_sdp`` does elsewhere
         (:mod:`sbc.sdp.nated` has the flags, by number and by name).
 
-        ``address`` '' is where the caller is seen. ``extra`` lines go to the end. Descriptions with ICE stay as they
+        ``address`` '' is where the caller is seen. ``extra`` lines go to the end. What the addresses were is told to
+        nobody, unless ``keep_old`` asks for a=oldcip and a=oldoip. Descriptions with ICE stay as they
         are. Raises RouteError for a request that makes no call, and for what is no flag, address or line.
         """
         call = self.call._call

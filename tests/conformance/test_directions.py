@@ -12,7 +12,6 @@ from sbc.config.models import Config
 from sbc.importer.opensips import import_opensips
 from sbc.routing import Failure, Request, Routes
 from sbc.routing.loader import load_routes
-from sbc.routing.sdp_fix import SdpFix
 from sbc.simulator.stage import Stage
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,9 +37,9 @@ async def main(request: Request) -> None:
         await request.reject(403, "Forbidden")
     elif request.makes_call:
         request.call.flags.add("1")
-        fix = SdpFix(11, "204.1.7.4").before(None) if host != "10.10.11.100" else None
-        to = f"sip:{request.called_number}@198.51.100.7"
-        await request.call.dial(to, on_branch=fix, on_failure=failed)
+        if host != "10.10.11.100":
+            request.fix_sdp(11, address="204.1.7.4")
+        await request.call.dial(f"sip:{request.called_number}@198.51.100.7", on_failure=failed)
     else:
         await request.relay(f"sip:{request.called_number}@198.51.100.7")
     return None

@@ -145,8 +145,11 @@ def main_of(body: str) -> list[str]:
             'if (is_method("INVITE")) { rtp_relay_engage(); }',
             ['if request.method == "INVITE":', "    request.call.media.engage()"],
         ),
-        ('fix_nated_sdp("11", "204.1.7.4");', ['way.sdp = SdpFix(11, "204.1.7.4")']),
-        ("fix_nated_sdp(3);", ["way.sdp = SdpFix(3, request.source[0])"]),
+        (
+            'fix_nated_sdp("11", "204.1.7.4");',
+            ["if request.makes_call:", '    request.fix_sdp(11, address="204.1.7.4")'],
+        ),
+        ("fix_nated_sdp(31);", ["if request.makes_call:", "    request.fix_sdp(31)"]),
     ],
 )
 def test_a_construct_of_the_main_route(body: str, lines: list[str]) -> None:
@@ -190,7 +193,7 @@ def test_what_is_done_by_itself_is_listed_and_leaves_nothing(body: str) -> None:
         ('t_on_failure("none");', "there is no failure_route[none]"),
         ("route(none);", "there is no route[none]"),
         ("$var(x) = $(rU{re.subst,/a/b/});", "the transformation {re.subst,/a/b/} of $(rU{re.subst,/a/b/}) has no"),
-        ('fix_nated_sdp("16");', "of fix_nated_sdp() the flags 1, 2 and 8 and their sums have a counterpart"),
+        ('fix_nated_sdp("32");', "the flags of fix_nated_sdp() are 1, 2, 4, 8 and 16, and their sums"),
         ('if (nat_uac_test("19")) setflag(1);', "who is behind NAT is judged by the realm (nat: auto)"),
         ('if ($rU =~ "[[:digit:]]+") exit;', "this pattern holds what Python's patterns say otherwise"),
         ('xlog("$stat(x)");', "$stat(x) has no counterpart in a route"),

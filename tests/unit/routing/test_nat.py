@@ -179,7 +179,7 @@ def test_a_repaired_description_is_seen_at_once_and_sent_where_media_are_direct(
     bodies: list[bytes] = []
 
     def act(request: Request) -> None:
-        request.fix_sdp("11", extra=["a=x-seen:1"])
+        request.fix_sdp("11", extra=["a=x-seen:1"], keep_old=True)
         bodies.append(request.body)
         request.call.media.direct()
 
@@ -218,7 +218,7 @@ def test_a_repaired_description_is_seen_at_once_and_sent_where_media_are_direct(
 def test_where_media_are_relayed_they_are_sent_to_the_repaired_address() -> None:
     async def mark(reply: Reply) -> None:
         if reply.body:
-            reply.fix_sdp("media-ip", keep_old=False)
+            reply.fix_sdp("media-ip")
             assert f"c=IN IP4 {B_HOST}".encode() in reply.body
             assert b"oldcip" not in reply.body
 
@@ -245,7 +245,7 @@ def test_the_other_parts_of_a_body_stay_octet_for_octet() -> None:
     bodies: list[bytes] = []
 
     def act(request: Request) -> None:
-        request.fix_sdp("media-ip", keep_old=False)
+        request.fix_sdp("media-ip")
         bodies.append(request.body)
         request.call.media.direct()
 

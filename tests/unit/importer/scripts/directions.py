@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from sbc.routing import Failure, Request, Routes
 from sbc.routing.routes import BranchRoute, FailureRoute, ReplyRoute
-from sbc.routing.sdp_fix import SdpFix
 from sbc.sip.uri import Uri
 
 routes = Routes()
@@ -25,7 +24,6 @@ class Way:
     on_branch: BranchRoute | None = None
     on_reply: ReplyRoute | None = None
     on_failure: FailureRoute | None = None
-    sdp: SdpFix | None = None  # what is done to the offer
 
     @property
     def uri(self) -> str:
@@ -49,8 +47,7 @@ def way_of(uri: Uri) -> Way:
 async def send(request: Request, way: Way) -> None:
     """Send a request on. Where it goes must be the gateway of a peer."""
     if request.makes_call:
-        on_branch = way.sdp.before(way.on_branch) if way.sdp else way.on_branch
-        await request.call.dial(way.target, on_branch=on_branch, on_reply=way.on_reply, on_failure=way.on_failure)
+        await request.call.dial(way.target, on_branch=way.on_branch, on_reply=way.on_reply, on_failure=way.on_failure)
     else:
         await request.relay(way.target)
 
@@ -66,8 +63,12 @@ async def main(request: Request) -> None:
             return
     elif request.direction == "from_mg":
         flags_of(request).add("1")
-        if request.body and (request.headers.get("Content-Type") or "").startswith("application/sdp"):
-            way.sdp = SdpFix(11, "204.1.7.4")
+        if (
+            request.body
+            and (request.headers.get("Content-Type") or "").startswith("application/sdp")
+            and request.makes_call
+        ):
+            request.fix_sdp(11, address="204.1.7.4")
         if request.method == "INVITE":
             request.log.info("INVITE from $fu to $ru", fu=str(request.from_.uri), ru=str(request.uri))
         else:
