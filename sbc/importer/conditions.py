@@ -16,6 +16,7 @@ from sbc.importer.peers import Network, Peers, is_source
 from sbc.importer.report import Report
 from sbc.importer.tree import Address, Binary, Call, Expression, Literal, Name, Not, Variable
 from sbc.importer.values import Unmapped, Values, number, quoted
+from sbc.policy.nat import from_client_nat_test, mask_of
 
 # How tightly the outermost operator of a condition binds.
 OR, AND, NOT, COMPARISON, ATOM = range(5)
@@ -241,10 +242,22 @@ class Conditions:
         if name == "t_check_status":
             return self._status(argument(call, 0))
         if name in ("nat_uac_test", "client_nat_test"):
-            raise Unmapped("who is behind NAT is judged by the realm (nat: auto), and no route need know it")
+            return self._nat_test(call)
         if name in ("is_audio_on_hold",):
             raise Unmapped("calls are put on hold inside their dialog, which no route sees")
         raise Unmapped(f"{name}() has no counterpart")
+
+    def _nat_test(self, call: Call) -> Truth:
+        if self.context.kind != "route":
+            raise Unmapped(f"a {self.context.kind} has no request whose sender could be behind NAT")
+        asked = argument(call, 0)
+        try:
+            if call.name == "nat_uac_test":
+                mask_of([asked])
+                return Truth(f"request.nat.test({int(asked) if asked.isdigit() else quoted(asked)})")
+            return Truth(f"request.nat.test({int(from_client_nat_test(int(asked)))})")
+        except ValueError as error:
+            raise Unmapped(f"{call.name}(): {error}") from error
 
     def _is_method(self, call: Call) -> Truth:
         given = call.arguments[0] if call.arguments else None

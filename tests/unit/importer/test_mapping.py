@@ -139,6 +139,9 @@ def main_of(body: str) -> list[str]:
             ],
         ),
         ('$ru = "sip:1@10.0.0.9";', ['way.uri = "sip:1@10.0.0.9"']),
+        ('if (nat_uac_test("19")) exit;', ["if request.nat.test(19):", "    return"]),
+        ('if (nat_uac_test("private-contact")) exit;', ['if request.nat.test("private-contact"):', "    return"]),
+        ("if (client_nat_test(3)) exit;", ["if request.nat.test(19):", "    return"]),
         # media
         ("rtpproxy_engage();", ["if request.makes_call:", "    request.call.media.engage()"]),
         (
@@ -194,7 +197,7 @@ def test_what_is_done_by_itself_is_listed_and_leaves_nothing(body: str) -> None:
         ("route(none);", "there is no route[none]"),
         ("$var(x) = $(rU{re.subst,/a/b/});", "the transformation {re.subst,/a/b/} of $(rU{re.subst,/a/b/}) has no"),
         ('fix_nated_sdp("32");', "the flags of fix_nated_sdp() are 1, 2, 4, 8 and 16, and their sums"),
-        ('if (nat_uac_test("19")) setflag(1);', "who is behind NAT is judged by the realm (nat: auto)"),
+        ('if (nat_uac_test("300")) setflag(1);', "nat_uac_test(): 300 is no sum of tests"),
         ('if ($rU =~ "[[:digit:]]+") exit;', "this pattern holds what Python's patterns say otherwise"),
         ('xlog("$stat(x)");', "$stat(x) has no counterpart in a route"),
     ],

@@ -74,7 +74,7 @@ async def send_again(failure: Failure, way: Way) -> None:
 async def main(request: Request) -> None:
     """route, lines 45-164."""
     way = way_of(request.uri)
-    if unmapped(47, "who is behind NAT is judged by the realm (nat: auto), and no route need know it"):
+    if request.nat.test("diff-ip-src-via,private-contact"):
         if request.method == "REGISTER":
             flags_of(request).add("branch-NAT")
         else:
