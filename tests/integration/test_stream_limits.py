@@ -104,7 +104,7 @@ def test_what_is_not_finished_in_time(site: Site, transport: str, octets: bytes,
         if octets:
             stream.send(octets)
         assert stream.closed_after(3) < 3
-        assert limit_s - 0.1 < time.monotonic() - start < limit_s + 0.4
+        assert limit_s - 0.1 < time.monotonic() - start < limit_s + 1.2
     assert site.sbc.total(counter) == before + 1
     event = "handshake failed" if counter == "HANDSHAKES_FAILED" else "not finished in time"
     assert event in site.sbc.log
