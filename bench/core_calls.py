@@ -142,6 +142,7 @@ class _Wire:
     """Reader and Writer of one listener."""
 
     errors = 0
+    waited_s = 0.0
 
     def __init__(self) -> None:
         self.towards_us: list[tuple[bytes, str, int]] = []
@@ -248,8 +249,8 @@ class Bench:
         self.worker = worker
         self.page = page
         self.near, self.far = _Wire(), _Wire()
-        self.worker._readers = [self.near, self.far]
-        self.worker._writers = [self.near, self.far]
+        self.worker._datagrams._readers = {0: self.near, 1: self.far}
+        self.worker._datagrams._writers = {0: self.near, 1: self.far}
         self.worker._ticking = True  # as under load; a tick asks for the next one
         self.loop.call_later(TICK_S, self.worker._tick)
         node = Node("media-0", Address(""))
