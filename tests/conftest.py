@@ -25,7 +25,12 @@ LOADING = """
     stream_limits streams supervisor transfers
 """
 
-# Programs of others, in real time: a machine that stood still for a moment fails such a test, and no code is at fault.
+# These look at the clock of the machine, or at what it spent on them.
+CLOCKED = """
+    cli counters datapath_sanitized digest dry_runs framing fuzz_sdp header_rules sdp_sanitized watchdog
+"""
+
+# Real time and programs of others: a machine that stood still for a moment fails such a test, and no code is at fault.
 # It gets a second chance, and the summary names it (R): one that stands there again and again has a fault after all.
 AGAIN = pytest.mark.flaky(reruns=1, reruns_delay=2)
 
@@ -43,7 +48,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: not str(item.path).startswith(PROCESSES))
     for item in items:
-        if str(item.path).startswith(PROCESSES):
+        if str(item.path).startswith(PROCESSES) or item.path.stem.removeprefix("test_") in CLOCKED.split():
             item.add_marker(AGAIN)
 
 

@@ -12,5 +12,5 @@ class RoutesBudget(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    step_ms: Annotated[float, Field(ge=0, le=2000)] = 50.0  # without waiting: nobody else is served meanwhile
+    step_ms: Annotated[float, Field(ge=0, le=2000)] = 20.0  # without waiting: nobody else is served meanwhile
     total_s: Annotated[float, Field(ge=0, le=3600)] = 5.0  # with all its waits; timer and startup routes have no end

@@ -343,6 +343,9 @@ def _place(config: Config, read: Source) -> None:
         read.fault(("run_dir",), f"{config.run_dir} is too long for the Unix sockets in it: at most {most} octets")
     if config.routes:
         _routes(config.routes, read)
+    for number, path in enumerate(config.routes_tests):
+        if not os.path.exists(path):
+            read.fault(("routes_tests", number), f"there is no {path}")
     if config.user:
         try:
             pwd.getpwnam(config.user)

@@ -131,6 +131,7 @@ def _absolute(config: Config, base: Path) -> Config:
             "run_dir": at(config.run_dir),
             "state_dir": at(config.state_dir),
             "routes": at(config.routes),
+            "routes_tests": [at(path) for path in config.routes_tests],
             "database": database_at(config.database),
             "lookups": _lookups(config.lookups, at, database_at),
             "realms": {name: _realm(realm, at) for name, realm in config.realms.items()},

@@ -409,6 +409,7 @@ class Config(Model):
     database: str = "sqlite:////var/lib/sbc/sbc.db"
     routes: str = ""  # a Python file; empty: the built-in routes
     routes_budget: RoutesBudget = RoutesBudget()
+    routes_tests: list[str] = []  # files or folders of tests (pytest) that routes must pass before they serve
     dry_runs: list[DryRun] = []  # what routes must do before they serve
     lookups: Lookups = Lookups()  # of routes
     unknown_sources: Literal["drop", "refuse"] = "drop"

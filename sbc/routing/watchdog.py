@@ -8,10 +8,10 @@ set for each step: it is left to run, and looks which step it meets, so a step p
   gave it up by itself (a sleep, a read).
 - While the core acts for the route (:class:`sbc.routing.acts.Acts`, or code of ours on the stack) the exception waits.
 - What catches everything (``except:`` in a loop) is told again and again, and at each line that it comes to.
-- A function that was ended is **doubtful** for a while: at the lines where it was, it gets a third of what is left of
-  an allowance that refills by ``REFILL`` of the time; once that is used up it is ended there at once. So no function
-  blocks the others for more than ``REFILL`` of the time for long. Calls that do not come to such a line never notice. A
-  trace function watches for these lines, only while there are any.
+- A function that was ended is **doubtful** for a while: at the lines where it was, it gets a tenth of the budget, of an
+  allowance that refills by ``REFILL`` of the time; once that is used up it is ended there at once. So a function
+  blocks the others for a whole step once, and for no more than ``REFILL`` of the time for long. Calls that do not come
+  to such a line never notice. A trace function watches for these lines, only while there are any.
 
 Code in C that never looks for signals cannot be ended; the supervisor's watchdog is for that.
 """
@@ -32,17 +32,17 @@ from typing import Any, Final, NamedTuple
 import media
 import sbc
 from sbc.routing.acts import Acts
-from sbc.routing.doubt import ALLOWANCE_STEPS, REFILL, Doubt
+from sbc.routing.doubt import ALLOWANCE_STEPS, FORGIVEN_S, REFILL, SHORTEST_S, Doubt
 from sbc.routing.routes import RouteOverran
 
 UNLIMITED_S: Final = 86_400.0
 IN_ALL: Final = 4  # a route may run for so many steps' budgets in all
 TASK_REFILL: Final = 0.1  # of the time: what a task that a route has begun may run
-SHORTEST_S: Final = 0.001  # less is no time to try again with
 AGAIN_S: Final = 0.01  # until what goes on all the same is told again; then half of it, and so on
 CHASED_AFTER: Final = 3  # times; from then on at each line
 STUBBORN: Final = 100  # times, and there is little hope
-PREEMPTED_S: Final = 0.005  # until the processor is asked again who has used it
+PREEMPTED_S: Final = 0.005  # at most, until the processor is asked again who has used it
+ASKED_S: Final = 0.0005  # at least
 MASKED_S: Final = 0.001  # until the core is looked at again
 USED: Final = 0.8  # of the time looked at, on the processor: the route's own
 DOUBTFUL_MAX: Final = 256
@@ -234,7 +234,7 @@ class Watchdog:
         if place is not None:  # not at its end, and no code of ours
             self._place = place
             self._began = monotonic() - took_s  # what the function is charged with
-            ration.ended = _overran(place, f"ran for {took_s * 1000:.0f} ms in many steps", took_s)
+            ration.ended = _overran(place, _in_many_steps(took_s), took_s)
 
     def rested(self, ration: Ration, seconds: float) -> None:
         """A coroutine goes on after a wait: a route that mostly waits may wait for as long as it likes."""
@@ -259,8 +259,8 @@ class Watchdog:
             if self._look.began != self._began:
                 self._note(age)
             self._arm(ration.limit_s - age)
-        elif not self._used_it(age, ration) or _debugged(self):
-            self._arm(PREEMPTED_S)
+        elif (missing_s := self._missing_s(age, ration)) > 0 or _debugged(self):
+            self._arm(min(max(missing_s, ASKED_S), PREEMPTED_S) if missing_s > 0 else PREEMPTED_S)
         elif self._is_masked(frame):
             self._arm(MASKED_S)
         else:
@@ -272,15 +272,16 @@ class Watchdog:
         own_s = min(max(cpu_s - former.cpu_s - (self._began - former.at), 0.0), age)
         self._look = _Look(self._began, self._began + age, own_s, cpu_s, _switches())
 
-    def _used_it(self, age: float, ration: Ration) -> bool:
-        """Whether the time was the route's: it slept since the first look, or has used the processor."""
+    def _missing_s(self, age: float, ration: Ration) -> float:
+        """How much more of the time must be the route's until it is to be ended: it slept since the first look (then
+        nothing), or has used the processor."""
         look = self._look
         if look.began != self._began:  # the first look is late, after code that let no handler run, or others did not
             self._note(age)
             look = self._look
         elif _switches() > look.switches:
-            return True
-        return look.own_s + thread_time() - look.cpu_s >= USED * ration.limit_s
+            return 0.0
+        return USED * ration.limit_s - (look.own_s + thread_time() - look.cpu_s)
 
     def _is_masked(self, frame: FrameType | None) -> bool:
         """Whether the core or the facade would be torn."""
@@ -304,7 +305,7 @@ class Watchdog:
         ration.rings += 1
         if ration.ended is None:
             self._place = _place(frame)
-            ration.ended = _overran(self._place, f"blocked for {age * 1000:.0f} ms", age)
+            ration.ended = _overran(self._place, *_what(ration, age))
         if ration.rings >= CHASED_AFTER:
             self._chase(frame)
         # Soon enough to meet what handles the last one, however long that takes; but each signal also puts a byte into
@@ -355,7 +356,7 @@ class Watchdog:
         if self._began - self._cleaned > 1.0:
             self._cleaned = self._began
             for doubt in tuple(self._doubtful.values()):
-                if doubt.refill(self._began) >= doubt.full_s:
+                if self._began - doubt.charged_s > FORGIVEN_S:
                     del self._doubtful[id(doubt.code)]
         if sys.gettrace() is None:
             sys.settrace(self._at_call)
@@ -377,8 +378,8 @@ class Watchdog:
             return
         ration.doubt = doubt
         now = monotonic()
-        age, leash_s = now - self._began, doubt.refill(now) / ALLOWANCE_STEPS
-        if leash_s < SHORTEST_S:
+        age, leash_s = now - self._began, doubt.leash(self.step_s, now)
+        if not leash_s:
             self._place = (frame.f_code, frame.f_lineno)
             ration.ended = _overran(self._place, "was ended at once, since it has blocked too often", 0.0)
             ration.rings = CHASED_AFTER
@@ -403,6 +404,18 @@ def _place(frame: FrameType | None) -> tuple[CodeType, int]:
             return frame.f_code, frame.f_lineno
         frame = frame.f_back
     return place
+
+
+def _what(ration: Ration, age: float) -> tuple[str, float]:
+    """What a step that is ended after ``age`` seconds did, and for how long."""
+    if ration.doubt is None and ration.limit_s < ration.step_s:  # what it had left of all its steps
+        took_s = ration.all_s - ration.left_s + age
+        return _in_many_steps(took_s), took_s
+    return f"blocked for {age * 1000:.0f} ms", age
+
+
+def _in_many_steps(took_s: float) -> str:
+    return f"ran for {took_s * 1000:.0f} ms in many steps"
 
 
 def _overran(place: tuple[CodeType, int], what: str, took_s: float) -> RouteOverran:

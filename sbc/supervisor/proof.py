@@ -1,5 +1,5 @@
 """The proof of a reload, in a process of its own: the routes are imported, type-checked where mypy is installed, and
-pass the dry runs of the configuration; only then they are taken to serve.
+pass their tests and the dry runs of the configuration; only then they are taken to serve.
 
 What it comes to is in the index of the versions (:mod:`sbc.routing.versions`). Whatever the operator's code does, it
 costs this process, which has a limit of time.
@@ -11,6 +11,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +24,7 @@ from sbc.routing.versions import Candidate, Versions
 
 LIMIT_S: Final = 120.0
 TYPES_LIMIT_S: Final = 90.0
+TESTS_LIMIT_S: Final = 90.0
 FAULTS_MAX: Final = 20
 
 
@@ -50,6 +52,8 @@ def _faults(config: Config, candidate: Candidate | None, folder: Path) -> list[s
         routes = load_routes(config.routes, candidate.text)
         if candidate.is_new and (faults := type_faults(candidate, folder)):
             return faults
+        if config.routes_tests and is_file(candidate) and (faults := test_faults(config.routes_tests)):
+            return faults
     from sbc.simulator import command
 
     try:
@@ -58,6 +62,42 @@ def _faults(config: Config, candidate: Candidate | None, folder: Path) -> list[s
     except Exception as error:  # whatever the operator's code raises
         return [f"a startup route failed: {sentence}" for sentence in command.sentences(error)]
     return [f"{one.title}: {one.unmet}" for one in tried if one.unmet]
+
+
+def is_file(candidate: Candidate) -> bool:
+    """Whether a candidate is what the file holds now, which is what tests try; a version of old was proven once."""
+    try:
+        return Path(candidate.source).read_bytes() == candidate.text
+    except OSError:
+        return False
+
+
+def test_faults(paths: Sequence[str]) -> list[str]:
+    """What the tests of the routes find, a sentence for each that failed. A missing pytest is a fault, too."""
+    if importlib.util.find_spec("pytest") is None:
+        return ["routes_tests: pytest is not installed here, so the routes cannot be tried: pip install pytest"]
+    command = [sys.executable, "-m", "pytest", "-q", "--tb=short", "-rfE", "--no-header", "-p", "no:cacheprovider"]
+    folder = Path(os.path.commonpath(paths))
+    environment = {**os.environ, "COLUMNS": "400", "PYTHONDONTWRITEBYTECODE": "1"}
+    try:
+        done = subprocess.run(
+            [*command, *paths],
+            capture_output=True,
+            text=True,
+            timeout=TESTS_LIMIT_S,
+            env=environment,
+            cwd=folder if folder.is_dir() else folder.parent,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return [f"routes_tests: the tests took longer than {TESTS_LIMIT_S:.0f} s"]
+    if done.returncode == 0:
+        return []
+    heads = "FAILED ", "ERROR "
+    failed = [line.partition(" ")[2] for line in done.stdout.splitlines() if line.startswith(heads)]
+    if not failed:
+        failed = [(done.stdout + done.stderr).strip()[-300:]]
+    return [f"routes_tests: {sentence}" for sentence in failed]
 
 
 def type_faults(candidate: Candidate, folder: Path) -> list[str]:

@@ -52,10 +52,10 @@ async def refuse(bad: BadMessage) -> None:
 """
 MORE = "routes: bad.py\nroutes_budget: { total_s: 1 }\n"
 KINDS = 6
-PACE_S = 0.05  # 20 calls a second
-ALONE, BESIDE = 60, 120  # good calls
+PACE_S = 0.03  # 33 calls a second
+ALONE, BESIDE = 100, 400  # good calls
 EVERY = 15  # good calls, then one that is not
-FLOOR_S = 0.1  # below which a setup time says more of the machine than of us
+FLOOR_S = 0.02  # below which a setup time says more of the machine than of us
 
 
 def _place(it: Site, good: int, bad_every: int = 0) -> tuple[list[UaCall], list[UaCall]]:

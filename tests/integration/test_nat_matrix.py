@@ -10,6 +10,7 @@ The NATs are those of the kernel (tests/support/nat.py), and each is probed firs
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -27,7 +28,7 @@ from tests.support.netns import Lab
 from tests.support.sbc import Sbc, eventually, running
 
 pytestmark = pytest.mark.peer("kamailio", "ip", "nft", "root")
-INTERNET, OUTSIDE, DISTRUSTFUL = "203.0.113.1", "203.0.113.10", "203.0.113.11"
+INTERNET, OUTSIDE, DISTRUSTFUL, CARING = "203.0.113.1", "203.0.113.10", "203.0.113.11", "203.0.113.12"
 CORE, REGISTRAR = "10.2.0.1", "10.2.0.2"
 REFLECTORS = "192.0.2.1", "192.0.2.2"
 DOMAIN = "carrier.example"
@@ -44,12 +45,19 @@ realms:
     listen: [udp:{DISTRUSTFUL}:5060]
     media: {{ address: {DISTRUSTFUL}, ports: 32000-32999 }}
     nat: always
+  caring: # for NATs that forget soon
+    listen: [udp:{CARING}:5060]
+    media: {{ address: {CARING}, ports: 33000-33999 }}
+    nat: auto
+    keep_alive: {{ method: crlf, interval_s: 1.5 }}
   core:
     listen: [udp:{CORE}:5060]
     media: {{ address: {CORE}, ports: 31000-31999 }}
     trusted: true
 peers:
   phones: {{ realm: outside, addresses: 198.51.100.0/24, calls_to: registrar }}
+  carriers_own: {{ realm: outside, addresses: 100.64.0.0/10, calls_to: registrar }}
+  cared_for: {{ realm: caring, addresses: 198.51.100.0/24, calls_to: registrar }}
   mangled: {{ realm: distrustful, addresses: 198.51.100.0/24, calls_to: registrar }}
   registrar: {{ realm: core, addresses: {REGISTRAR}, gateway: "sip:{REGISTRAR}:5060" }}
 """
@@ -128,7 +136,7 @@ class Matrix:
         said = [found for found in self.core.sip() if found.destination[0] == REGISTRAR != found.source[0]]
         assert {b"REGISTER", b"INVITE"} <= {found.payload.split(b" ", 1)[0] for found in said}
         for found in said:
-            assert not _words_in(found.payload, [*self.secrets, OUTSIDE, DISTRUSTFUL]), found.payload.decode()
+            assert not _words_in(found.payload, [*self.secrets, OUTSIDE, DISTRUSTFUL, CARING]), found.payload.decode()
         for phone in phones:
             assert phone.read
             for message in phone.read:
@@ -147,7 +155,8 @@ def matrix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Matrix]:
         for host in ("internet", "sbc", "core"):
             lab.host(host)
         lab.wire("internet", f"{INTERNET}/24", "sbc", f"{OUTSIDE}/24")
-        lab.address("sbc", f"{DISTRUSTFUL}/32")
+        for address in (DISTRUSTFUL, CARING):
+            lab.address("sbc", f"{address}/32")
         lab.wire("sbc", f"{CORE}/24", "core", f"{REGISTRAR}/24")
         lab.route("sbc", "default", INTERNET)
         lab.forward("internet")
@@ -205,6 +214,50 @@ def test_two_nats_in_a_row(matrix: Matrix) -> None:
     matrix.behaves(host, Behaviour(BY_PORT, BY_PORT), public)
     assert shared.startswith("100.64.")
     serve(matrix, matrix.phone(host, "alice-cgn"), "alice-cgn")
+
+
+def test_a_phone_in_the_network_of_its_carrier(matrix: Matrix) -> None:
+    """Its address is shared (RFC 6598) and cannot be reached from everywhere, yet no NAT is between it and us."""
+    address = "100.100.0.10"
+    matrix.lab.host("shared")
+    matrix.lab.wire("shared", f"{address}/30", "internet", "100.100.0.9/30")
+    matrix.lab.route("shared", "default", "100.100.0.9")
+    matrix.secrets.append(address)
+    with matrix.lab.open_socket("shared") as sock:
+        sock.bind((address, 0))
+        seen = matrix.reflector.mapped(sock)["00"]
+        assert seen == f"{address}:{sock.getsockname()[1]}"
+    serve(matrix, matrix.phone("shared", "alice-shared", address), "alice-shared")
+
+
+FORGETS_S = 4
+
+
+def test_a_nat_that_forgets_soon(matrix: Matrix) -> None:
+    """Between two registrations it has forgotten the phone. Where the realm pings, the phone can be called all the
+    same; where it does not, it cannot: so the NAT does forget."""
+    router, public = matrix.nat("port-restricted")
+    host = matrix.lan(router)
+    matrix.behaves(host, nat.KINDS["port-restricted"].behaviour, public)
+    matrix.lab.address(host, f"{SECOND}/32")
+    matrix.lab.route(router, SECOND, PHONE)
+    matrix.secrets.append(SECOND)
+    nat.mapping_timeout(matrix.lab, router, FORGETS_S)
+    kept = matrix.phone(host, "alice-kept", proxy=CARING)
+    forgotten = matrix.phone(host, "alice-forgotten", SECOND)
+    matrix.begin()
+    with kept, forgotten, matrix.desk() as desk:
+        kept.register()
+        forgotten.register()
+        desk.register()
+        time.sleep(FORGETS_S + 2)
+        lost = desk.call(desk.proxy, "alice-forgotten")
+        converse(desk, kept, "alice-kept", hangs_up="desk", relay=(CARING, CORE))
+        assert not forgotten.calls
+        desk.cancel(lost)
+        eventually(lambda: lost.asked["INVITE"].status == 487, 10, "the end of a call that reaches nobody")
+    matrix.recorded(1, forgotten=1)
+    matrix.kept_apart(kept)
 
 
 def test_two_phones_behind_the_same_nat_call_each_other(matrix: Matrix) -> None:

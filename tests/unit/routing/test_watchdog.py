@@ -25,10 +25,10 @@ from sbc.clock import VirtualClock
 from sbc.config.budget import RoutesBudget
 from sbc.routing import Node, Request, Routes
 from sbc.routing.acts import Acts
-from sbc.routing.doubt import ALLOWANCE_STEPS, REFILL, Doubt
+from sbc.routing.doubt import FORGIVEN_S, REFILL, Doubt
 from sbc.routing.routes import RouteFailed, RouteOverran, RouteTimedOut
 from sbc.routing.runner import Runner
-from sbc.routing.watchdog import Watchdog
+from sbc.routing.watchdog import Ration, Watchdog
 from sbc.telemetry.log import Logger
 from tests.support.virtual_loop import run_virtually
 from tests.unit.routing.stage import CONFIG
@@ -295,6 +295,25 @@ async def test_short_steps_are_ended_together_where_they_wait() -> None:
         assert is_within(error.where, spins)
 
 
+def test_the_last_of_many_steps_is_not_said_to_have_blocked(monkeypatch: pytest.MonkeyPatch) -> None:
+    nearly_used_up = Ration(STEP_MS / 1000, 4 * STEP_MS / 1000)
+    nearly_used_up.left_s = nearly_used_up.limit_s = 0.002
+    monkeypatch.setattr(Watchdog, "ration", lambda *_, **__: nearly_used_up)
+
+    async def route(request: Request) -> None:
+        loops()
+
+    async def test() -> None:
+        with Rig(main_route(route)).awake() as rig:
+            error = rig.request()
+            assert isinstance(error, RouteOverran)
+            said = re.search(r"ran for (\d+) ms in many steps", str(error))
+            assert said is not None
+            assert int(said[1]) >= 4 * STEP_MS - 2
+
+    run_virtually(test)
+
+
 @virtually
 async def test_a_route_that_cannot_be_cancelled_is_not_driven_on_for_ever() -> None:
     turns, over = 0, False
@@ -536,6 +555,18 @@ def test_an_allowance_refills_with_time_and_what_is_owed_has_an_end() -> None:
     assert doubt.lines == {7, 8}
 
 
+def test_a_doubtful_line_gets_a_tenth_of_the_budget_as_long_as_there_is_some() -> None:
+    doubt = Doubt(loops.__code__, 0.04, 0.0)
+    doubt.charge(7, 0.02, 0.0)
+    taken = []
+    while leash_s := doubt.leash(0.02, 0.0):
+        taken.append(leash_s)
+        doubt.charge(7, leash_s, 0.0)
+    assert taken == pytest.approx([0.002] * 10)
+    assert doubt.leash(0.02, 0.3) == pytest.approx(0.0015)
+    assert doubt.leash(0.005, 100.0) == 0.001  # of a small budget a tenth would be nothing
+
+
 @virtually
 async def test_what_is_no_longer_doubtful_costs_nothing_any_more() -> None:
     bad = True
@@ -552,7 +583,7 @@ async def test_what_is_no_longer_doubtful_costs_nothing_any_more() -> None:
         rig.request()
         assert seen.pop() is not None
         for doubt in rig.runner.watchdog._doubtful.values():
-            doubt.at_s -= 3 * ALLOWANCE_STEPS * STEP_MS / 1000 / REFILL
+            doubt.charged_s -= FORGIVEN_S
         rig.runner.watchdog._cleaned -= 10
         rig.request()
         rig.request()

@@ -80,6 +80,47 @@ def test_a_rollback_must_pass_too(bench: Bench) -> None:
     assert "no version 9 of" in bench.proven(bench.file.read_text())[0]
 
 
+TESTS = """\
+from sbc.testing import Sbc, staged
+
+sbc = staged({given}, {routes!r})
+
+
+def test_calls_of_the_office_go_to_carrier_b(sbc: Sbc) -> None:
+    assert sbc.dry_run("1", "office").by == "carrier-b"
+
+
+def test_nothing() -> None:
+    pass
+"""
+
+
+def test_tests_of_the_operators_own_are_run(bench: Bench, tmp_path: Path) -> None:
+    """Those of the file; a version that was proven in its day is not tried by the tests of today."""
+    tests = tmp_path / "tests"
+    tests.mkdir()
+    (tests / "test_mine.py").write_text(TESTS.format(given=repr(GIVEN), routes=str(bench.file)))
+    bench.given["routes_tests"] = [str(tests)]
+    bench.given["dry_runs"] = []
+    assert bench.proven(GOOD + "# better\n") == []
+    (fault,) = bench.proven(GOOD.replace("carrier-b", "carrier-a"))
+    assert fault.startswith("routes_tests: test_mine.py::test_calls_of_the_office_go_to_carrier_b - ")
+    assert "carrier-a" in fault
+    assert bench.versions.read().current == 2
+    (tests / "test_mine.py").write_text("def test_of_today() -> None:\n    assert not 'this'\n")
+    bench.versions.wish(Wish(1))
+    assert bench.proven(GOOD + "# another\n") == []
+    assert bench.versions.read().current == 3
+    assert "test_of_today" in bench.proven(GOOD + "# more\n")[0]
+
+
+def test_tests_that_cannot_be_read_are_a_fault(bench: Bench, tmp_path: Path) -> None:
+    (tmp_path / "test_broken.py").write_text("import nothing_of_this_name\n")
+    bench.given["routes_tests"] = [str(tmp_path / "test_broken.py")]
+    (fault,) = bench.proven(GOOD)
+    assert "test_broken.py" in fault
+
+
 def test_the_built_in_routes_have_no_versions_but_dry_runs(bench: Bench) -> None:
     bench.given.update(routes="", dry_runs=[{"call": "1", "source": "carrier-b"}])
     assert "got 404 Not Found" in bench.proven("")[0]
