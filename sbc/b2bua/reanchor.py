@@ -15,8 +15,7 @@ from collections.abc import Callable
 from enum import IntEnum, auto
 from typing import TYPE_CHECKING
 
-from media.protocol import Delete, Reply
-from sbc.b2bua import accept, cdr, exchange, refresh, shape
+from sbc.b2bua import accept, by_hand, exchange, refresh, shape
 from sbc.b2bua.call import Outcome
 from sbc.b2bua.invitation import Invitation
 from sbc.b2bua.profile import profile_of
@@ -286,19 +285,10 @@ class Reanchor:
         self._end("", now)
 
     def _delete(self, now: float) -> None:
-        """The relay is done with this call; what it counted is kept."""
+        """The relay is done with this call."""
         call = self.call
-        if not call.has_media:
-            return
-        call.has_media = False
-        for leg in call.legs():
-            leg.anchored = False
-
-        def deleted(reply: Reply, now: float) -> None:
-            call.media_stats = cdr.together(call.media_stats, reply.stats)
-            self._core.touch(call)
-
-        self._core.ask(call, Delete(call.key), deleted, now)
+        if call.has_media:
+            by_hand.delete(self._core, call, lambda _status: self._core.touch(call), now)
 
     def _undo(self, now: float) -> None:
         """Both sides are told, or believe, what they did before; A's offer is answered with that."""

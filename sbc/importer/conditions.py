@@ -16,7 +16,7 @@ from sbc.importer.peers import Network, Peers, is_source
 from sbc.importer.report import Report
 from sbc.importer.tree import Address, Binary, Call, Expression, Literal, Name, Not, Variable
 from sbc.importer.values import Unmapped, Values, number, quoted
-from sbc.policy.nat import from_client_nat_test, mask_of
+from sbc.policy.nat import from_client_nat_test, nat_tests
 
 # How tightly the outermost operator of a condition binds.
 OR, AND, NOT, COMPARISON, ATOM = range(5)
@@ -253,7 +253,7 @@ class Conditions:
         asked = argument(call, 0)
         try:
             if call.name == "nat_uac_test":
-                mask_of([asked])
+                nat_tests([asked])
                 return Truth(f"request.nat.test({int(asked) if asked.isdigit() else quoted(asked)})")
             return Truth(f"request.nat.test({int(from_client_nat_test(int(asked)))})")
         except ValueError as error:

@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Final
 
 from sbc.errors import SipSyntaxError
+from sbc.masks import mask_of
 from sbc.sdp.address import ip_literal
 from sbc.sip.flow import Flow
 from sbc.sip.message import Message
@@ -74,30 +75,9 @@ _NOWHERE: Final = tuple(map(ipaddress.ip_network, ("127.0.0.0/8", "169.254.0.0/1
 _DEFAULT_PORTS: Final = {"udp": 5060, "tcp": 5060, "tls": 5061, "ws": 80, "wss": 443}
 
 
-def mask_of(tests: Iterable[str | int]) -> NatTest:
-    """The tests that these name: names, numbers, sums of numbers, also as text (``"19"``, ``"via-ip,via-port"``).
-
-    Numbers are decimal. Raises ValueError for what is neither a name nor a sum of the eight numbers.
-    """
-    mask = NatTest(0)
-    for test in tests:
-        parts = test.replace("|", ",").split(",") if isinstance(test, str) else [test]
-        for part in parts:
-            mask |= _one(part.strip() if isinstance(part, str) else part)
-    return mask
-
-
-def _one(test: str | int) -> NatTest:
-    if isinstance(test, str):
-        found = TEST_NAMES.get(test.lower())
-        if found is not None:
-            return found
-        if not (test.isascii() and test.isdigit()):
-            raise ValueError(f"{test!r} is no test for NAT; there are: {', '.join(TEST_NAMES)}")
-        test = int(test)
-    if not 0 <= test <= ALL_TESTS:
-        raise ValueError(f"{test} is no sum of tests for NAT: they are 1, 2, 4, 8, 16, 32, 64 and 128")
-    return NatTest(test)
+def nat_tests(given: Iterable[str | int]) -> NatTest:
+    """The tests that these name. Raises ValueError (:func:`sbc.masks.mask_of`)."""
+    return mask_of(given, TEST_NAMES, NatTest, ("test for NAT", "tests for NAT"))
 
 
 def from_client_nat_test(mask: int) -> NatTest:

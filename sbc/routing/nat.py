@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from sbc.b2bua import shape, subjects
 from sbc.b2bua.leg import Leg, path_to
 from sbc.errors import SipSyntaxError
-from sbc.policy.nat import NatTest, mask_of, uac_test
+from sbc.policy.nat import NatTest, nat_tests, uac_test
 from sbc.routing.routes import RouteError
 from sbc.sdp.address import ip_literal
 from sbc.sdp.nated import Repair, check_lines, fix_flags
@@ -45,7 +45,7 @@ class Nat:
     def true_of(self, *tests: str | int) -> NatTest:
         """Those of the tests that are true, all of them asked by default; as for :meth:`test`."""
         try:
-            mask = mask_of(tests) if tests else NatTest(127)
+            mask = nat_tests(tests) if tests else NatTest(127)
         except ValueError as error:
             raise RouteError(f"nat.test: {error}") from error
         message = self._message

@@ -12,6 +12,7 @@ from enum import IntFlag
 from typing import Final, NamedTuple
 
 from sbc.errors import SipSyntaxError
+from sbc.masks import mask_of
 from sbc.sdp.address import NULL_ADDRESSES, connection_data, ip_literal
 from sbc.sip.multipart import is_multipart, parts_of, replaced
 
@@ -42,30 +43,9 @@ _ACTIVE: Final = b"a=direction:active"
 _MARKER: Final = b"a=nortpproxy:yes"
 
 
-def fix_flags(flags: Iterable[str | int]) -> SdpFix:
-    """The flags that these name: names, numbers, sums of numbers, also as text (``"11"`` is decimal: 1 + 2 + 8).
-
-    Raises ValueError for anything else.
-    """
-    found = SdpFix(0)
-    for flag in flags:
-        parts = flag.replace("|", ",").split(",") if isinstance(flag, str) else [flag]
-        for part in parts:
-            found |= _one(part.strip() if isinstance(part, str) else part)
-    return found
-
-
-def _one(flag: str | int) -> SdpFix:
-    if isinstance(flag, str):
-        named = FIX_NAMES.get(flag.lower())
-        if named is not None:
-            return named
-        if not (flag.isascii() and flag.isdigit()):
-            raise ValueError(f"{flag!r} is no repair of a description; there are: {', '.join(FIX_NAMES)}")
-        flag = int(flag)
-    if not 0 <= flag <= 31:
-        raise ValueError(f"{flag} is no sum of repairs of a description: they are 1, 2, 4, 8 and 16")
-    return SdpFix(flag)
+def fix_flags(given: Iterable[str | int]) -> SdpFix:
+    """The repairs that these name. Raises ValueError (:func:`sbc.masks.mask_of`)."""
+    return mask_of(given, FIX_NAMES, SdpFix, ("repair of a description", "repairs of a description"))
 
 
 def fix_nated_sdp(

@@ -37,6 +37,7 @@ LAYERS: dict[str, int] = {
     "sbc.config": 1,
     "sbc.clock": 0,
     "sbc.errors": 0,
+    "sbc.masks": 0,
     "sbc.compiled": 0,
 }
 # Modules of the core: nothing here may touch a clock, a socket, a log, an event loop or a random number.

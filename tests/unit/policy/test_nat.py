@@ -17,7 +17,7 @@ from sbc.policy.nat import (
     from_client_nat_test,
     is_hidden,
     is_private,
-    mask_of,
+    nat_tests,
     uac_test,
 )
 from sbc.sip.flow import Flow
@@ -113,19 +113,19 @@ def test_default_ports_are_those_of_the_transport() -> None:
 def test_masks_in_every_way_of_writing_them(tests: list[NatTest]) -> None:
     wanted = reduce(lambda a, b: a | b, tests, NatTest(0))
     names = [next(name for name, test in TEST_NAMES.items() if test is one) for one in tests]
-    assert mask_of(tests) == mask_of(names) == mask_of([int(wanted)]) == mask_of([str(int(wanted))]) == wanted
+    assert nat_tests(tests) == nat_tests(names) == nat_tests([int(wanted)]) == nat_tests([str(int(wanted))]) == wanted
     if names:
-        assert mask_of([", ".join(names)]) == mask_of(["|".join(names).upper()]) == wanted
+        assert nat_tests([", ".join(names)]) == nat_tests(["|".join(names).upper()]) == wanted
 
 
 @pytest.mark.parametrize("test", ["private", "256", "-1", 256, -1, "0x13", "1 9", ""])
 def test_a_mask_that_is_none(test: str | int) -> None:
     with pytest.raises(ValueError, match="for NAT"):
-        mask_of([test])
+        nat_tests([test])
 
 
 def test_19_is_decimal() -> None:
-    assert mask_of(["19"]) == T.CONTACT_PRIVATE | T.VIA_IP | T.VIA_PORT
+    assert nat_tests(["19"]) == T.CONTACT_PRIVATE | T.VIA_IP | T.VIA_PORT
 
 
 @pytest.mark.parametrize(
