@@ -21,7 +21,7 @@ Answer = dict[str, Any]  # Any: JSON values
 
 
 class Api:
-    """The methods by name. ``store`` and ``cdr`` describe those two for ``status``.
+    """The methods by name. ``store``, ``cdr`` and ``certificates`` describe those for ``status``.
 
     A SIP worker must offer ``calls {limit, offset}`` -> ``{"total": n, "calls": [...]}``, ``call {key}`` -> an object
     or null, ``quality {key, samples}`` -> the same with media, or null, ``hangup {key, reason}`` -> true, or false
@@ -31,10 +31,17 @@ class Api:
     ``routes`` -> the version of the routes that it serves, and its calls by version.
     """
 
-    def __init__(self, slot: ControlSlot, store: Callable[[], Answer], cdr: Callable[[], Answer]) -> None:
+    def __init__(
+        self,
+        slot: ControlSlot,
+        store: Callable[[], Answer],
+        cdr: Callable[[], Answer],
+        certificates: Callable[[], list[Answer]],
+    ) -> None:
         self._slot = slot
         self._store = store
         self._cdr = cdr
+        self._certificates = certificates
         self._routes = RouteVersions(slot.config.state_dir, self._ask_all)
 
     def methods(self) -> dict[str, rpc.Method]:
@@ -77,6 +84,7 @@ class Api:
             },
             "store": self._store(),
             "cdr": self._cdr(),
+            "certificates": self._certificates(),
             "totals": {name: value for name, value in totals.items() if value},
         }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -36,6 +37,7 @@ class Control:
         from sbc.database.engine import open_engine
         from sbc.management.api import Api
         from sbc.management.cdr_writer import CdrWriter
+        from sbc.management.certificates import Certificates
         from sbc.management.metrics import MediaNodeCollector, PageCollector, RegistrationCollector
         from sbc.management.quality_metrics import QualityCollector
         from sbc.store.url import parse_store_url
@@ -61,12 +63,15 @@ class Control:
                 note=lambda level, event, fields: self._log.write(level, event, **fields),
                 observe=quality.observe,
             )
-        self._api = Api(slot, self._describe_store, self._describe_cdr)
+        self._certificates = Certificates(self._log.write)
+        self._certificates.take(config)
+        self._api = Api(slot, self._describe_store, self._describe_cdr, self._describe_certificates)
         self._collectors = (
             PageCollector(slot.pages, config.node, self._version()),
             RegistrationCollector(slot.pages, partial(self._rows, "registrations")),
             MediaNodeCollector(partial(self._rows, "media")),
             quality,
+            self._certificates,
         )
 
     async def serve(self) -> int:
@@ -84,6 +89,7 @@ class Control:
         try:
             while not self._stop.is_set():
                 self._page.beat()
+                self._certificates.look(time.time())
                 try:
                     await asyncio.wait_for(self._stop.wait(), BEAT_S)
                 except TimeoutError:
@@ -134,6 +140,7 @@ class Control:
         log.configure(config.log.level, config.log.format, "control", on_lost=self._line_lost)
         if self._writer is not None:
             self._writer.set_csv(config.cdr.csv)
+        self._certificates.take(config)
         self._page.count("RELOADS")
 
     def _line_lost(self) -> None:
@@ -160,6 +167,9 @@ class Control:
             return {"state": "none"}
         error = self._writer.store_error
         return {"state": "away" if error else "ready", "url": self._store_text(), "error": error}
+
+    def _describe_certificates(self) -> list[dict[str, Any]]:  # Any: JSON values
+        return self._certificates.rows(time.time())
 
     def _describe_cdr(self) -> dict[str, object]:
         writer = self._writer

@@ -237,7 +237,7 @@ def test_a_reload_takes_a_new_certificate_over(tmp_path: Path, authority: Author
         running(tmp_path / "sbc", net.text) as sbc,
         TlsStream(CALLER, (OUTSIDE, port), trusting(authority)) as stream,
     ):
-        pair = later.sign("sbc", f"IP:{OUTSIDE}")
+        pair = later.sign("sbc", f"IP:{OUTSIDE}", days=7)
         shutil.copy(pair.certificate, tmp_path / "sbc" / f"sbc-{OUTSIDE}.pem")
         os.kill(sbc.supervisor_pid, signal.SIGHUP)
         eventually(lambda: "do not fit" in sbc.log, 5, "a refusal")
@@ -246,6 +246,10 @@ def test_a_reload_takes_a_new_certificate_over(tmp_path: Path, authority: Author
         shutil.copy(pair.key, tmp_path / "sbc" / f"sbc-{OUTSIDE}.key")
         os.kill(sbc.supervisor_pid, signal.SIGHUP)
         eventually(lambda: _accepts(port, trusting(later)), 5, "the new certificate")
+        eventually(lambda: "ends in 6 days" in sbc.log, 5, "a word about its end, which is near")
+        soon = {row["realm"]: row["state"] for row in sbc.ask("status")["certificates"]}
+        assert soon["core"] == "valid"
+        assert "ends in 6 days" in soon["outside"]
         assert not _accepts(port, trusting(authority))
         stream.send(stream.request("OPTIONS"))
         assert status_of(stream.next()) == 200

@@ -27,7 +27,7 @@ class Authority:
             *("-subj", f"/CN={name}", "-keyout", str(self._key), "-out", str(self.certificate)),
         )
 
-    def sign(self, name: str, subject: str, *, expired: bool = False) -> Pair:
+    def sign(self, name: str, subject: str, *, expired: bool = False, days: int = 30) -> Pair:
         """A certificate for ``subject``, as it stands in a subjectAltName (``DNS:a.example`` or ``IP:127.0.0.1``)."""
         made = Pair(self.directory / f"{name}.pem", self.directory / f"{name}.key")
         request = self.directory / f"{name}.csr"
@@ -39,7 +39,7 @@ class Authority:
         )
         _openssl(
             *("x509", "-req", "-in", str(request), "-CA", str(self.certificate), "-CAkey", str(self._key)),
-            *("-CAcreateserial", "-extfile", str(extensions), "-days", "-1" if expired else "30"),
+            *("-CAcreateserial", "-extfile", str(extensions), "-days", "-1" if expired else str(days)),
             *("-out", str(made.certificate)),
         )
         return made
