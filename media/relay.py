@@ -470,7 +470,7 @@ class Relay:
             except ValueError:
                 lost += 1
                 continue
-            session.touched_ns = now_ns
+            session.resumed_ns = now_ns
             self.sessions[session.id] = self.by_slot[slot] = session
             claimed.update(rules)
         for pool in self.allocation.pools:

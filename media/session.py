@@ -86,6 +86,7 @@ class Session:
     legs: dict[str, Leg] = field(default_factory=dict)
     touched_ns: int = 0
     notified_ns: int = 0
+    resumed_ns: int = 0  # silence is counted from then on, but told of as long as it was
     changed: bool = True
     recording: Recorded | None = None
 

@@ -46,7 +46,7 @@ class Silence:
                 self._close(session, now_ns)
                 continue
             patience_ns = int(session.silence_s * 1e9) or timeout_ns
-            since_ns = now_ns - max(last, session.notified_ns)
+            since_ns = now_ns - max(last, session.notified_ns, session.resumed_ns)
             if since_ns >= patience_ns and any(is_armed(rules[i]) for i in own):
                 if any(hears(self._arena, index) for index in own):
                     continue

@@ -1,4 +1,5 @@
-"""The arena: everything that must survive the death of a media worker, in memory that its supervisor holds.
+"""The arena: everything that must survive the death of a media worker, in memory that its supervisor holds, or in a
+file in memory that outlives all processes of the node.
 
 Layout: one header page, ``capacity`` session slots, ``capacity * RULES_PER_SESSION`` rules, then as many keys, as
 much for ICE and DTLS, as many players, as much of how calls go (``media.samples``), and as many processes
@@ -16,6 +17,8 @@ import ctypes
 import mmap
 import os
 import struct
+import zlib
+from typing import Any
 
 from media.player import PLAYER_BYTES, Player
 from media.processing import PROCESS_BYTES, Process
@@ -38,15 +41,48 @@ from media.srtp import KEYS_BYTES, LegKeys
 from media.webrtc import WEBRTC_BYTES, WebrtcLeg
 
 MAGIC = 0x504F52544D454431  # "PORTMED1"
-LAYOUT = 5
+LAYOUT = 6  # of what the sizes and names of fields do not tell: those are in SHAPE
 HEADER_BYTES = 4096
 SLOT_BYTES = 2048
 RULES_PER_SESSION = 4  # two legs of one stream, and as much again for forks and video: a pool, not a limit per session
 _KEYED, _WEBRTC = int(RuleFlag.KEYED), int(Feature.ICE | Feature.DTLS)
-_HEADER = struct.Struct("<QIIQQ")  # magic, layout, rule size, capacity, epoch (number of workers that used it)
+# magic, layout, shape, capacity, epoch (number of workers that used it), boot
+_HEADER = struct.Struct("<QIIQQ16s")
 _SLOT = struct.Struct("=II")  # generation, length of the JSON
 BLOB_BYTES = SLOT_BYTES - _SLOT.size
 _IDENTITY_AT = 1024  # in the header page
+
+
+def _fields(kind: Any) -> str:  # Any: a ctypes type; its parts are not typed
+    """Names, places and sizes of all fields, those of parts included."""
+    element = getattr(kind, "_type_", None)
+    if isinstance(element, type):
+        return f"{kind._length_}*{_fields(element)}"
+    found = [f"{f[0]}@{getattr(kind, f[0]).offset}:{_fields(f[1])}" for f in getattr(kind, "_fields_", ())]
+    return f"{kind.__name__}{ctypes.sizeof(kind)}({','.join(found)})"
+
+
+# A state that another version of the program has left is told by this, whoever forgot to count LAYOUT up.
+SHAPE = zlib.crc32("".join(map(_fields, (Rule, LegKeys, WebrtcLeg, Player, Quality, Process))).encode())
+
+
+def boot_id() -> bytes:
+    """16 octets that are others after each start of the machine: monotonic times of another boot mean nothing."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return bytes.fromhex(file.read().strip().replace("-", ""))
+    except (OSError, ValueError):
+        return bytes(16)
+
+
+def fault_of(header: bytes, capacity: int) -> str:
+    """Why a state with these first octets cannot be gone on with, as part of a sentence; "" where it can."""
+    magic, layout, shape, held, _, boot = _HEADER.unpack_from(header.ljust(_HEADER.size, b"\0"))
+    if magic != MAGIC:
+        return "is damaged" if any(header) else "is empty"
+    if (layout, shape, held) != (LAYOUT, SHAPE, capacity):
+        return "was written by another version of the program"
+    return "" if boot == boot_id() else "was left before the machine started anew"
 
 
 def state_size(capacity: int) -> int:
@@ -58,7 +94,7 @@ def state_size(capacity: int) -> int:
 class Arena:
     """Session slots and rules over shared (``state_fd``) or private (-1) memory.
 
-    ``resumed`` tells whether the memory held a state of the same layout; if not, it was initialised.
+    ``resumed`` tells whether the memory held a state of the same layout and boot; if not, it was initialised.
     """
 
     def __init__(self, state_fd: int, capacity: int) -> None:
@@ -67,14 +103,12 @@ class Arena:
             os.ftruncate(state_fd, size)
         self.capacity = capacity
         self.memory = mmap.mmap(state_fd, size)
-        magic, layout, rule_bytes, held, epoch = _HEADER.unpack_from(self.memory, 0)
-        self.resumed = (magic, layout, rule_bytes, held) == (MAGIC, LAYOUT, RULE_BYTES, capacity)
-        if not self.resumed:
-            if magic:
-                self.memory[:] = bytes(size)
-            epoch = 0
-        self.epoch = epoch + 1
-        _HEADER.pack_into(self.memory, 0, MAGIC, LAYOUT, RULE_BYTES, capacity, self.epoch)
+        header = self.memory[: _HEADER.size]
+        self.resumed = not fault_of(header, capacity)
+        if not self.resumed and any(header):
+            self.memory[:] = bytes(size)
+        self.epoch = _HEADER.unpack(header)[4] + 1 if self.resumed else 1
+        _HEADER.pack_into(self.memory, 0, MAGIC, LAYOUT, SHAPE, capacity, self.epoch, boot_id())
         self.rules_offset = HEADER_BYTES + capacity * SLOT_BYTES
         count = capacity * RULES_PER_SESSION
         keys_offset = self.rules_offset + count * RULE_BYTES

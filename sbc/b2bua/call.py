@@ -104,7 +104,7 @@ class Attempt:
 class Outcome(NamedTuple):
     """How a call ends: the final status for A, who ended it (``a``, ``b`` or ``sbc``), its Q.850 cause (0: by status).
 
-    ``reason`` is a phrase for the status line, ``note`` a sentence for the CDR.
+    ``reason`` is a phrase for the status line, ``note`` a sentence for the CDR, ``at`` when it was over, 0 for now.
     """
 
     status: int
@@ -113,6 +113,7 @@ class Outcome(NamedTuple):
     reason: str = ""
     headers: tuple[tuple[str, str], ...] = ()
     note: str = ""
+    at: float = 0.0
 
 
 class Call:

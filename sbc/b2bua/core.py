@@ -326,10 +326,12 @@ class Core(Output):
         end.drop(self, call, now)
         self._flush(now)
 
-    def release(self, call: Call, now: float, *, reason: str, cause: int = 16, status: int = 500) -> None:
-        """End a call on both sides: BYE, or CANCEL and ``status`` before it is answered."""
+    def release(
+        self, call: Call, now: float, *, reason: str, cause: int = 16, status: int = 500, at: float = 0.0
+    ) -> None:
+        """End a call on both sides: BYE, or CANCEL and ``status`` before it is answered. ``at``: it was over then."""
         call.decided = True
-        if self.step(call, CallEvent.RELEASE, now, Outcome(status, "sbc", cause, note=reason)):
+        if self.step(call, CallEvent.RELEASE, now, Outcome(status, "sbc", cause, note=reason, at=at)):
             self.count("CALLS_RELEASED")
         self._flush(now)
 

@@ -323,7 +323,7 @@ def transmit_bye(core: Core, leg: Leg, headers: shape.Headers, body: bytes, now:
 
 def close(core: Core, call: Call, now: float, outcome: Outcome) -> None:
     """CallAction.CLOSE: nothing more is decided; media ends and tells how it was."""
-    call.ended_at = now
+    call.ended_at = max(outcome.at, call.answered_at) if outcome.at else now
     transfer = call.moving or call.joining
     if transfer is not None:
         transfer.ended(call, 0, now)
@@ -368,7 +368,7 @@ def finish(core: Core, call: Call, now: float, reply: object) -> None:
     core.count("CALLS_ACTIVE", -1)
     core.count("CALLS_ENDED" if call.answered_at else "CALLS_FAILED")
     core.remove(call)
-    record = cdr.record(core.settings.node, call, stats, core.wall(now))
+    record = cdr.record(core.settings.node, call, stats, core.wall(call.ended_at))
     core.emit(FinishCall(call.key, call.shard, record, call.saved))
     if RouteKind.ENDED in call.route_kinds:
         core.emit(RunRoute(RouteKind.ENDED, Ended(call, record)))

@@ -10,7 +10,7 @@ from sbc.config.models import Config, MediaNode, Realm, RealmMedia, Timers, Work
 from sbc.errors import ConfigError
 from sbc.supervisor import folders, process
 from sbc.supervisor.child import Group
-from sbc.supervisor.members import Entries, Estate, Member
+from sbc.supervisor.members import Entries, Estate, Member, media_segment
 from sbc.supervisor.supervisor import OOM_SCORE, Supervisor
 from sbc.telemetry import log
 
@@ -69,10 +69,10 @@ class MediaEstate(Estate):
     """Media workers only, with their control on TCP."""
 
     def __init__(self, given: MediaNode, config: Config, secret: bytes) -> None:
-        from media.state import state_size
         from media.worker import run as run_media
 
-        super().__init__(config, "", b"", Entries(_nobody, run_media, _nobody, state_size))
+        # the calls are elsewhere, and outlive us
+        super().__init__(config, "", b"", Entries(_nobody, run_media, _nobody, media_segment()), lasting=True)
         self.members = [member for member in self.members if member.group is Group.MEDIA]
         host, port = given.address
         host = f"[{host}]" if ":" in host else host

@@ -6,6 +6,7 @@ import mmap
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from media.config import MediaConfig, RealmInterface
@@ -13,6 +14,7 @@ from sbc.config.models import Config
 from sbc.management.slot import ControlSlot
 from sbc.supervisor import embedded_store, sockets
 from sbc.supervisor.child import Child, Group
+from sbc.supervisor.segments import Reader, Segments
 from sbc.telemetry.counters import Kind, Page
 from sbc.telemetry.log import get
 from sbc.worker.slot import SipSlot
@@ -29,18 +31,29 @@ class Entries:
     sip: Callable[[SipSlot], int]
     media: Callable[[MediaConfig], int]
     control: Callable[[ControlSlot], int]
-    state_size: Callable[[int], int]  # octets of shared memory for so many media sessions
+    segment: Reader  # of media memory
 
 
 def real_entries() -> Entries:
     """The workers of the product. Imported before the fork, so that a respawned worker starts in milliseconds and all
     share the memory of the code; none of these modules starts a thread or opens anything when it is imported."""
-    from media.state import state_size
     from media.worker import run as run_media
     from sbc.management.control import run as run_control
     from sbc.worker.sip_worker import run as run_sip
 
-    return Entries(sip=run_sip, media=run_media, control=run_control, state_size=state_size)
+    return Entries(sip=run_sip, media=run_media, control=run_control, segment=media_segment())
+
+
+def media_segment() -> Reader:
+    """That of the product."""
+    from media import segment
+    from media.state import state_size
+
+    return Reader(
+        size=state_size(MEDIA_SESSIONS),
+        fault=partial(segment.fault, capacity=MEDIA_SESSIONS),
+        sessions=partial(segment.sessions, capacity=MEDIA_SESSIONS),
+    )
 
 
 class LastWords:
@@ -84,7 +97,8 @@ def worker_counts(config: Config) -> tuple[int, int]:
 class Estate:
     """Everything that is made once, before the first fork, and outlives every worker.
 
-    Raises ConfigError when a listener cannot be bound.
+    ``lasting``: calls may outlive this supervisor, None: as the configured store does. Raises ConfigError when a
+    listener cannot be bound.
     """
 
     def __init__(
@@ -94,15 +108,18 @@ class Estate:
         shard_key: bytes,
         entries: Entries,
         media_keys: tuple[bytes, bytes] | None = None,
+        lasting: bool | None = None,
     ) -> None:
+        if lasting is None:
+            lasting = config.store not in ("embedded", "none")
         self.config = config
         self.config_path = config_path
         self.shard_key = shard_key
         self.entries = entries
         self.sip_count, self.media_count = worker_counts(config)
         self.sockets = sockets.bind_all(config, self.sip_count)
-        size = entries.state_size(MEDIA_SESSIONS)
-        self.media_memory = [sockets.memory(f"sbc-media-{slot}", size) for slot in range(self.media_count)]
+        self._segments = Segments(config, self.media_count, entries.segment, lasting=lasting)
+        self.media_memory = self._segments.fds
         self.media_keys = media_keys
         self.page = Page()  # the supervisor's own
         self.members = [Member(Group.STORE, 0)] if config.store == "embedded" else []
@@ -133,8 +150,7 @@ class Estate:
         for row in self.sockets:
             for sock in (*row.listeners, row.inbox, row.hand_over):
                 sock.close()
-        for fd in self.media_memory:
-            os.close(fd)
+        self._segments.close()
 
     def release(self) -> None:
         """In a child that is no worker: let go of every socket and of the media memory."""

@@ -76,6 +76,7 @@ class SipWorker:
         clock = clock or SystemClock()
         self._now = clock.monotonic
         self._wall = clock.wall
+        self._began = clock.monotonic()
         self._count = slot.page.count
         self.journal = self._make_journal()
         self._routes = versions.serving(slot.config)
@@ -498,7 +499,10 @@ class SipWorker:
 
     def _media_silent(self, call: Call, leg: str, silent_s: float) -> None:
         if not self.runner.media_timeout(call, leg, silent_s):
-            self.core.release(call, self._now(), reason="no media", cause=102)
+            now = self._now()
+            # A call that ended while nobody was there to hear its BYE was over with its last packet.
+            over = now - silent_s if call.resumed and now - silent_s < self._began else 0.0
+            self.core.release(call, now, reason="no media", cause=102, at=over)
         self._wake()
 
     def _digit_pressed(self, call: Call, leg: str, digit: str, duration_ms: int) -> None:

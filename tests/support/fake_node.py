@@ -18,6 +18,7 @@ from sbc.config import loader
 from sbc.management.slot import ControlSlot
 from sbc.supervisor import supervisor
 from sbc.supervisor.members import Entries
+from sbc.supervisor.segments import Reader
 from sbc.telemetry import log
 from sbc.worker.slot import SipSlot
 
@@ -81,5 +82,5 @@ def control(slot: ControlSlot) -> int:
 
 if __name__ == "__main__":
     path = sys.argv[1]
-    entries = Entries(sip=sip, media=media, control=control, state_size=lambda _: STATE_BYTES)
+    entries = Entries(sip=sip, media=media, control=control, segment=Reader(STATE_BYTES))
     sys.exit(supervisor.run(path, loader.load(path), entries))

@@ -6,6 +6,7 @@ from media.config import MediaConfig
 from sbc.config.models import Config
 from sbc.supervisor.child import Group
 from sbc.supervisor.members import MEDIA_QUARANTINE_S, Entries, Estate
+from sbc.supervisor.segments import Reader
 
 
 def test_a_media_worker_is_told_its_share_and_its_limits() -> None:
@@ -27,7 +28,7 @@ def test_a_media_worker_is_told_its_share_and_its_limits() -> None:
     def other(_: object) -> int:
         raise AssertionError("not a media worker")
 
-    estate = Estate(config, "", b"k" * 16, Entries(other, run_media, other, state_size=lambda sessions: 4096))
+    estate = Estate(config, "", b"k" * 16, Entries(other, run_media, other, segment=Reader(4096)))
     member = next(member for member in estate.members if member.group is Group.MEDIA and member.slot == 1)
     assert estate.run(member) == 3
     assert (told[0].media_timeout_s, told[0].quarantine_s) == (7.0, MEDIA_QUARANTINE_S)
