@@ -127,7 +127,7 @@ def test_calls_and_their_media_outlive_every_process(tmp_path: Path, store: Stor
                 assert cdr["resumed"]
             at.end(pairs[:-ENDED_MEANWHILE])
             at.settled(CALLS)
-    node = Config.model_construct(run_dir=str(tmp_path / "sbc" / "run"))
+    node = Config.model_construct(realms={}, run_dir=str(tmp_path / "sbc" / "run"))
     assert not any(place(node, slot).exists() for slot in range(2))
 
 

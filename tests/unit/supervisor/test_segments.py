@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from media import segment, state
+from media.rules import Rule
 from media.state import Arena, state_size
 from sbc.config.models import Config
 from sbc.supervisor import segments
@@ -29,7 +30,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captur
     (tmp_path / "shm").mkdir()
     (tmp_path / "run").mkdir()
     log.configure("debug", "json", "test")
-    return Config.model_construct(run_dir=str(tmp_path / "run"))
+    return Config.model_construct(realms={}, run_dir=str(tmp_path / "run"))
 
 
 def leave(config: Config, *, sessions: int = 1, identity: bytes = b'{"s":"x"}') -> Path:
@@ -169,7 +170,7 @@ def test_memory_of_workers_that_are_no_more_is_removed(config: Config, capfd: py
 
 def test_the_shape_tells_versions_apart_by_every_field() -> None:
     """A field that only changed its name, or its place, is another state."""
-    fields = state._fields(state.Rule)
+    fields = state._fields(Rule)
     assert "last_arrival_ns@56:c_ulong8" in fields
     assert "rtp_remote@" in fields
     assert "family@0" in fields
