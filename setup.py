@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -108,15 +109,17 @@ class BuildExt(build_ext):
         super().build_extensions()
 
 
-setup(
-    cmdclass={"build_ext": BuildExt},
-    ext_modules=[
-        *cythonize(
-            extensions(),
-            nthreads=2,
-            build_dir="build/cython",
-            compiler_directives={"language_level": 3, "embedsignature": True},
-        ),
-        *compiled(),
-    ],
-)
+def modules() -> list[Extension]:
+    """All that is compiled. pip asks for the metadata first, in a run of its own: nothing is translated for that."""
+    if "dist_info" in sys.argv or "egg_info" in sys.argv:
+        return []
+    cython = cythonize(
+        extensions(),
+        nthreads=2,
+        build_dir="build/cython",
+        compiler_directives={"language_level": 3, "embedsignature": True},
+    )
+    return [*cython, *compiled()]
+
+
+setup(cmdclass={"build_ext": BuildExt}, ext_modules=modules())
