@@ -37,8 +37,11 @@ LINKS: dict[str, dict[str, list[str]]] = {
 # What is built only where its header is there: libspandsp-dev, libopus-dev
 OPTIONAL = {"media._g722": "spandsp.h", "media._opus": "opus/opus.h"}
 
+# A library's functions call each other, never what somebody else may have put in their place: without these each such
+# call goes by way of a table, and none is inlined.
+CLOSED = ["-fvisibility=hidden", "-fno-semantic-interposition"]
 # no contraction: what C and Python compute alike must come out alike on every machine
-CFLAGS = ["-O3", "-g", "-ffp-contract=off", "-Wall", "-Wno-unused-function", "-fno-strict-aliasing"]
+CFLAGS = ["-O3", "-g", "-ffp-contract=off", "-Wall", "-Wno-unused-function", "-fno-strict-aliasing", *CLOSED]
 
 
 def is_there(header: str) -> bool:
@@ -90,6 +93,8 @@ def compiled() -> list[Extension]:
         group_name="sbc",
         target_dir="build/mypyc",
     )
+    for extension in made:
+        extension.extra_compile_args += CLOSED
     (ROOT / "sbc" / "compiled.json").write_text(json.dumps(record, indent=1) + "\n")
     return made
 
