@@ -112,6 +112,7 @@ class Core(Output):
     def __init__(self, settings: CoreSettings, ids: Ids) -> None:
         super().__init__(ids)
         self.draining = False
+        self.journalled = True  # False: nobody keeps the records of calls, so none are made
         self.overload = Overload()
         self.legs: dict[str, Leg] = {}  # by our tag in their dialog
         self.trunks: dict[str, Trunk] = {}  # peers at which this node registers, whichever worker does it
@@ -510,8 +511,11 @@ class Core(Output):
 
     def _save(self, call: Call, wait: bool, now: float) -> None:
         call.version += 1
-        call.saved = True
-        self.emit(SaveCall(call.key, call.shard, call.version, snapshot.encode(self, call, now), wait))
+        if self.journalled:
+            call.saved = True
+            self.emit(SaveCall(call.key, call.shard, call.version, snapshot.encode(self, call, now), wait))
+        elif wait:
+            self.emit(SaveCall(call.key, call.shard, call.version, b"", wait))
 
     # Faults of ours
 

@@ -85,6 +85,7 @@ class SipWorker:
         self._sources = SourceAddresses(self._now)
         settings = self._settings(slot.config, self._admission, self._routes)
         self.core = Core(settings, Ids(os.urandom, buffer_bytes=4096))
+        self.core.journalled = slot.config.store != "none"
         self._name_servers = NameServers(slot.config.name_servers)
         self.resolver = Resolver(self._name_servers.ask, now=self._now, draw=random.random, count=self._count)
         node = Node(slot.config, self.core, clock, self.resolver)

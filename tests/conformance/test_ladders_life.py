@@ -324,6 +324,20 @@ def test_an_established_call_waits_for_no_store() -> None:
     assert not any(save.wait for save in f.saves[2:])
 
 
+def test_no_record_is_made_where_nobody_keeps_it() -> None:
+    """The call goes the same way; the answer still passes the journal, which may be one that keeps nothing."""
+    f = Ladder()
+    f.core.journalled = False
+    f.set_up()
+    assert [(save.wait, save.record) for save in f.saves] == [(True, b"")]
+    f.a.request("BYE")
+    f.a.expect(200)
+    f.b.expect("BYE")
+    f.b.reply(200)
+    assert not f.finished[0].saved
+    f.over()
+
+
 def test_retransmissions_wait_for_nothing() -> None:
     """Media and journal are away: the INVITE that comes again is answered at once."""
     f = Ladder()
