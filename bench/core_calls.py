@@ -9,7 +9,6 @@ rounds counts. Run it under callgrind, cProfile or py-spy to see where the time 
 from __future__ import annotations
 
 import argparse
-import gc
 import heapq
 import itertools
 import socket
@@ -309,6 +308,7 @@ class Bench:
         began = time.thread_time_ns()
         self.store.deliver()
         self.loop.turn()
+        self.worker._garbage.measured(1.0, now)
         self.spent_ns += time.thread_time_ns() - began
         sent, self.near.sent = self.near.sent, []
         for message in sent:
@@ -372,9 +372,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="bench-core-") as directory:
         bench = Bench(Path(directory), full=arguments.job == "full", rate=arguments.rate)
         bench.warm(arguments.warm)
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(50_000, 20, 50)  # as the worker does
+        bench.worker._garbage.start()
         rounds = [bench.run(arguments.calls) for _ in range(arguments.rounds)]
         faults = {name: n for name, n in bench.page.values().items() if n and name.name in _FAULTS}
         bench.close()

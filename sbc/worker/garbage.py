@@ -4,6 +4,10 @@ Calls leave no cycles behind, so nothing of a call waits for the collector. What
 its traceback, a route of somebody's own) is little, and can wait until hardly anybody is kept waiting by it. Left to
 itself the collector would look at everything just when most is going on: half a second at a thousand calls a second.
 
+What is young is looked at as a sample: after a look that finds nothing the next few would hardly find more, and those
+objects are set aside unseen until everything is looked at. Where a look does find something, all that is young is
+looked at until nothing is found again.
+
 In quiet moments the C library also gives back what a busy hour took: left to itself it keeps all that lies below the
 last block in use.
 """
@@ -14,7 +18,9 @@ import ctypes
 import gc
 from collections.abc import Callable
 
-YOUNG = 50_000  # more objects than there were: only those are looked at, once, at once
+YOUNG = 50_000  # more objects than there were: only those are looked at, once, or none of them
+SPARED = 15  # so many times none, after a look that found hardly any garbage
+HARDLY = YOUNG // 1000
 NEVER = 1_000_000_000
 QUIET = 0.25  # of this worker's time is work: a pause hurts little
 LOOKS = 30  # at the load, over which it is averaged
@@ -37,12 +43,13 @@ class Garbage:
         self._looked_at = self._gave_back_at = now
         self._give_back = give_back
         self._busy = 1.0  # on average, of late
+        self._spared = 0  # times that the young are not looked at any more before they are
 
     def start(self) -> None:
-        """From now on only what is young is collected by itself; what lives now lives long, and is never looked at."""
+        """From now on nothing is collected by itself."""
         gc.collect()
         gc.freeze()
-        gc.set_threshold(YOUNG, NEVER, NEVER)
+        gc.set_threshold(NEVER, NEVER, NEVER)
 
     def measured(self, busy: float, now: float) -> bool:
         """The worker was busy for this share of the time just past; True when that has taken some of its time."""
@@ -52,9 +59,23 @@ class Garbage:
         looks = age_s >= REST_S and (quiet or age_s >= LONGEST_S)
         if looks:
             self._looked_at = now
+            gc.unfreeze()
             gc.collect()
+            gc.freeze()
+        elif gc.get_count()[0] >= YOUNG:
+            looks = self._look_at_the_young()
         gives = quiet and now - self._gave_back_at >= GIVE_BACK_S
         if gives:
             self._gave_back_at = now
             self._give_back()
         return looks or gives
+
+    def _look_at_the_young(self) -> bool:
+        """Or set them aside, which takes no time; True for a look."""
+        if self._spared:
+            self._spared -= 1
+            gc.freeze()
+            return False
+        if gc.collect(0) <= HARDLY:
+            self._spared = SPARED
+        return True
