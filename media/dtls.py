@@ -109,6 +109,11 @@ class Dtls:
         """Of our certificate, as a=fingerprint has it."""
         return self._identity().fingerprint
 
+    def forget_identity(self) -> None:
+        """The arena has another certificate by now."""
+        self._made = None
+        self._contexts.clear()
+
     @property
     def pending(self) -> int:
         """Handshakes in progress."""

@@ -18,7 +18,7 @@ import mmap
 import os
 import struct
 import zlib
-from typing import Any
+from typing import Any, NamedTuple
 
 from media.player import PLAYER_BYTES, Player
 from media.processing import PROCESS_BYTES, Process
@@ -75,6 +75,12 @@ def boot_id() -> bytes:
         return bytes(16)
 
 
+def identity_in(memory: mmap.mmap) -> bytes:
+    """What ``Arena.keep_identity`` was given."""
+    size = int.from_bytes(memory[_IDENTITY_AT : _IDENTITY_AT + 2], "big")
+    return memory[_IDENTITY_AT + 2 : min(_IDENTITY_AT + 2 + size, HEADER_BYTES)]
+
+
 def fault_of(header: bytes, capacity: int) -> str:
     """Why a state with these first octets cannot be gone on with, as part of a sentence; "" where it can."""
     magic, layout, shape, held, _, boot = _HEADER.unpack_from(header.ljust(_HEADER.size, b"\0"))
@@ -85,10 +91,31 @@ def fault_of(header: bytes, capacity: int) -> str:
     return "" if boot == boot_id() else "was left before the machine started anew"
 
 
+class Places(NamedTuple):
+    """Where the parts of a state begin, in octets; slots begin after the header page."""
+
+    rules: int
+    keys: int
+    webrtc: int
+    players: int
+    quality: int
+    processes: int
+    end: int
+
+
+def places(capacity: int) -> Places:
+    """Of the state of a worker of ``capacity`` sessions."""
+    count, at = capacity * RULES_PER_SESSION, HEADER_BYTES + capacity * SLOT_BYTES
+    found = [at]
+    for size in (RULE_BYTES, KEYS_BYTES, WEBRTC_BYTES, PLAYER_BYTES, QUALITY_BYTES, PROCESS_BYTES):
+        at += count * size
+        found.append(at)
+    return Places(*found)
+
+
 def state_size(capacity: int) -> int:
     """Octets of shared memory that a worker of ``capacity`` sessions needs (sparse: touched only as far as used)."""
-    beside = KEYS_BYTES + WEBRTC_BYTES + PLAYER_BYTES + QUALITY_BYTES + PROCESS_BYTES
-    return HEADER_BYTES + capacity * (SLOT_BYTES + RULES_PER_SESSION * (RULE_BYTES + beside))
+    return places(capacity).end
 
 
 class Arena:
@@ -109,22 +136,18 @@ class Arena:
             self.memory[:] = bytes(size)
         self.epoch = _HEADER.unpack(header)[4] + 1 if self.resumed else 1
         _HEADER.pack_into(self.memory, 0, MAGIC, LAYOUT, SHAPE, capacity, self.epoch, boot_id())
-        self.rules_offset = HEADER_BYTES + capacity * SLOT_BYTES
-        count = capacity * RULES_PER_SESSION
-        keys_offset = self.rules_offset + count * RULE_BYTES
-        webrtc_offset = keys_offset + count * KEYS_BYTES
-        players_offset = webrtc_offset + count * WEBRTC_BYTES
-        quality_offset = players_offset + count * PLAYER_BYTES
-        self.rules = (Rule * count).from_buffer(self.memory, self.rules_offset)
-        self.keys = (LegKeys * count).from_buffer(self.memory, keys_offset)
-        self.webrtc = (WebrtcLeg * count).from_buffer(self.memory, webrtc_offset)
-        self.players = (Player * count).from_buffer(self.memory, players_offset)
-        self.quality = (Quality * count).from_buffer(self.memory, quality_offset)
-        self.quality_octets = memoryview(self.memory)[quality_offset : quality_offset + count * QUALITY_BYTES]
-        processes_offset = quality_offset + count * QUALITY_BYTES
-        self.processes = (Process * count).from_buffer(self.memory, processes_offset)
+        count, at = capacity * RULES_PER_SESSION, places(capacity)
+        self.at = at
+        self.rules_offset = at.rules
+        self.rules = (Rule * count).from_buffer(self.memory, at.rules)
+        self.keys = (LegKeys * count).from_buffer(self.memory, at.keys)
+        self.webrtc = (WebrtcLeg * count).from_buffer(self.memory, at.webrtc)
+        self.players = (Player * count).from_buffer(self.memory, at.players)
+        self.quality = (Quality * count).from_buffer(self.memory, at.quality)
+        self.quality_octets = memoryview(self.memory)[at.quality : at.processes]
+        self.processes = (Process * count).from_buffer(self.memory, at.processes)
         # The same rules as plain arrays (RULE_U16, RULE_U32, RULE_U64 words each), and the words of the slots.
-        self.octets = memoryview(self.memory)[self.rules_offset : keys_offset]
+        self.octets = memoryview(self.memory)[at.rules : at.keys]
         self.u16, self.u32, self.u64 = self.octets.cast("H"), self.octets.cast("I"), self.octets.cast("Q")
         self._slot_words = memoryview(self.memory)[: self.rules_offset].cast("I")
         self.free_slots = list(range(capacity - 1, -1, -1))
@@ -133,8 +156,7 @@ class Arena:
     @property
     def identity(self) -> bytes:
         """What ``keep_identity`` was given by this worker or one before it, b"" for nothing."""
-        size = int.from_bytes(self.memory[_IDENTITY_AT : _IDENTITY_AT + 2], "big")
-        return self.memory[_IDENTITY_AT + 2 : _IDENTITY_AT + 2 + size]
+        return identity_in(self.memory)
 
     def keep_identity(self, blob: bytes) -> None:
         """Keep up to 3 kB for those who come after this worker."""

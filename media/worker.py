@@ -100,13 +100,10 @@ class Worker:
             fingerprint=lambda: self.dtls.fingerprint(),
         )
         self.dtls = Dtls(self.arena, self.datapath.send, self.count)
+        self._name = name
+        self._taking_over = False
         if self.arena.resumed:
-            resumed, lost = self.relay.resume(time.monotonic_ns())
-            self.relay.allocation.changed += (
-                i for session in self.relay.sessions.values() for i in session.all_rules()
-            )
-            if resumed or lost:
-                config.say("info", f"{name}: resumed {resumed} sessions, gave up {lost}")
+            self._resume()
         self._show_levels()
         self.control = Control(config.endpoint, self.relay.handle, self.count, config.curve, name, config.say)
         for fd in self.control.fds:
@@ -121,6 +118,28 @@ class Worker:
         """Signal handler: leave the loop after the present round."""
         self.stopping = True
 
+    def take_over(self, number: int = 0, frame: FrameType | None = None) -> None:
+        """Signal handler: go on with the sessions that somebody has written into the arena of this idle worker."""
+        self._taking_over = True
+
+    def _resume(self) -> None:
+        """Go on with what lies in the arena, whoever has left it there."""
+        begun_ns = time.monotonic_ns()
+        resumed, lost = self.relay.resume(begun_ns)
+        self.relay.allocation.changed += (i for session in self.relay.sessions.values() for i in session.all_rules())
+        if resumed or lost:
+            took_ms = (time.monotonic_ns() - begun_ns) / 1e6
+            self.config.say("info", f"{self._name}: resumed {resumed} sessions in {took_ms:.0f} ms, gave up {lost}")
+
+    def _take_over(self) -> None:
+        self._taking_over = False
+        if self.relay.sessions:
+            self.config.say("warning", f"{self._name}: has sessions of its own and takes none over")
+            return
+        self.dtls.forget_identity()
+        self._resume()
+        self._show_levels()
+
     def run(self) -> None:
         """Relay and answer until stopped. Sessions stay in the arena for a successor."""
         next_tick_ns = 0
@@ -134,6 +153,8 @@ class Worker:
                 next_tick_ns = now_ns + TICK_MS * 1_000_000
             woken = self.datapath.run(TICK_MS)
             now_ns = time.monotonic_ns()
+            if self._taking_over:
+                self._take_over()
             if woken & CONTROL:
                 control.drain(now_ns)
             if woken & EVENTS:
@@ -249,7 +270,8 @@ def run(config: MediaConfig) -> int:
     gc.freeze()
     gc.set_threshold(10_000, NEVER, NEVER)
     old_wakeup = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-    old = {number: signal.signal(number, worker.stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    handlers = {signal.SIGTERM: worker.stop, signal.SIGINT: worker.stop, signal.SIGUSR1: worker.take_over}
+    old = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         worker.run()
     finally:

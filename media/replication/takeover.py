@@ -1,0 +1,118 @@
+"""What a standby must do to state that is a moment old before it goes on with it: no index of SRTP is used twice.
+
+A packet index that the active node has used with a key must never be used again with other content (RFC 3711 §9.1), and
+of those used since the last report the standby knows nothing. So it counts as used whatever may have been: the rate of
+each source, as its indices told, times the time since. Packets of these indices are dropped, the next ones pass; their
+numbers are the peer's own, so the far end sees nothing but a gap. What was received is a lesser matter: the window
+begins anew at the last index known, and rollovers are guessed within 2^15 packets of it (RFC 3711 §3.3.1).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from media.replication.blocks import SENDING_HEAD
+from media.rules import Feature, RuleFlag
+from media.srtp import SOURCES, LegKeys, Source
+from media.state import Arena
+
+RATE_LEAST = 50.0  # packets a second: a source that is silent may have begun to speak
+MARGIN = 1.1  # over the rate of late
+MARGIN_PACKETS = 8
+MARGIN_MOST = 0x4000  # the far end must still guess the rollover
+RTCP_MARGIN = 1000  # of 2^31
+LOOKS = 6  # reports of which the second highest rate counts: one leap of a peer's numbers is no rate
+PLAYED_RATE = 50.0  # packets of 20 ms
+ALL_USED = 2**64 - 1
+LOOK_LEAST_NS = 100_000_000  # over less than that a rate says nothing
+
+
+class Takeover(NamedTuple):
+    """``sessions`` that can be taken over; ``sources`` whose index jumped, by ``furthest`` at most."""
+
+    sessions: int
+    sources: int
+    furthest: int
+
+
+class _Known:
+    """The last index of a source, when that was, and its rates of late."""
+
+    __slots__ = ("latest", "rates", "since_ns")
+
+    def __init__(self, latest: int, since_ns: int) -> None:
+        self.latest = latest
+        self.since_ns = since_ns
+        self.rates: list[float] = []
+
+    @property
+    def rate(self) -> float:
+        return sorted(self.rates)[-2] if len(self.rates) > 1 else 0.0
+
+
+class Indices:
+    """How fast indices were used, by rule and source."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, int], _Known] = {}
+
+    def note(self, index: int, block: int, octets: bytes, now_ns: int, covered_ns: int) -> None:
+        """A block of keys was told of, for which nothing had changed until ``covered_ns``."""
+        number = block - SENDING_HEAD - 1
+        if not 0 <= number < SOURCES:
+            return
+        latest = Source.from_buffer_copy(octets).latest
+        known = self._known.get((index, number))
+        if known is None or latest < known.latest:  # another key
+            self._known[index, number] = _Known(latest, now_ns)
+        elif latest > known.latest:
+            rate = (latest - known.latest) * 1e9 / max(now_ns - max(known.since_ns, covered_ns), LOOK_LEAST_NS)
+            known.rates = [*known.rates[1 - LOOKS :], rate]
+            known.latest, known.since_ns = latest, now_ns
+
+    def forget(self, index: int) -> None:
+        """The rule is somebody else's."""
+        for number in range(SOURCES):
+            if self._known.pop((index, number), None) is None:
+                break
+
+    def jump(self, arena: Arena, rules: dict[int, list[int]], covered_ns: int, now_ns: int) -> Takeover:
+        """Count as used what may have been, up to now; ``covered_ns``: all that was used until then is known."""
+        age_s = max(0.0, (now_ns - covered_ns) / 1e9)
+        sources = furthest = 0
+        for slot, own in rules.items():
+            arena.begin(slot)
+            for index in own:
+                rule = arena.rules[index]
+                if rule.features & Feature.PLAYING:
+                    player = arena.players[index]
+                    player.sequence = (player.sequence + packets(PLAYED_RATE, age_s)) & 0xFFFF
+                if not rule.flags & RuleFlag.KEYED:
+                    continue
+                for margin in self._jump_keys(index, arena.keys[index], age_s):
+                    sources += 1
+                    furthest = max(furthest, margin)
+            arena.end(slot)
+        return Takeover(len(rules), sources, furthest)
+
+    def _jump_keys(self, index: int, keys: LegKeys, age_s: float) -> list[int]:
+        found = []
+        sending = keys.sending
+        for number in range(min(sending.sources, SOURCES)):
+            source = sending.source[number]
+            if not any(source.window):
+                continue  # RTCP alone
+            known = self._known.get((index, number))
+            margin = packets(max(RATE_LEAST, known.rate if known is not None else 0.0), age_s)
+            source.latest += margin
+            source.window[:] = [ALL_USED] * 2
+            found.append(margin)
+        if sending.suite:
+            sending.rtcp_index = min(sending.rtcp_index + RTCP_MARGIN, 2**31 - 1)
+        return found
+
+
+def packets(rate: float, age_s: float) -> int:
+    """How many may have been sent in that time."""
+    return min(math.ceil(rate * MARGIN * age_s) + MARGIN_PACKETS, MARGIN_MOST)
