@@ -179,9 +179,7 @@ def test_a_browser_goes_on_at_the_standby(pair: Standby) -> None:
         b = far.streams[far.open()]
         b.expected = b"\x77" * 160
         stream = browser.stream()
-        offered = control.ask(
-            Offer("web", "a", "b", "web", "core", [stream], from_srtp="dtls", from_ice="lite")  # type: ignore[arg-type]
-        )
+        offered = control.ask(Offer("web", "a", "b", "web", "core", [stream], from_srtp="dtls", from_ice="lite"))
         assert offered.ok, offered
         answered = control.ask(Answer("web", "b", "a", [Stream(CALLEE, b.port)]))
         assert answered.ok, answered
