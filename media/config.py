@@ -59,7 +59,8 @@ class MediaConfig:
     with packets of one leg alone are told to the owner of a session; 0: never. ``curve`` None: whoever reaches
     ``endpoint`` may ask. ``collect_us`` is the longest wait that collects a batch of packets while traffic is dense, 0
     for none. ``say`` takes what is worth a line in the log: a level (``info``, ``warning``) and a sentence.
-    ``prompts`` and ``recordings`` are the directories of announcements and recordings, empty for none.
+    ``prompts`` and ``recordings`` are the directories of announcements and recordings, empty for none. ``idle``: the
+    state is written by a ``media.replication.receiver``, and is taken over at SIGUSR1.
     """
 
     slot: int
@@ -77,3 +78,4 @@ class MediaConfig:
     curve: Curve | None = None
     prompts: str = ""
     recordings: str = ""
+    idle: bool = False

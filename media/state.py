@@ -81,6 +81,12 @@ def identity_in(memory: mmap.mmap) -> bytes:
     return memory[_IDENTITY_AT + 2 : min(_IDENTITY_AT + 2 + size, HEADER_BYTES)]
 
 
+def epoch_in(memory: mmap.mmap) -> int:
+    """How often this state was begun or gone on with."""
+    found: int = _HEADER.unpack_from(memory)[4]
+    return found
+
+
 def fault_of(header: bytes, capacity: int) -> str:
     """Why a state with these first octets cannot be gone on with, as part of a sentence; "" where it can."""
     magic, layout, shape, held, _, boot = _HEADER.unpack_from(header.ljust(_HEADER.size, b"\0"))

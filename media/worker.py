@@ -102,7 +102,7 @@ class Worker:
         self.dtls = Dtls(self.arena, self.datapath.send, self.count)
         self._name = name
         self._taking_over = False
-        if self.arena.resumed:
+        if self.arena.resumed and not config.idle:
             self._resume()
         self._show_levels()
         self.control = Control(config.endpoint, self.relay.handle, self.count, config.curve, name, config.say)

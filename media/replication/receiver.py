@@ -26,7 +26,7 @@ from media.replication.frames import Entry, Frame, FrameError, Kind
 from media.replication.takeover import Indices, Takeover
 from media.rules import Feature, Rule, RuleFlag
 from media.session import decode
-from media.state import Arena, fault_of
+from media.state import Arena, epoch_in, fault_of
 
 _FLAGS, _SLOT_AT = offset(Rule, "flags"), offset(Rule, "slot")
 _FEATURES = offset(Rule, "features")
@@ -72,6 +72,9 @@ class Receiver:
             self._begin(frame)
         elif self._arena is None or frame.number != self._number:
             raise FrameError("frames are missing")
+        elif epoch_in(self._arena.memory) != self._arena.epoch:
+            self._reset()
+            raise FrameError("the idle media worker has begun anew")
         self._number = (frame.number + 1) & 0xFFFFFFFF
         ahead_ns = now_ns - frame.sampled_ns
         self._offset_ns = ahead_ns if self._offset_ns is None else min(self._offset_ns, ahead_ns)
@@ -101,8 +104,8 @@ class Receiver:
     def activate(self, now_ns: int) -> Takeover:
         """This node is the active one from now on: makes the state safe to go on with. A media worker is to take it
         over afterwards; frames that still come are refused."""
-        if self._arena is None:
-            return Takeover(0, 0, 0)
+        if self._arena is None:  # nobody has told anything: what a predecessor left is gone on with as it is
+            return Takeover(0, 0, 0, 0)
         found = self._indices.jump(self._arena, self._rules, self.covered_ns, now_ns)
         self._reset()
         return found
@@ -113,27 +116,30 @@ class Receiver:
         capacity = frames.read_begin(frame.body)
         if capacity != self._capacity:
             raise FrameError(f"the other node has room for {capacity} sessions, this one for {self._capacity}")
+        if self._arena is not None and epoch_in(self._arena.memory) != self._arena.epoch:
+            self._reset()
         if self._arena is None:
             with mmap.mmap(self._fd, 4096, prot=mmap.PROT_READ) as memory:
                 why = fault_of(memory[:], capacity)
             if why:
                 raise FrameError(f"the state of the idle media worker {why}")
             self._arena = Arena(self._fd, capacity)
-            self._find()
+            self._clear()
         self._number = frame.number
         self._offset_ns = None
         self._unseen = set(self._rules)
 
-    def _find(self) -> None:
-        """What a former receiver has written."""
+    def _clear(self) -> None:
+        """What is there is of another life, and the active node may have used its keys since."""
         assert self._arena is not None
         for slot, blob in self._arena.scan()[0].items():
             try:
                 rules = decode(slot, blob, len(self._arena.rules)).all_rules()
             except ValueError:
                 rules = []
-            self._rules[slot] = [index for index in rules if index not in self._owners]
-            self._owners.update(dict.fromkeys(self._rules[slot], slot))
+            for index in rules:
+                self._wipe(index)
+            self._arena.commit(slot, b"")
 
     def _write_identity(self, blob: bytes) -> None:
         assert self._arena is not None

@@ -29,11 +29,13 @@ LOOK_LEAST_NS = 100_000_000  # over less than that a rate says nothing
 
 
 class Takeover(NamedTuple):
-    """``sessions`` that can be taken over; ``sources`` whose index jumped, by ``furthest`` at most."""
+    """``sessions`` that can be taken over; ``sources`` whose index jumped, by ``furthest`` at most; ``given_up``:
+    sessions with keys of which too much may have been used since they were told of."""
 
     sessions: int
     sources: int
     furthest: int
+    given_up: int
 
 
 class _Known:
@@ -80,9 +82,10 @@ class Indices:
     def jump(self, arena: Arena, rules: dict[int, list[int]], covered_ns: int, now_ns: int) -> Takeover:
         """Count as used what may have been, up to now; ``covered_ns``: all that was used until then is known."""
         age_s = max(0.0, (now_ns - covered_ns) / 1e9)
-        sources = furthest = 0
+        sources = furthest = given_up = 0
         for slot, own in rules.items():
             arena.begin(slot)
+            margins: list[int] = []
             for index in own:
                 rule = arena.rules[index]
                 if rule.features & Feature.PLAYING:
@@ -90,11 +93,14 @@ class Indices:
                     player.sequence = (player.sequence + packets(PLAYED_RATE, age_s)) & 0xFFFF
                 if not rule.flags & RuleFlag.KEYED:
                     continue
-                for margin in self._jump_keys(index, arena.keys[index], age_s):
-                    sources += 1
-                    furthest = max(furthest, margin)
+                margins += self._jump_keys(index, arena.keys[index], age_s)
+            if max(margins, default=0) > MARGIN_MOST:
+                given_up += 1
+                continue  # half-written: nobody takes it over
             arena.end(slot)
-        return Takeover(len(rules), sources, furthest)
+            sources += len(margins)
+            furthest = max(furthest, *margins) if margins else furthest
+        return Takeover(len(rules) - given_up, sources, furthest, given_up)
 
     def _jump_keys(self, index: int, keys: LegKeys, age_s: float) -> list[int]:
         found = []
@@ -115,4 +121,4 @@ class Indices:
 
 def packets(rate: float, age_s: float) -> int:
     """How many may have been sent in that time."""
-    return min(math.ceil(rate * MARGIN * age_s) + MARGIN_PACKETS, MARGIN_MOST)
+    return math.ceil(rate * MARGIN * age_s) + MARGIN_PACKETS

@@ -17,6 +17,7 @@ import pytest
 
 from media.counters import MediaCounter
 from media.protocol import Answer, Endpoint, Offer, Query, Stream
+from media.replication.frames import FrameError
 from media.replication.receiver import Receiver
 from media.replication.sender import Sender
 from media.replication.takeover import Takeover
@@ -43,7 +44,8 @@ class Standby:
 
     def __init__(self, directory: Path) -> None:
         self.active, self.idle = (
-            MediaProcess(f"ipc://{directory}/{name}.sock", REALMS, capacity=512) for name in ("active", "idle")
+            MediaProcess(f"ipc://{directory}/{name}.sock", REALMS, capacity=512, idle=name == "idle")
+            for name in ("active", "idle")
         )
         for worker in (self.active, self.idle):
             worker.start()
@@ -56,8 +58,11 @@ class Standby:
     def _carry(self) -> None:
         try:
             while self._running:
-                for frame in self.sender.poll(time.monotonic_ns()):
-                    self.receiver.feed(frame, time.monotonic_ns())
+                try:
+                    for frame in self.sender.poll(time.monotonic_ns()):
+                        self.receiver.feed(frame, time.monotonic_ns())
+                except FrameError:
+                    self.sender.full_sync()
                 time.sleep(0.1)
         except Exception as error:
             self.faults.append(error)
@@ -173,7 +178,8 @@ def test_streams_go_on_at_the_standby(pair: Standby, rollovers: int) -> None:
 
 
 def test_a_browser_goes_on_at_the_standby(pair: Standby) -> None:
-    """ICE, and keys that came by DTLS, under which the far end goes on without a handshake."""
+    """ICE, and keys that came by DTLS, under which the far end goes on without a handshake; the idle worker was killed
+    before, and its successor was told everything anew."""
     control, browser = MediaControl(pair.active.endpoint), Browser()
     with Audio(CALLEE) as far:
         b = far.streams[far.open()]
@@ -192,6 +198,10 @@ def test_a_browser_goes_on_at_the_standby(pair: Standby) -> None:
             time.sleep(0.02)
         eventually(lambda: len(b.heard) > 20, 5, "audio of the browser")
         pair.wait(1)
+        pair.idle.kill()  # its successor is idle too
+        pair.idle.start()
+        pair.wait(1)
+        assert not pair.idle.count(MediaCounter.SESSIONS_ACTIVE)
         pair.fail_over(1)
         known = len(b.heard)
         browser.check()
