@@ -41,12 +41,14 @@ def is_member(text: str) -> bool:
 class Keys:
     """The key names of one node; ``node`` has the shape that the configuration demands (letters, digits, ``.-``)."""
 
-    __slots__ = ("_bad", "_call", "_shard", "cdr_stream", "marker", "prefix")
+    __slots__ = ("_bad", "_call", "_shard", "cdr_stream", "lease", "marker", "prefix")
 
     def __init__(self, node: str) -> None:
         self.prefix = f"sbc:{{{node}}}:"
         self.cdr_stream = self.prefix + "cdr"
         self.marker = self.prefix + "marker"  # its loss tells that the store forgot what it held
+        # of a pair: who is active, the latest token, which nodes were there lately
+        self.lease = (self.prefix + "lease", self.prefix + "token", self.prefix + "presence")
         self._call = self.prefix + "call:"
         self._bad = self.prefix + "bad:"
         self._shard = self.prefix + "shard:"

@@ -17,6 +17,7 @@ LAYERS: dict[str, int] = {
     "sbc.demo": 12,
     "sbc.supervisor": 11,
     "sbc.importer": 10,
+    "sbc.ha": 10,
     "sbc.simulator": 10,
     "sbc.worker": 9,
     "sbc.management": 8,

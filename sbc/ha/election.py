@@ -1,0 +1,386 @@
+"""Who of two nodes is active. A table, and the guards that make events of what was heard. No socket, clock or store.
+
+Two witnesses: the lease in the store, and heartbeats on one or two paths. Each change of owner has a later token, so of
+two that take themselves for active both know which one is not.
+
+- While the store answers, who has its lease is active. A lease is claimed only where the peer is not heard at all, or
+  says that it is passive: a node that returns takes nothing from one that serves.
+- While the store is away heartbeats alone decide: the active node stays active, and a passive one that the store did
+  not answer either when the peer was last heard takes over once the peer is silent.
+- Who hears neither store nor peer takes itself for cut off: active it falls silent before its lease expires, passive it
+  stays so. But not where it knew that there is nobody else: the peer had gone before the store did, or could not reach
+  the store itself.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from enum import Enum, IntEnum
+
+
+class State(IntEnum):
+    """As it travels in heartbeats."""
+
+    STANDBY = 1
+    CLAIMING = 2  # the store is asked for the lease
+    ACTIVE = 3
+    HANDING = 4  # by order: falls silent, and then the peer is given the token
+    FENCED = 5  # another one is active, or may be: falls silent
+    GONE = 6  # said last by a node that stops
+
+
+class Event(Enum):
+    FREE = "free"  # nobody else is active, as far as can be known
+    GRANTED = "granted"
+    TAKEN = "taken"  # another one has a later token, or the lease
+    AWAY = "away"  # the store did not answer
+    CUT_OFF = "cut off"
+    ORDERED_AWAY = "ordered away"  # planned switch
+    OFFERED = "offered"  # the peer gives us its token
+    SILENT = "silent"  # nothing of ours sends any more
+
+
+class Act(Enum):
+    CLAIM = "claim"  # ask the store
+    TAKE = "take"  # become active under the token
+    LEAVE = "leave"  # fall silent in order: what waits for the store is written first
+    FENCE = "fence"  # fall silent at once
+    GIVE = "give"  # the lease and the next token to the peer
+
+
+S, E, A = State, Event, Act
+TABLE: dict[tuple[State, Event], tuple[State, tuple[Act, ...]]] = {
+    (S.STANDBY, E.FREE): (S.CLAIMING, (A.CLAIM,)),
+    (S.STANDBY, E.GRANTED): (S.ACTIVE, (A.TAKE,)),  # by heartbeats alone
+    (S.STANDBY, E.OFFERED): (S.ACTIVE, (A.TAKE,)),
+    (S.CLAIMING, E.GRANTED): (S.ACTIVE, (A.TAKE,)),
+    (S.CLAIMING, E.OFFERED): (S.ACTIVE, (A.TAKE,)),
+    (S.CLAIMING, E.TAKEN): (S.STANDBY, ()),
+    (S.CLAIMING, E.AWAY): (S.STANDBY, ()),
+    (S.ACTIVE, E.TAKEN): (S.FENCED, (A.FENCE,)),
+    (S.ACTIVE, E.CUT_OFF): (S.FENCED, (A.FENCE,)),
+    (S.ACTIVE, E.ORDERED_AWAY): (S.HANDING, (A.LEAVE,)),
+    (S.HANDING, E.TAKEN): (S.FENCED, (A.FENCE,)),
+    (S.HANDING, E.SILENT): (S.STANDBY, (A.GIVE,)),
+    (S.FENCED, E.SILENT): (S.STANDBY, ()),
+}
+ORDERED = "ordered by the operator"
+PASSIVE = frozenset({S.STANDBY, S.CLAIMING, S.FENCED, S.GONE})
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """All in seconds."""
+
+    beat_s: float = 0.2
+    misses: int = 3
+    lease_s: float = 1.0
+    alone_s: float = 5.0  # without a lease: how long a node that starts listens before it believes to be alone
+
+    @property
+    def dead_s(self) -> float:
+        """Silence that means death, of the peer and of the store."""
+        return self.beat_s * self.misses
+
+    @property
+    def renew_s(self) -> float:
+        return self.lease_s / 4
+
+    @property
+    def safe_s(self) -> float:
+        """How long after asking for the lease its holder relies on it: falling silent takes time, too."""
+        return self.lease_s * 0.8
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """What a node tells its peer about itself."""
+
+    name: str
+    state: State
+    token: int  # the latest that it knows; its own while it is active
+    store: bool  # the store answers it
+    ready: bool  # it could take over now
+    offer: int = 0  # the token that it gives away
+    synced: bool = True  # its store has what that of the active node has
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """What the store said. ``mine``: claimed, or kept."""
+
+    mine: bool
+    holder: str  # empty: nobody
+    token: int  # the latest
+    others: int  # nodes but this one that the store has heard of lately
+
+
+class Ask(Enum):
+    """Questions to the store; one is under way at a time."""
+
+    LOOK = "look"
+    CLAIM = "claim"  # where nobody has it
+    FORCE = "force"  # whoever has it
+    KEEP = "keep"
+    GIVE = "give"
+    LEAVE = "leave"
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """For the shell: exactly one of the two is set."""
+
+    act: Act | None = None
+    ask: Ask | None = None
+
+
+@dataclass(slots=True)
+class Peer:
+    """The last word of the other node, and when each path brought one."""
+
+    heard_s: list[float]
+    beat: Beat | None = None
+
+
+class Election:
+    """Feed it ``heard``, ``leased`` or ``unanswered``, ``silent``, and ``look`` some twenty times a second; then
+    perform what ``poll`` gives. ``has_lease``: False where the store is no witness, being one of each node. ``token``
+    is the latest known, and this node's own where it is ``active`` already (the process was started anew).
+    ``decides``: False where somebody else does, by ``force`` and ``withdraw``; a later token still ends an activity.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        timing: Timing,
+        paths: int,
+        now: float,
+        *,
+        has_lease: bool,
+        token: int = 0,
+        active: bool = False,
+        decides: bool = True,
+    ) -> None:
+        self.name = name
+        self.state = S.ACTIVE if active else S.STANDBY
+        self.token = token
+        self.since_s = now
+        self.why = "it was active" if active else "it has just started"
+        self.ready = False  # the processes of this node serve
+        self.synced = True  # its store is a copy of that of the active node
+        self.peer = Peer([float("-inf")] * paths)
+        self.lease = Lease(False, "", token, 0)
+        self.offer = 0
+        self._timing = timing
+        self._has_lease = has_lease
+        self._decides = decides
+        self._began_s = now
+        self._asked: Ask | None = None
+        self._asked_s = float("-inf")
+        self._store_s = float("-inf")  # when it last answered
+        self._mine_until_s = now + timing.lease_s if active else float("-inf")
+        self._offer_until_s = float("-inf")
+        self._orders: deque[Order] = deque()
+        self._leaving = False
+
+    # --- inputs
+
+    def heard(self, path: int, beat: Beat, now: float) -> None:
+        """The peer said something; authentic and new."""
+        peer = self.peer
+        peer.heard_s[path] = now
+        peer.beat = beat
+        if beat.offer > self.token and self._may_take:
+            self.token = beat.offer
+            self._step(E.OFFERED, now, f"{beat.name} handed over")
+        elif beat.state in (S.ACTIVE, S.HANDING) and self.state in (S.ACTIVE, S.HANDING):
+            # the later token; of two equal ones, which only heartbeats alone can give, that of the first name
+            if (beat.token, self.name) > (self.token, beat.name):
+                self._step(E.TAKEN, now, f"{beat.name} is active with a later token")
+        elif beat.state is S.ACTIVE and beat.token >= self.offer:
+            self.offer = 0
+        if self.state not in (S.ACTIVE, S.HANDING):
+            self.token = max(self.token, beat.token)
+
+    def leased(self, asked: Ask, said: Lease, asked_s: float, now: float) -> None:
+        """The store answered what was asked at ``asked_s``."""
+        self._asked = None
+        self._store_s = now
+        self.lease = said
+        active = self.state in (S.ACTIVE, S.HANDING)
+        if asked in (Ask.CLAIM, Ask.FORCE) and said.mine:
+            if self.state is S.CLAIMING or active:  # active: the peer handed over meanwhile
+                self.token = said.token
+                self._mine_until_s = asked_s + self._timing.safe_s
+                self._orders += [Order(act=A.TAKE)] if active else []
+                self._step(E.GRANTED, now, "the store gave it the lease" if asked is Ask.CLAIM else ORDERED)
+                return
+        elif asked is Ask.CLAIM:
+            if self.state is S.CLAIMING:
+                self._step(E.TAKEN, now, f"{said.holder} has the lease")
+        elif asked is Ask.KEEP and active:
+            if said.mine:
+                self._mine_until_s = asked_s + self._timing.safe_s
+            else:
+                self._step(E.TAKEN, now, f"{said.holder or 'another node'} has the lease, with a later token")
+        if not active:
+            self.token = max(self.token, said.token)
+
+    def unanswered(self, now: float) -> None:
+        """The store did not answer in time, or refused."""
+        forced, self._asked = self._asked is Ask.FORCE, None
+        if forced and self.state is S.CLAIMING:
+            self.token += 1
+            self._step(E.GRANTED, now, ORDERED)
+        self._step(E.AWAY, now, "")
+
+    def silent(self, now: float) -> None:
+        """No process and no virtual address of ours speaks any more, after FENCE or LEAVE."""
+        if self.state is S.HANDING:
+            self.offer = self.token + 1
+            self._offer_until_s = now + 2 * self._timing.lease_s
+        self._step(E.SILENT, now, self.why)
+
+    def hand_over(self, now: float) -> str:
+        """A planned switch: begins it, or says in a sentence why it cannot be."""
+        if self.state is not S.ACTIVE:
+            return f"this node is not active but {self.state.name.lower()}"
+        if reason := self.peer_unready(now):
+            return reason
+        self._step(E.ORDERED_AWAY, now, "handed over by order")
+        return ""
+
+    def stop(self) -> None:
+        """This node takes nothing up any more."""
+        self._leaving = True
+
+    def force(self, now: float) -> None:
+        """Become active without regard to anybody, with a token later than all that are known."""
+        if self.state is S.STANDBY:
+            self.state = S.CLAIMING
+            if self._has_lease:
+                self._ask(Ask.FORCE, now)
+            else:
+                self.token += 1
+                self._step(E.GRANTED, now, ORDERED)
+
+    def withdraw(self, now: float) -> None:
+        """Fall silent without regard to anybody."""
+        self._step(E.TAKEN, now, ORDERED)
+
+    def look(self, now: float) -> None:
+        """What time has brought."""
+        if self.offer and now >= self._offer_until_s:
+            self.offer = 0
+        expired = self._has_lease and self._decides and now >= self._mine_until_s
+        if self.state is S.ACTIVE and expired and self._is_cut_off(now):
+            self._step(E.CUT_OFF, now, "it heard neither the store nor its peer, who may have taken over")
+        elif self.state is S.STANDBY and self._may_take and self._decides and self.ready and not self.offer:
+            self._consider(now)
+        if self._has_lease and self._asked is None and now - self._asked_s >= self._timing.renew_s:
+            self._ask(Ask.KEEP if self.state in (S.ACTIVE, S.HANDING) else Ask.LOOK, now)
+
+    # --- outputs
+
+    def poll(self) -> Order | None:
+        """The next thing to do."""
+        return self._orders.popleft() if self._orders else None
+
+    def beat(self, now: float) -> Beat:
+        """What to tell the peer now."""
+        state = S.GONE if self._leaving and self.state in PASSIVE else self.state
+        ready = self.ready and not self._leaving
+        return Beat(self.name, state, self.token, self.store_answers(now), ready, self.offer, self.synced)
+
+    # --- what is the case
+
+    def hears_peer(self, now: float) -> bool:
+        return any(now - at < self._timing.dead_s for at in self.peer.heard_s)
+
+    def store_answers(self, now: float) -> bool:
+        return self._has_lease and now - self._store_s < self._timing.dead_s
+
+    def holds_lease(self, now: float) -> bool:
+        return self.state in (S.ACTIVE, S.HANDING) and now < self._mine_until_s
+
+    def peer_unready(self, now: float) -> str:
+        """Why the peer could not take over now, in a sentence; empty: it could."""
+        beat = self.peer.beat
+        if beat is None:
+            return "the other node has never been heard"
+        if not self.hears_peer(now):
+            return f"{beat.name} is not heard"
+        if beat.state is S.GONE:
+            return f"{beat.name} is stopping"
+        if not beat.ready:
+            return f"{beat.name} is not ready; ask there with sbc ha status"
+        if not beat.synced:
+            return f"the store of {beat.name} does not yet have all that this one has"
+        return ""
+
+    # --- inside
+
+    @property
+    def _may_take(self) -> bool:
+        return not self._leaving
+
+    def _is_cut_off(self, now: float) -> bool:
+        """Asked of an active node whose lease has expired: could another one have it by now?"""
+        if self.hears_peer(now):
+            return False
+        beat = self.peer.beat
+        if beat is not None and max(self.peer.heard_s) > self._store_s:  # its word is newer than the store's
+            return beat.store and beat.state is not S.GONE
+        return self.lease.others > 0  # nobody: whoever comes later finds an expired lease, and calls to resume
+
+    def _consider(self, now: float) -> None:
+        """Standing by: is nobody active?"""
+        beat = self.peer.beat
+        if self.hears_peer(now):
+            assert beat is not None
+            if beat.state not in PASSIVE or beat.offer:
+                return
+        elif now - self._began_s < self._timing.dead_s + self._timing.beat_s:
+            return  # it would not have been heard yet
+        if self.store_answers(now):
+            held = self.hears_peer(now) and self.lease.holder not in ("", self.name)
+            if self._asked is None and now - self._asked_s >= self._timing.renew_s / 3 and not held:
+                self._step(E.FREE, now, self.why)
+            return
+        if self._by_heartbeats(beat, now):
+            self.token += 1
+            self._step(E.GRANTED, now, "the peer is silent" if not self.hears_peer(now) else "nobody was active")
+
+    def _by_heartbeats(self, beat: Beat | None, now: float) -> bool:
+        """The store does not answer, or is no witness: whether this node is to take over."""
+        if now - self._began_s < self._timing.lease_s:
+            return False
+        if beat is None:
+            return not self._has_lease and now - self._began_s >= self._timing.alone_s
+        if self.hears_peer(now):  # both are passive
+            first = (self.token, beat.name) > (beat.token, self.name)
+            return not beat.store and (first or not beat.ready)
+        return not beat.store or beat.state is S.GONE
+
+    def _ask(self, what: Ask, now: float) -> None:
+        self._asked, self._asked_s = what, now
+        self._orders.append(Order(ask=what))
+
+    def _step(self, event: Event, now: float, why: str) -> None:
+        step = TABLE.get((self.state, event))
+        if step is None:
+            return
+        before = self.state
+        self.state, acts = step
+        if S.CLAIMING not in (before, self.state) or self.state is S.ACTIVE:
+            self.since_s, self.why = now, why
+        for act in acts:
+            if act is A.CLAIM:
+                self._ask(Ask.CLAIM, now)
+            elif act is A.GIVE:
+                if self._has_lease:
+                    self._ask(Ask.GIVE, now)
+                self._orders.append(Order(act=act))
+            else:
+                self._orders.append(Order(act=act))
