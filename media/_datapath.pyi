@@ -64,6 +64,9 @@ class Datapath:
     def watch(self, fd: int, woken: int) -> None:
         """``run`` ends with ``woken`` (CONTROL, SIGNAL) when ``fd`` is readable. Raises OSError."""
 
+    def bind_freely(self) -> None:
+        """From now on ``open`` also binds addresses that this machine does not have yet."""
+
     def open(self, local: bytes, dscp: int = 0) -> int:
         """Bind a packed address and the port above it. Returns the pair's number, or minus an errno."""
 

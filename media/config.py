@@ -60,7 +60,8 @@ class MediaConfig:
     ``endpoint`` may ask. ``collect_us`` is the longest wait that collects a batch of packets while traffic is dense, 0
     for none. ``say`` takes what is worth a line in the log: a level (``info``, ``warning``) and a sentence.
     ``prompts`` and ``recordings`` are the directories of announcements and recordings, empty for none. ``idle``: the
-    state is written by a ``media.replication.receiver``, and is taken over at SIGUSR1.
+    state is written by a ``media.replication.receiver``, and is taken over at SIGUSR1. ``bind_freely``: addresses may
+    come to this machine later.
     """
 
     slot: int
@@ -79,3 +80,4 @@ class MediaConfig:
     prompts: str = ""
     recordings: str = ""
     idle: bool = False
+    bind_freely: bool = False

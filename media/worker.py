@@ -78,6 +78,8 @@ class Worker:
             arena.quality,
             arena.processes,
         )
+        if config.bind_freely:
+            self.datapath.bind_freely()
         self.control: Control | None = None
         self._untold: list[tuple[bytes, dict[str, Any]]] = []  # while there is no control
         self.clerk = Clerk()

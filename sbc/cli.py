@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from sbc.ha.command import app as ha_app
 from sbc.importer.app import app as import_app
 
 if TYPE_CHECKING:
@@ -241,7 +242,7 @@ def media_keygen(
     try:
         loaded = media_node.as_config(loader.load_media_node(config)) if node else loader.load(config)
         folders.prepare(loaded)
-        public, _ = folders.media_keys(loaded.state_dir)
+        public, _ = folders.media_keys(loaded.state_dir, b"" if node else folders.shared_key(loaded))
     except ConfigError as error:
         _fail(error.faults, as_json)
     print(json.dumps({"public": public.decode()}) if as_json else public.decode())
@@ -318,6 +319,7 @@ def route_test(
 
 
 app.add_typer(import_app, name="import")
+app.add_typer(ha_app, name="ha")
 routes_app = typer.Typer(help="Versions of the routes: take the file over, or go back.", no_args_is_help=True)
 app.add_typer(routes_app, name="routes")
 

@@ -88,13 +88,14 @@ static int add_to_epoll(struct relay *relay, int fd, uint64_t key) {
 
 int relay_watch(struct relay *relay, int fd, int woken) { return add_to_epoll(relay, fd, WATCHED | (uint64_t)woken); }
 
-static int bind_one(const struct address *local, uint16_t port, int dscp) {
+static int bind_one(const struct address *local, uint16_t port, int dscp, int freely) {
     union socket_address to;
     struct address address = *local;
     int on = 1, tos = dscp << 2;
     int fd = socket(address.family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0) return -errno;
     address.port = htons(port);
+    if (freely) setsockopt(fd, IPPROTO_IP, IP_FREEBIND, &on, sizeof on); /* at this level for IPv6 too */
     if (address.family == AF_INET6) {
         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
         if (tos) setsockopt(fd, IPPROTO_IPV6, IPV6_TCLASS, &tos, sizeof tos);
@@ -124,9 +125,9 @@ static int hold_pair(struct relay *relay, int rtp_fd, int rtcp_fd, uint16_t port
 
 int relay_open(struct relay *relay, const struct address *local, int dscp) {
     uint16_t port = ntohs(local->port);
-    int error, rtcp_fd, rtp_fd = bind_one(local, port, dscp);
+    int error, rtcp_fd, rtp_fd = bind_one(local, port, dscp, relay->binds_freely);
     if (rtp_fd < 0) return rtp_fd;
-    rtcp_fd = bind_one(local, (uint16_t)(port + 1), dscp);
+    rtcp_fd = bind_one(local, (uint16_t)(port + 1), dscp, relay->binds_freely);
     if (rtcp_fd < 0) {
         close(rtp_fd);
         return rtcp_fd;

@@ -49,6 +49,7 @@ struct relay {
     uint32_t rule_end;      /* rules from here on have never been used */
     uint32_t sampled;       /* rules below were sampled in this second */
     uint64_t sample_second; /* 0: none yet */
+    int binds_freely;       /* addresses that this machine does not have (yet), too */
 };
 
 int relay_init(struct relay *relay, const struct plane *plane, uint64_t *page, uint64_t collect_ns); /* 0 or -errno */

@@ -116,6 +116,7 @@ cdef extern from "batch.h":
         uint32_t slow_first, slow_count
         uint32_t ended_count
         uint32_t *ended
+        int binds_freely
     int relay_init(relay *r, const plane *p, uint64_t *page, uint64_t collect_ns)
     void relay_close(relay *r)
     int relay_watch(relay *r, int fd, int woken)
@@ -245,6 +246,9 @@ cdef class Datapath:
         cdef int error = relay_watch(&self.relay, fd, woken)
         if error:
             raise OSError(-error, "epoll")
+
+    def bind_freely(self):
+        self.relay.binds_freely = 1
 
     def open(self, bytes local, int dscp=0):
         if len(local) != sizeof(address):

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from importlib.util import find_spec
 
 from media.protocol import OPTIONAL_CODECS
-from sbc.config import rule_checks
+from sbc.config import ha_checks, rule_checks
 from sbc.config.matching import ambiguous, identity
 from sbc.config.media import MediaProfile
 from sbc.config.models import Config
@@ -38,6 +38,7 @@ def cross_check(config: Config, read: Source) -> None:
     _media_files(config, read)
     _place(config, read)
     _store(config, read)
+    ha_checks.check(config, read)
     _lookups(config, read)
 
 

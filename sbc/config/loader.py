@@ -136,6 +136,7 @@ def _absolute(config: Config, base: Path) -> Config:
             "lookups": _lookups(config.lookups, at, database_at),
             "realms": {name: _realm(realm, at) for name, realm in config.realms.items()},
             "media": _media(config.media, at),
+            "ha": config.ha and config.ha.model_copy(update={"key_file": at(config.ha.key_file)}),
             "cdr": config.cdr.model_copy(update={"csv": at(config.cdr.csv)}),
         }
     )

@@ -19,6 +19,7 @@ from media.protocol import Srtp
 from sbc.config.base import HOST, Model
 from sbc.config.budget import RoutesBudget
 from sbc.config.dry_runs import DryRun
+from sbc.config.ha import Ha
 from sbc.config.header_rules import HeaderRule, RuleLists
 from sbc.config.lookups import Lookups
 from sbc.config.matching import Match
@@ -406,6 +407,7 @@ class Config(Model):
     user: str = ""  # drop privileges to this user after binding
     workers: Workers = Workers()
     store: str = "embedded"
+    ha: Ha | None = None  # the other node of a pair
     database: str = "sqlite:////var/lib/sbc/sbc.db"
     routes: str = ""  # a Python file; empty: the built-in routes
     routes_budget: RoutesBudget = RoutesBudget()

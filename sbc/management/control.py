@@ -82,9 +82,11 @@ class Control:
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         server = await rpc.serve(self._slot.control_path, self._api.methods(), self._method_failed)
         self._serve_metrics()
-        if self._writer is not None:
-            self._thread = threading.Thread(target=self._write_cdrs, args=(loop,), name="cdr", daemon=True)
-            self._thread.start()
+        cell = self._slot.cell
+        if cell is not None:
+            loop.add_reader(cell.bell("control"), self._role_changed, loop)
+        if cell is None or cell.is_active:
+            self._start_writer(loop)
         self._page.ready()
         try:
             while not self._stop.is_set():
@@ -98,6 +100,19 @@ class Control:
             await server.close()
             await self._end()
         return self._status
+
+    def _role_changed(self, loop: asyncio.AbstractEventLoop) -> None:
+        """This node of a pair became active. When it falls silent, this process is ended."""
+        cell = self._slot.cell
+        assert cell is not None
+        cell.heard("control")
+        if cell.is_active:
+            self._start_writer(loop)
+
+    def _start_writer(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._writer is not None and self._thread is None:
+            self._thread = threading.Thread(target=self._write_cdrs, args=(loop,), name="cdr", daemon=True)
+            self._thread.start()
 
     async def _end(self) -> None:
         """The writer finishes its batch; the supervisor bounds how long that may take."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sbc.config.models import Config
 from sbc.telemetry.counters import Page
+from sbc.telemetry.role import RoleCell
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +19,7 @@ class ControlSlot:
     ``sip_sockets``  the Unix sockets on which the SIP workers answer, by slot
     ``media_endpoints``  media worker name (``media-0``) to ZeroMQ endpoint
     ``store_url``    as in :class:`sbc.worker.slot.SipSlot`
+    ``cell``         the role of this node in its pair, None where it is alone
     """
 
     config: Config
@@ -27,6 +29,7 @@ class ControlSlot:
     sip_sockets: list[str]
     media_endpoints: dict[str, str]
     store_url: str
+    cell: RoleCell | None = None
 
     @property
     def control_path(self) -> str:

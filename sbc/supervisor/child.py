@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import Enum, auto
 
 BEAT_LIMIT_S = 3.0  # a child that did not beat for so long hangs
+HA_BEAT_LIMIT_S = 1.0  # its successor goes on where it was, and finds out in time whether the lease has gone
 BOOT_LIMIT_S = 30.0  # a child that is not ready after so long hangs
 HEALTHY_S = 30.0  # a child that served for so long starts again at once
 BACKOFF_FIRST_S = 0.1
@@ -99,7 +100,7 @@ class Child:
                 self.killed = True
         return orders
 
-    def look(self, now: float, *, beat_s: float, serves: bool) -> Event | None:
+    def look(self, now: float, *, beat_s: float, serves: bool, limit_s: float = BEAT_LIMIT_S) -> Event | None:
         """What the clock and the child's page say has happened; ``beat_s`` is the time of its last beat."""
         match self.state:
             case State.BACKOFF:
@@ -109,7 +110,7 @@ class Child:
                     return Event.SERVES
                 return Event.HUNG if now - max(beat_s, self.started_s) > BOOT_LIMIT_S else None
             case State.READY | State.DRAINING:
-                return Event.HUNG if now - max(beat_s, self.started_s) > BEAT_LIMIT_S else None
+                return Event.HUNG if now - max(beat_s, self.started_s) > limit_s else None
             case State.STOPPED:
                 return None
 
@@ -129,10 +130,11 @@ class Group(Enum):
     SIP = "sip"
     MEDIA = "media"
     CONTROL = "control"
+    HA = "ha"
     STORE = "store"
 
 
-GRACE_S: dict[Group, float] = {Group.SIP: 2.0, Group.MEDIA: 3.0, Group.CONTROL: 5.0, Group.STORE: 3.0}
+GRACE_S: dict[Group, float] = {Group.SIP: 2.0, Group.MEDIA: 3.0, Group.CONTROL: 5.0, Group.HA: 2.0, Group.STORE: 3.0}
 HURRY_S = 2.0
 
 
@@ -160,6 +162,10 @@ class Shutdown:
         events: list[tuple[Group, Event]] = []
         while self._left:
             group = self._left[0]
+            if group is Group.HA and group not in alive:  # a node that is alone does not wait for it
+                self._left.pop(0)
+                self._deadline = None
+                continue
             if self._deadline is None:
                 drain = self._drain_s if group is Group.SIP else 0.0
                 self._deadline = now + drain + GRACE_S[group]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from sbc.config.models import Config
 from sbc.errors import ConfigError
+from sbc.ha.beat import key_of
 
 START_LIMIT_S = 5.0
 
@@ -20,9 +21,37 @@ def socket_path(config: Config) -> str:
     return os.path.join(config.run_dir, "store.sock")
 
 
-def store_url(config: Config) -> str:
-    """Where workers find the store."""
-    return f"unix://{socket_path(config)}" if config.store == "embedded" else config.store
+def store_url(config: Config, password: str = "") -> str:
+    """Where workers find the store; ``password`` is that of the embedded stores of a pair."""
+    if config.store != "embedded":
+        return config.store
+    return f"unix://:{password}@{socket_path(config)}" if password else f"unix://{socket_path(config)}"
+
+
+def password_of(shared: bytes) -> str:
+    """What the embedded stores of a pair, which reach each other over the network, ask for; "" for a node alone."""
+    return key_of(shared, "store").hex() if shared else ""
+
+
+def write_pair_file(config: Config, password: str) -> str:
+    """In the child: what its command line is not to show. Returns the path."""
+    assert config.ha is not None
+    path = os.path.join(config.run_dir, "store.conf")
+    lines = [
+        f"port {config.ha.store_port}",
+        f"bind {' '.join(one.local[0] for one in config.ha.paths)}",
+        f"requirepass {password}",
+        f"masterauth {password}",
+        "repl-diskless-sync yes",
+        "repl-diskless-sync-delay 0",  # on either node: it is the setting of the one that is copied which counts
+        "repl-ping-replica-period 1",
+        "repl-timeout 5",
+    ]
+    Path(path).unlink(missing_ok=True)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(fd, "w") as file:
+        file.write("\n".join(lines) + "\n")
+    return path
 
 
 def find_server() -> str:
@@ -40,11 +69,12 @@ def find_server() -> str:
     raise ConfigError(["store: embedded needs a Valkey or Redis server: apt-get install redis-server, or give a URL"])
 
 
-def arguments(config: Config) -> list[str]:
+def arguments(config: Config, password: str = "") -> list[str]:
     """The command line; nothing is written to disk, since worker memory is the authority and fills it again."""
+    reach = [write_pair_file(config, password)] if config.ha is not None else ["--port", "0"]
     return [
         "sbc: store",
-        *("--port", "0"),
+        *reach,
         *("--unixsocket", socket_path(config)),
         *("--unixsocketperm", "700"),
         *("--save", ""),
@@ -68,7 +98,7 @@ def answers(config: Config) -> bool:
         try:
             sock.connect(socket_path(config))
             sock.sendall(b"PING\r\n")
-            return sock.recv(16).startswith(b"+PONG")
+            return sock.recv(16).startswith((b"+PONG", b"-NOAUTH"))
         except OSError:
             return False
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sbc.config.models import Config
 from sbc.errors import ConfigError
+from sbc.ha.beat import key_of
 
 SHARD_KEY_BYTES = 16
 
@@ -65,8 +66,22 @@ class Lock:
         os.close(self.fd)
 
 
+def shared_key(config: Config) -> bytes:
+    """What both nodes of a pair have, empty for a node that is alone. Raises ConfigError."""
+    if config.ha is None:
+        return b""
+    try:
+        return Path(config.ha.key_file).read_bytes().strip()
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise ConfigError([f"ha.key_file: cannot read {config.ha.key_file}: {reason}"]) from error
+
+
 def shard_key(config: Config) -> bytes:
-    """16 random octets, made once per state_dir: calls keep their shard over restarts. Raises ConfigError."""
+    """16 octets that calls keep their shard by: random, made once per state_dir; that of a pair follows from its key.
+    Raises ConfigError."""
+    if config.ha is not None:
+        return key_of(shared_key(config), "shard")[:SHARD_KEY_BYTES]
     path = Path(config.state_dir) / "shard.key"
     key = _kept(path, lambda: os.urandom(SHARD_KEY_BYTES))
     if len(key) != SHARD_KEY_BYTES:
@@ -74,10 +89,15 @@ def shard_key(config: Config) -> bytes:
     return key
 
 
-def media_keys(state_dir: str) -> tuple[bytes, bytes]:
-    """Our CURVE public and secret key for media control, in Z85, made once per state_dir. Raises ConfigError."""
+def media_keys(state_dir: str, shared: bytes = b"") -> tuple[bytes, bytes]:
+    """Our CURVE public and secret key for media control, in Z85: made once per state_dir, or that of the pair which
+    has the key ``shared``. Raises ConfigError."""
     import zmq  # kept out of the import of the command line
+    from zmq.utils import z85
 
+    if shared:
+        secret = z85.encode(key_of(shared, "media"))
+        return zmq.curve_public(secret), secret
     path = Path(state_dir) / "media.key"
     secret = _kept(path, lambda: zmq.curve_keypair()[1] + b"\n").strip()
     try:

@@ -11,17 +11,26 @@ from pathlib import Path
 
 from media.config import MediaConfig, RealmInterface
 from sbc.config.models import Config
+from sbc.errors import ConfigError
+from sbc.ha.slot import HaSlot
 from sbc.management.slot import ControlSlot
-from sbc.supervisor import embedded_store, sockets
+from sbc.supervisor import embedded_store, folders, process, sockets
 from sbc.supervisor.child import Child, Group
 from sbc.supervisor.segments import Reader, Segments
 from sbc.telemetry.counters import Kind, Page
 from sbc.telemetry.log import get
+from sbc.telemetry.role import Role, RoleCell
 from sbc.worker.slot import SipSlot
 
-KINDS = {Group.SIP: Kind.SIP, Group.MEDIA: Kind.MEDIA, Group.CONTROL: Kind.CONTROL}
+KINDS = {Group.SIP: Kind.SIP, Group.MEDIA: Kind.MEDIA, Group.CONTROL: Kind.CONTROL, Group.HA: Kind.HA}
+CAPABILITIES = {Group.HA: process.CAP_NET_ADMIN | process.CAP_NET_RAW}  # kept when a child becomes another user
+SINGLE = (Group.CONTROL, Group.HA, Group.STORE)
 MEDIA_SESSIONS = 8192  # per media worker; memory is taken as it is touched
 MEDIA_QUARANTINE_S = 2.0  # how long a port pair rests between two calls
+
+
+def _alone(_: HaSlot) -> int:
+    raise ConfigError(["this node is no part of a pair"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +41,18 @@ class Entries:
     media: Callable[[MediaConfig], int]
     control: Callable[[ControlSlot], int]
     segment: Reader  # of media memory
+    ha: Callable[[HaSlot], int] = _alone
 
 
 def real_entries() -> Entries:
     """The workers of the product. Imported before the fork, so that a respawned worker starts in milliseconds and all
     share the memory of the code; none of these modules starts a thread or opens anything when it is imported."""
     from media.worker import run as run_media
+    from sbc.ha.node import run as run_ha
     from sbc.management.control import run as run_control
     from sbc.worker.sip_worker import run as run_sip
 
-    return Entries(sip=run_sip, media=run_media, control=run_control, segment=media_segment())
+    return Entries(sip=run_sip, media=run_media, control=run_control, segment=media_segment(), ha=run_ha)
 
 
 def media_segment() -> Reader:
@@ -85,7 +96,7 @@ class Member:
 
     @property
     def name(self) -> str:
-        return self.group.value if self.group in (Group.CONTROL, Group.STORE) else f"{self.group.value} {self.slot}"
+        return self.group.value if self.group in SINGLE else f"{self.group.value} {self.slot}"
 
 
 def worker_counts(config: Config) -> tuple[int, int]:
@@ -125,7 +136,13 @@ class Estate:
         self.members = [Member(Group.STORE, 0)] if config.store == "embedded" else []
         self.members += [Member(Group.MEDIA, slot) for slot in range(self.media_count)]
         self.members += [Member(Group.CONTROL, 0)]
+        self.members += [Member(Group.HA, 0)] if config.ha is not None else []
         self.members += [Member(Group.SIP, slot) for slot in range(self.sip_count)]
+        # the role of this node in its pair; None: it is alone
+        self._shared_key = folders.shared_key(config)
+        self._store_password = embedded_store.password_of(self._shared_key)
+        self._store_url = embedded_store.store_url(config, self._store_password)
+        self.cell = RoleCell(member.name for member in self.members) if config.ha is not None else None
         run_dir = Path(config.run_dir)
         self.media_endpoints = {
             f"media-{slot}": f"ipc://{run_dir / f'media-{slot}.sock'}" for slot in range(self.media_count)
@@ -139,11 +156,15 @@ class Estate:
             case Group.SIP:
                 return self.entries.sip(self._sip_slot(member))
             case Group.MEDIA:
+                if self.cell is not None and self.cell.must_empty(member.slot):
+                    sockets.empty(self.media_memory[member.slot])
                 return self.entries.media(self._media_config(member))
             case Group.CONTROL:
                 return self.entries.control(self._control_slot(member))
+            case Group.HA:
+                return self.entries.ha(self._ha_slot(member))
             case Group.STORE:
-                os.execv(embedded_store.find_server(), embedded_store.arguments(self.config))
+                os.execv(embedded_store.find_server(), embedded_store.arguments(self.config, self._store_password))
 
     def close(self) -> None:
         """Close all sockets and shared memory."""
@@ -151,6 +172,13 @@ class Estate:
             for sock in (*row.listeners, row.inbox, row.hand_over):
                 sock.close()
         self._segments.close()
+        if self.cell is not None:
+            self.cell.close()
+
+    @property
+    def is_passive(self) -> bool:
+        """Whether the other node of the pair is the one that serves: workers that end have been ended."""
+        return self.cell is not None and self.cell.role is not Role.ACTIVE
 
     def release(self) -> None:
         """In a child that is no worker: let go of every socket and of the media memory."""
@@ -186,9 +214,10 @@ class Estate:
             hand_over=[row.hand_over for row in self.sockets],
             page=member.page,
             media_endpoints=self.media_endpoints,
-            store_url=embedded_store.store_url(self.config),
+            store_url=self._store_url,
             shard_key=self.shard_key,
             media_keys=self.media_keys,
+            cell=self.cell,
         )
 
     def _media_config(self, member: Member) -> MediaConfig:
@@ -215,6 +244,7 @@ class Estate:
             say=get().write,
             prompts=self.config.media.prompts,
             recordings=self.config.media.recordings,
+            bind_freely=self.cell is not None,
         )
 
     def _control_slot(self, member: Member) -> ControlSlot:
@@ -226,5 +256,18 @@ class Estate:
             pages={"supervisor": self.page, **pages},
             sip_sockets=self.sip_sockets,
             media_endpoints=self.media_endpoints,
-            store_url=embedded_store.store_url(self.config),
+            store_url=self._store_url,
+            cell=self.cell,
+        )
+
+    def _ha_slot(self, member: Member) -> HaSlot:
+        assert self.cell is not None
+        speaking = (Group.SIP, Group.MEDIA, Group.CONTROL)
+        return HaSlot(
+            config=self.config,
+            page=member.page,
+            pages={other.name: other.page for other in self.members if other.group in speaking},
+            cell=self.cell,
+            store_url=self._store_url,
+            key=self._shared_key,
         )

@@ -7,9 +7,13 @@ import os
 import pwd
 import resource
 import signal
+import struct
 from contextlib import suppress
 
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+PR_SET_KEEPCAPS = 8
+CAPABILITY_VERSION_3 = 0x20080522  # <linux/capability.h>
+CAP_NET_ADMIN, CAP_NET_RAW = 1 << 12, 1 << 13
 NOFILE_WANTED = 1 << 20
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -47,13 +51,21 @@ def oom_score(adjust: int) -> None:
         file.write(str(adjust))
 
 
-def become(account: pwd.struct_passwd | None) -> None:
-    """Become this user for good, with its groups; raises OSError."""
+def become(account: pwd.struct_passwd | None, capabilities: int = 0) -> None:
+    """Become this user for good, with its groups, and of root's powers keep these (a mask of capabilities(7)); raises
+    OSError."""
     if account is None:
         return
+    if capabilities:
+        _libc.prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0)
     os.initgroups(account.pw_name, account.pw_gid)
     os.setresgid(account.pw_gid, account.pw_gid, account.pw_gid)
     os.setresuid(account.pw_uid, account.pw_uid, account.pw_uid)
+    if capabilities:
+        header = struct.pack("=Ii", CAPABILITY_VERSION_3, 0)
+        data = struct.pack("=6I", capabilities, capabilities, 0, 0, 0, 0)
+        if _libc.capset(header, data):
+            raise OSError(ctypes.get_errno(), "capset")
 
 
 def describe_exit(status: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sbc.config.models import Config
 
-FIXED = ("node", "run_dir", "state_dir", "user", "workers", "store", "database", "media", "management")
+FIXED = ("node", "run_dir", "state_dir", "user", "workers", "store", "ha", "database", "media", "management")
 
 
 def restart_only(old: Config, new: Config) -> list[str]:

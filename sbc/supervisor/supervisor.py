@@ -17,8 +17,8 @@ from sbc.config.models import Config
 from sbc.errors import ConfigError
 from sbc.routing.versions import Versions
 from sbc.supervisor import embedded_store, folders, process, sockets
-from sbc.supervisor.child import BEAT_LIMIT_S, Event, Group, Order, Shutdown, State
-from sbc.supervisor.members import KINDS, Entries, Estate, Member, real_entries
+from sbc.supervisor.child import BEAT_LIMIT_S, HA_BEAT_LIMIT_S, Event, Group, Order, Shutdown, State
+from sbc.supervisor.members import CAPABILITIES, KINDS, Entries, Estate, Member, real_entries
 from sbc.supervisor.notify import Notify
 from sbc.supervisor.proof import LIMIT_S, prove
 from sbc.supervisor.reload import restart_only
@@ -49,7 +49,7 @@ def run(config_path: str, config: Config, entries: Entries | None = None) -> int
     if config.routes:
         versions_of(config).adopt(config.routes)
     # Media keys are kept from the start: a reload may name the first media node elsewhere.
-    keys = folders.media_keys(config.state_dir)
+    keys = folders.media_keys(config.state_dir, folders.shared_key(config))
     estate = Estate(config, config_path, folders.shard_key(config), entries or real_entries(), keys)
     supervisor = Supervisor(estate, lock)
     try:
@@ -167,7 +167,7 @@ class Supervisor:
     def _died(self, member: Member, status: int) -> None:
         """Say it once, with what the worker held, and let the table decide."""
         how = process.describe_exit(status)
-        draining = member.child.state is State.DRAINING
+        draining = member.child.state is State.DRAINING or self.estate.is_passive
         said = member.last_words.read()
         fields = {"worker": member.name, "pid": member.pid, "how": how, "reason": said}
         if member.group is Group.SIP:
@@ -192,7 +192,8 @@ class Supervisor:
         for member in self.members:
             store = member.group is Group.STORE  # it has no page; its deadlines are with those who ask it
             beat_s = now if store or now < self._trust_beats_s else member.page.beat_ns / 1e9
-            event = member.child.look(now, beat_s=beat_s, serves=store or member.page.is_ready)
+            limit_s = HA_BEAT_LIMIT_S if member.group is Group.HA else BEAT_LIMIT_S
+            event = member.child.look(now, beat_s=beat_s, serves=store or member.page.is_ready, limit_s=limit_s)
             if event is not None:
                 self._event(member, event, now)
             if event is Event.SERVES and member.config is not self.estate.config:
@@ -257,6 +258,9 @@ class Supervisor:
         calls = sum(m.page.get(Counter.CALLS_ACTIVE) for m in self.members if m.group is Group.SIP)
         self._log.info("stopping: new calls are refused, present ones may end", calls=calls, drain_s=drain_s)
         self._notify.stopping()
+        for member in self.members:
+            if member.group is Group.HA:
+                self._kill(member, signal.SIGUSR1)  # the other node is to have the calls, if it can
         self._shutdown = Shutdown(drain_s)
 
     def _tell(self, events: list[tuple[Group, Event]], now: float) -> None:
@@ -421,7 +425,7 @@ class Supervisor:
         member.page.words[WORD_PID] = pid
         self._log.debug("worker started", worker=member.name, pid=pid)
 
-    def _begin_life(self, title: str) -> None:
+    def _begin_life(self, title: str, capabilities: int = 0) -> None:
         """What a child does before all else."""
         self._signals.forget()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
@@ -430,13 +434,13 @@ class Supervisor:
         os.setpgid(0, 0)
         process.set_title(title)
         process.oom_score(0)
-        process.become(self._account)
+        process.become(self._account, capabilities)
 
     def _live(self, member: Member, parent: int) -> NoReturn:
         """The whole life of a child: nothing of the supervisor's stack runs in it afterwards."""
         status = EXIT_CRASHED
         try:
-            self._begin_life(f"sbc: {member.name}")
+            self._begin_life(f"sbc: {member.name}", CAPABILITIES.get(member.group, 0))
             process.die_with_parent(parent)
             settings = self.estate.config.log
             page = member.page

@@ -30,6 +30,7 @@ class Kind(IntEnum):
     SIP = 2
     MEDIA = 3
     CONTROL = 4
+    HA = 5
 
 
 class Counter(IntEnum):
@@ -198,6 +199,12 @@ class Counter(IntEnum):
     CDR_DUPLICATE = "CDRs seen again and skipped."
     CDR_FAILED = "Attempts to write CDRs that failed and will be repeated."
     CDR_WAITING = "CDRs on the outbox stream that are not yet written."
+    # a pair of nodes
+    HA_ACTIVE = "1 while this node of a pair is the active one."
+    HA_TOKEN = "The latest fencing token that this node knows, its own while it is active."
+    HA_PEER_HEARD = "1 while the other node is heard on any path."
+    HA_TAKEN = "Times that this node became the active one."
+    HA_SILENCED = "Times that this node fell silent, by order or because another one was active or may have been."
     # process
     CORE_ERRORS = "Effects of the core that could not be performed."
     CORE_FAULTS = "Messages and timers that met a fault of ours in the core."
@@ -220,6 +227,9 @@ GAUGES = frozenset(
         Counter.STORE_DOWN,
         Counter.CDR_WAITING,
         Counter.LOOP_LAG_MAX_US,
+        Counter.HA_ACTIVE,
+        Counter.HA_TOKEN,
+        Counter.HA_PEER_HEARD,
     }
 )
 _WORD: dict[str, int] = {name: int(member) for name, member in Counter.__members__.items()}

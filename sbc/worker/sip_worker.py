@@ -36,6 +36,7 @@ from sbc.store.journal import Journal
 from sbc.store.nothing import NoJournal
 from sbc.store.url import parse_store_url
 from sbc.telemetry import log
+from sbc.telemetry.role import RoleCell
 from sbc.transport.resolver import NameServers, Resolver
 from sbc.transport.source_address import SourceAddresses
 from sbc.worker.datagrams import BATCH, DatagramSide
@@ -49,6 +50,7 @@ from sbc.worker.peers import BINDING, FAILED, LODGING, RECEIVED, HandOver
 from sbc.worker.resume import Resumption
 from sbc.worker.settings import core_settings
 from sbc.worker.slot import SipSlot
+from sbc.worker.standing_by import Standing
 from sbc.worker.streams import StreamSide
 from sbc.worker.trunks import TrunkSide
 
@@ -135,6 +137,7 @@ class SipWorker:
         self._idle_ticks = 0
         self._stopped = loop.create_future()
         self._draining = False
+        self._has_started_up = False
         self._parent = os.getppid()
         self._resuming: asyncio.Task[None] | None = None
         self._perform: dict[type, Callable[[Any], None]] = {  # Any: each takes the effect that it is listed under
@@ -160,10 +163,7 @@ class SipWorker:
         for number, act in ((signal.SIGTERM, self.drain), (signal.SIGINT, self.drain), (signal.SIGHUP, self.reload)):
             self.loop.add_signal_handler(number, act)
         self._beat()
-        self.journal.start()
         self.runner.watch()
-        await self._resume()
-        await self.runner.start_up()
         methods: dict[str, rpc.Method] = {"calls": self._list_calls, "call": self._one_call, "hangup": self._hang_up}
         methods["registrations"] = self._trunks.describe
         methods["routes"] = lambda _: {
@@ -172,16 +172,10 @@ class SipWorker:
         }
         methods |= self._media.methods()
         server = await rpc.serve(self.slot.control_path, methods, self._rpc_fault)
-        self._watch_sockets()
-        self._streams.streams.start()
-        self._trunks.configure(self.config)
-        self._keep_alive.configure(self.config)
-        self._garbage.start()
-        self._busy_s, self._measured_at = self._meter.read(), self._now()  # starting up was no load
-        self._measure()
-        self.slot.page.ready()
         try:
-            await self._stopped
+            if self.slot.cell is None or await self._stand_by(self.slot.cell):
+                await self._begin()
+                await self._stopped
         finally:
             await server.close()
             if self._resuming is not None:
@@ -196,6 +190,30 @@ class SipWorker:
             left = await self.journal.close(1.0)
             if left:
                 self.log.error("stopped with state that the store did not take", records=left)
+
+    async def _stand_by(self, cell: RoleCell) -> bool:
+        """Be ready for the moment in which this node of a pair becomes active; False where it was stopped before."""
+        standing = Standing(self.slot, cell, self.loop, self.journal.close)
+        if not cell.is_active:
+            await self.runner.start_up()
+            self._has_started_up = True
+            self.slot.page.ready()
+        return await standing.by(self._stopped)
+
+    async def _begin(self) -> None:
+        """Take up the calls of our shards, and serve."""
+        self.journal.start()
+        await self._resume()
+        if not self._has_started_up:
+            await self.runner.start_up()
+        self._watch_sockets()
+        self._streams.streams.start()
+        self._trunks.configure(self.config)
+        self._keep_alive.configure(self.config)
+        self._garbage.start()
+        self._busy_s, self._measured_at = self._meter.read(), self._now()  # starting up was no load
+        self._measure()
+        self.slot.page.ready()
 
     async def _resume(self) -> None:
         """Take up the calls of our shards; those that the store keeps to itself at the start, when it answers."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sbc.config.models import Config
 from sbc.telemetry.counters import Page
+from sbc.telemetry.role import RoleCell
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,7 @@ class SipSlot:
     ``media_endpoints``  media worker name (``media-0``) to ZeroMQ endpoint
     ``store_url``   ``redis://``, ``rediss://``, ``sentinel://`` or ``unix:///path`` (the embedded store)
     ``media_keys``  our CURVE public and secret key for media nodes elsewhere, None where there is none with a key
+    ``cell``        the role of this node in its pair, None where it is alone
     ``shard_key``   16 octets for :func:`sbc.sip.shard.shard_of`, the same on every start
     """
 
@@ -36,6 +38,7 @@ class SipSlot:
     store_url: str
     shard_key: bytes
     media_keys: tuple[bytes, bytes] | None = None
+    cell: RoleCell | None = None
 
     @property
     def name(self) -> str:

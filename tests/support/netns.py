@@ -44,6 +44,25 @@ class Lab:
             _ip("-n", namespace, "address", "add", address, "dev", end)
             _ip("-n", namespace, "link", "set", end, "up")
 
+    def bridge(self, host: str) -> None:
+        """Make ``host`` a switch."""
+        namespace = self.hosts[host]
+        _ip("-n", namespace, "link", "add", "br0", "type", "bridge")
+        _ip("-n", namespace, "link", "set", "br0", "up")
+
+    def plug(self, switch: str, host: str, *addresses: str) -> str:
+        """A cable from ``host`` to a switch, with addresses at its end; returns the name of the interface there."""
+        self.links += 1
+        near, far = (f"v{os.getpid() % 100000}l{self.links}{end}" for end in "ab")
+        _ip("link", "add", near, "type", "veth", "peer", "name", far)
+        _ip("link", "set", near, "netns", self.hosts[host])
+        _ip("link", "set", far, "netns", self.hosts[switch])
+        _ip("-n", self.hosts[switch], "link", "set", far, "master", "br0", "up")
+        for address in addresses:
+            _ip("-n", self.hosts[host], "address", "add", address, "dev", near)
+        _ip("-n", self.hosts[host], "link", "set", near, "up")
+        return near
+
     def address(self, host: str, address: str) -> None:
         """One more address of a host, on its loopback."""
         _ip("-n", self.hosts[host], "address", "add", address, "dev", "lo")

@@ -1,0 +1,59 @@
+"""Whether what a pair of nodes needs fits the rest of the configuration and this machine."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from sbc.config.models import Config
+from sbc.config.source import Source
+
+KEY_BYTES = 32
+
+
+def check(config: Config, read: Source) -> None:
+    """Add every fault of ``ha``."""
+    ha = config.ha
+    if ha is None:
+        return
+    _key(ha.key_file, read)
+    if config.store == "none":
+        read.fault(("store",), "a pair needs a store: the node that takes over resumes the calls from there")
+    elif config.store == "embedded":
+        if len(ha.paths) < 2 and ha.decided_by == "lease":
+            read.fault(("ha", "paths"), "with store: embedded heartbeats alone decide, so there must be two paths")
+    elif config.store.startswith("unix://"):
+        read.fault(("store",), "a pair needs a store that both nodes reach: redis:// or rediss://, or embedded")
+    else:
+        _place_of_store(config, read)
+    for number, virtual in enumerate(ha.addresses):
+        if not os.path.exists(f"/sys/class/net/{virtual.interface}"):
+            read.fault(("ha", "addresses", number), f"there is no interface '{virtual.interface}' on this machine")
+
+
+def _key(path: str, read: Source) -> None:
+    try:
+        length = len(Path(path).read_bytes().strip())
+    except OSError as error:
+        if isinstance(error, PermissionError) and os.geteuid():
+            return  # a worker that takes a reload over: only the supervisor reads it
+        reason = (error.strerror or str(error)).lower()
+        hint = ": make it with sbc ha keygen, and copy it to the other node" if not os.path.exists(path) else ""
+        read.fault(("ha", "key_file"), f"cannot read {path}: {reason}{hint}")
+        return
+    if length < KEY_BYTES:
+        read.fault(("ha", "key_file"), f"{path} holds {length} octets, and a key has at least {KEY_BYTES}")
+
+
+def _place_of_store(config: Config, read: Source) -> None:
+    """The store is a witness: one on either node would die with it, and then nobody could tell."""
+    assert config.ha is not None
+    host = urlsplit(config.store).hostname
+    ends = {end[0] for path in config.ha.paths for end in (path.local, path.peer)}
+    if host is not None and (host in ends or host in ("localhost", "127.0.0.1", "::1")):
+        read.fault(
+            ("store",),
+            f"{host} is one of the two nodes: a store there dies with it; use one elsewhere, or store: embedded,"
+            " which keeps a copy on each",
+        )

@@ -1,0 +1,374 @@
+"""The process ``ha``: the shell around the election. It speaks with the peer and the store, and makes the role real.
+
+It may die or hang at any time: its successor finds in shared memory whether the node is active and under which token,
+and goes on; its absence is no longer than the lease.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from typing import Any
+
+import uvloop
+
+from sbc.errors import ConfigError
+from sbc.ha import addresses, status
+from sbc.ha.addresses import AddressError, Virtual
+from sbc.ha.beat import Speaker, key_of
+from sbc.ha.election import Act, Ask, Election, Lease, State, Timing
+from sbc.ha.lease import LeaseStore
+from sbc.ha.replication import Replication
+from sbc.ha.silence import Speaking
+from sbc.ha.slot import HaSlot
+from sbc.management import rpc
+from sbc.store.url import parse_store_url
+from sbc.telemetry import log
+from sbc.telemetry.counters import Counter
+from sbc.telemetry.role import Role
+
+LOOK_S = 0.05
+REPLICATE_S = 0.2
+LEAVE_S = 0.15  # how long workers may take to write what waits for the store, before a planned switch goes on
+COPIED_S = 0.05
+KILLED_S = 1.0
+ANNOUNCE_S = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0)  # after the take-over: any one announcement may be lost
+GOODBYE_S = 0.3
+WORKER_SILENT_NS = 3_000_000_000
+
+
+class HaNode:
+    """One event loop; nothing in it blocks but rtnetlink, for some 0.1 ms."""
+
+    def __init__(self, slot: HaSlot, loop: asyncio.AbstractEventLoop) -> None:
+        ha = slot.config.ha
+        assert ha is not None
+        self.slot = slot
+        self.ha = ha
+        self.virtual = [Virtual(one.address, one.interface) for one in ha.addresses]
+        self.address_faults: dict[str, str] = {}
+        self.lease: LeaseStore | None = None
+        self.replication: Replication | None = None
+        address = parse_store_url(slot.store_url, slot.config.run_dir)
+        if slot.config.store == "embedded":
+            self.replication = Replication(address, ha.store_port, loop)
+        else:
+            self.lease = LeaseStore(address, slot.config.node, ha.name, ha.lease_ms / 1000, loop)
+        self._loop = loop
+        self._log = log.get()
+        beat_s = ha.heartbeat_ms / 1000
+        self.timing = Timing(beat_s, ha.misses, ha.lease_ms / 1000)
+        cell = slot.cell
+        self.election = Election(
+            ha.name,
+            self.timing,
+            len(ha.paths),
+            loop.time(),
+            has_lease=self.lease is not None,
+            token=cell.token,
+            active=cell.role is Role.ACTIVE,
+            decides=ha.decided_by == "lease",
+        )
+        self.speaker = Speaker(key_of(slot.key, f"heartbeat {slot.config.node}"), int.from_bytes(os.urandom(8)) | 1)
+        self._sockets: list[socket.socket] = []
+        self._beat_due_s = 0.0
+        self._stopped = asyncio.Event()
+        self._silencing: asyncio.Task[None] | None = None
+        self._announcing: asyncio.Task[None] | None = None
+        self._replicating: asyncio.Task[None] | None = None
+        self._promoting: asyncio.Task[None] | None = None
+
+    async def serve(self) -> int:
+        """Until SIGTERM; the exit code. Raises ConfigError where a path cannot be bound."""
+        loop = self._loop
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopped.set)
+        loop.add_signal_handler(signal.SIGUSR1, self._leave)
+        self._bind()
+        if self.lease is not None:
+            self.lease.start()
+        if self.replication is not None:
+            self.replication.start()
+            self._replicating = loop.create_task(self._replicate(self.replication))
+        if self.slot.cell.role is Role.ACTIVE:
+            self._take_addresses()
+        else:  # of a former life that had no time to tidy up
+            self.slot.cell.set(Role.PASSIVE, self.slot.cell.token)
+            self._drop_addresses()
+        methods: dict[str, rpc.Method] = {
+            "status": lambda _: status.describe(self, loop.time()),
+            "switch": self._switch,
+            "active": self._be_active,
+            "standby": self._be_standby,
+        }
+        server = await rpc.serve(self.slot.control_path, methods, self._method_failed)
+        self.slot.page.ready()
+        try:
+            while not self._stopped.is_set():
+                self._look()
+                try:
+                    await asyncio.wait_for(self._stopped.wait(), LOOK_S)
+                except TimeoutError:
+                    continue
+            await self._say_goodbye()
+        finally:
+            await server.close()
+            if self.lease is not None:
+                self.lease.close()
+            if self._replicating is not None:
+                self._replicating.cancel()
+            if self.replication is not None:
+                self.replication.close()
+            for sock in self._sockets:
+                loop.remove_reader(sock.fileno())
+                sock.close()
+        return 0
+
+    # --- turns
+
+    def _look(self) -> None:
+        self.slot.page.beat()
+        now = self._loop.time()
+        self.election.ready = not status.unready(self)
+        self.election.look(now)
+        self._drain()
+        if now >= self._beat_due_s or self.election.offer:
+            self._say(now)
+
+    def _drain(self) -> None:
+        """Perform what the election asks for."""
+        election, told = self.election, False
+        while (order := election.poll()) is not None:
+            if order.ask is not None:
+                self._question(order.ask)
+                continue
+            told = True
+            match order.act:
+                case Act.TAKE:
+                    self._take()
+                case Act.FENCE:
+                    self._fall_silent(in_order=False)
+                case Act.LEAVE:
+                    self._fall_silent(in_order=True)
+                case _:
+                    pass  # CLAIM comes as a question; GIVE is said with the next heartbeat, now
+        if told:
+            self._say(self._loop.time())
+        self.slot.page.set(Counter.HA_TOKEN, election.token)
+        self.slot.page.set(Counter.HA_ACTIVE, int(election.state in (State.ACTIVE, State.HANDING)))
+        self.slot.page.set(Counter.HA_PEER_HEARD, int(election.hears_peer(self._loop.time())))
+
+    def _question(self, what: Ask) -> None:
+        assert self.lease is not None
+        asked_s, election = self._loop.time(), self.election
+
+        def answered(said: Lease | None) -> None:
+            now = self._loop.time()
+            if said is None:
+                election.unanswered(now)
+            else:
+                election.leased(what, said, asked_s, now)
+            self._loop.call_soon(self._drain)
+
+        token = election.offer if what is Ask.GIVE else election.token
+        peer = election.peer.beat
+        self.lease.ask(what, token, answered, peer.name if peer is not None else "")
+
+    # --- heartbeats
+
+    def _bind(self) -> None:
+        for number, path in enumerate(self.ha.paths):
+            host, port = path.local
+            sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
+            self._sockets.append(sock)
+            sock.setblocking(False)
+            try:
+                sock.bind((host, port))
+            except OSError as error:
+                reason = (error.strerror or str(error)).lower()
+                raise ConfigError([f"ha.paths: cannot listen on {host} port {port}: {reason}"]) from error
+            self._loop.add_reader(sock.fileno(), self._readable, number, sock)
+
+    def _readable(self, path: int, sock: socket.socket) -> None:
+        for _ in range(64):
+            try:
+                data = sock.recv(2048)
+            except BlockingIOError:
+                break
+            except OSError:
+                continue  # what an ICMP error left there
+            beat = self.speaker.read(data, path)
+            if beat is None:
+                continue
+            if beat.name == self.ha.name:
+                self._log.error("the other node has the same name: give each its own ha.name", name=beat.name)
+                continue
+            self.election.heard(path, beat, self._loop.time())
+        self._drain()
+
+    def _say(self, now: float) -> None:
+        self._beat_due_s = now + self.timing.beat_s
+        octets = self.speaker.write(self.election.beat(now))
+        for sock, path in zip(self._sockets, self.ha.paths, strict=True):
+            try:
+                sock.sendto(octets, path.peer)
+            except OSError:
+                continue  # the peer will miss it, and say so
+
+    # --- roles
+
+    async def _replicate(self, replication: Replication) -> None:
+        while True:
+            election, now = self.election, self._loop.time()
+            beat = election.peer.beat
+            heard = [now - at < self.timing.dead_s for at in election.peer.heard_s]
+            leads = beat is not None and beat.state in (State.ACTIVE, State.HANDING)
+            hosts = [path.peer[0] for path, is_heard in zip(self.ha.paths, heard, strict=True) if is_heard and leads]
+            await replication.turn(active=election.state in (State.ACTIVE, State.HANDING), hosts=hosts)
+            election.synced = election.state is State.ACTIVE or not replication.reason
+            await asyncio.sleep(REPLICATE_S)
+
+    def _take(self) -> None:
+        if self.replication is None:
+            self._serve()
+        else:  # first the store, which then takes what is written
+            self._promoting = self._loop.create_task(self._promote(self.replication))
+
+    async def _promote(self, replication: Replication) -> None:
+        await replication.promote()
+        if self.election.state is State.ACTIVE:
+            self._serve()
+
+    def _serve(self) -> None:
+        election = self.election
+        self.slot.cell.set(Role.ACTIVE, election.token)
+        self._take_addresses()
+        self.slot.page.add(Counter.HA_TAKEN)
+        self._log.warning("this node is active", token=election.token, why=election.why)
+
+    def _take_addresses(self) -> None:
+        self.address_faults.clear()
+        for virtual in self.virtual:
+            try:
+                addresses.add(virtual)
+            except AddressError as error:
+                self.address_faults[str(virtual)] = str(error)
+                self._log.error("a virtual address cannot be taken", reason=str(error))
+        if self._announcing is not None:
+            self._announcing.cancel()
+        self._announcing = self._loop.create_task(self._announce())
+
+    async def _announce(self) -> None:
+        began = self._loop.time()
+        for at in ANNOUNCE_S:
+            await asyncio.sleep(max(0.0, began + at - self._loop.time()))
+            for virtual in self.virtual:
+                addresses.announce(virtual)
+
+    def _drop_addresses(self) -> None:
+        if self._announcing is not None:
+            self._announcing.cancel()
+            self._announcing = None
+        for virtual in self.virtual:
+            try:
+                addresses.remove(virtual)
+            except AddressError as error:
+                self._log.error("a virtual address cannot be given up", reason=str(error))
+
+    def _fall_silent(self, *, in_order: bool) -> None:
+        if self._silencing is None or self._silencing.done():
+            self._silencing = self._loop.create_task(self._silence(in_order))
+        elif not in_order:
+            self._silencing.cancel()
+            self._silencing = self._loop.create_task(self._silence(in_order))
+
+    async def _silence(self, in_order: bool) -> None:
+        """Nothing of this node is heard any more: first by address, which the kernel enforces, then process by
+        process. In order: the workers first write what waits for the store."""
+        cell, election = self.slot.cell, self.election
+        self._log.warning("this node falls silent", token=election.token, why=election.why)
+        self.slot.page.add(Counter.HA_SILENCED)
+        speaking = Speaking(self.slot.pages.values())
+        try:
+            if in_order:
+                cell.set(Role.LEAVING, election.token)
+                sip = Speaking(page for name, page in self.slot.pages.items() if name.startswith("sip"))
+                try:
+                    await sip.ended(LEAVE_S)
+                finally:
+                    sip.close()
+                if self.replication is not None:
+                    await self.replication.copied(COPIED_S)
+            cell.set(Role.PASSIVE, election.token)
+            self._drop_addresses()
+            speaking.kill()
+            if not await speaking.ended(KILLED_S):
+                self._log.error("a process of this node does not end; it has no address to speak from")
+        finally:
+            speaking.close()
+        election.silent(self._loop.time())
+        self._drain()
+        self._log.info("this node is silent", token=election.token)
+
+    # --- orders
+
+    def _switch(self, _params: rpc.Params) -> dict[str, Any]:  # Any: JSON values
+        refusal = self.election.hand_over(self._loop.time())
+        if not self.election._decides:
+            refusal = "keepalived decides here: lower the priority of this node there"
+        if refusal:
+            raise rpc.RpcError(rpc.REFUSED, refusal)
+        self._drain()
+        return {"from": self.ha.name, "to": self.election.peer.beat.name if self.election.peer.beat else ""}
+
+    def _be_active(self, _params: rpc.Params) -> dict[str, Any]:  # Any: JSON values
+        self.election.force(self._loop.time())
+        self._drain()
+        return {"name": self.ha.name}
+
+    def _be_standby(self, _params: rpc.Params) -> dict[str, Any]:  # Any: JSON values
+        if self.ha.decided_by == "lease":
+            raise rpc.RpcError(rpc.REFUSED, "the lease decides here: hand over with sbc ha switch")
+        self.election.withdraw(self._loop.time())
+        self._drain()
+        return {"name": self.ha.name}
+
+    def _leave(self) -> None:
+        """The supervisor is about to stop this node: the other one is to have the calls, if it can."""
+        refusal = self.election.hand_over(self._loop.time()) if self.ha.decided_by == "lease" else "keepalived decides"
+        self.election.stop()
+        self._drain()
+        if refusal:
+            self._log.info("stopping without handing over", why=refusal)
+
+    async def _say_goodbye(self) -> None:
+        """Told to end: the workers have ended, or end with the same supervisor."""
+        self.election.stop()
+        if self._silencing is not None:
+            await asyncio.wait([self._silencing], timeout=KILLED_S)
+        if self.election.state is State.ACTIVE:
+            self.slot.cell.set(Role.PASSIVE, self.election.token)
+            self._drop_addresses()
+            self.election.state = State.STANDBY
+        now = self._loop.time()
+        if self.lease is not None:
+            answered = asyncio.Event()
+            self.lease.ask(Ask.LEAVE, self.election.token, lambda _: answered.set())
+            await asyncio.wait([asyncio.ensure_future(answered.wait())], timeout=GOODBYE_S)
+        for _ in range(3):
+            self._say(now)
+
+    def _method_failed(self, method: str, error: Exception) -> None:
+        self._log.exception("a question of the command line met a fault", error, method=method)
+
+
+def run(slot: HaSlot) -> int:
+    """The life of the process, until SIGTERM; the exit code. ConfigError: it cannot begin."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+
+        async def life() -> int:
+            return await HaNode(slot, asyncio.get_running_loop()).serve()
+
+        return runner.run(life())

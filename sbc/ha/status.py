@@ -1,0 +1,97 @@
+"""The state of the pair in plain words."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from sbc.ha.election import State
+
+if TYPE_CHECKING:
+    from sbc.ha.node import HaNode
+
+SILENT_NS = 3_000_000_000
+
+
+def unready(node: HaNode) -> list[str]:
+    """Why this node could not serve now; empty: it could. Store and peer are judged elsewhere."""
+    now = time.monotonic_ns()
+    late = [name for name, page in node.slot.pages.items() if not page.is_ready or now - page.beat_ns > SILENT_NS]
+    found = [f"{' and '.join(late)} {'does' if len(late) == 1 else 'do'} not serve"] if late else []
+    return found + list(node.address_faults.values())
+
+
+def doubts(node: HaNode, now: float) -> list[str]:
+    """Why a death of the active node now would not be followed by the other one taking over; a sentence each."""
+    election = node.election
+    active = election.state is State.ACTIVE
+    found = unready(node)
+    beat = election.peer.beat
+    if active:
+        if reason := election.peer_unready(now):
+            found.append(reason)
+    elif not election.hears_peer(now):
+        found.append(election.peer_unready(now) or "the other node is not heard")
+    elif beat is not None and beat.state is not State.ACTIVE:
+        found.append(f"{beat.name} is not active but {beat.state.name.lower()}")
+    silent = [str(n) for n, at in enumerate(election.peer.heard_s) if now - at >= node.timing.dead_s]
+    if silent and election.hears_peer(now):
+        found.append(f"nothing is heard on path {' and '.join(silent)}, so one more fault is too many")
+    if node.replication is not None and not active and node.replication.reason:
+        found.append(f"the store here is no copy: {node.replication.reason}")
+    if node.lease is not None and not election.store_answers(now):
+        why = f": {node.lease.reason}" if node.lease.reason else ""
+        found.append(f"the store does not answer{why}")
+    elif beat is not None and node.lease is not None and election.hears_peer(now) and not beat.store:
+        found.append(f"the store does not answer {beat.name}")
+    return found
+
+
+def describe(node: HaNode, now: float) -> dict[str, Any]:  # Any: JSON values
+    """What ``sbc ha status`` shows."""
+    election = node.election
+    beat = election.peer.beat
+    why_not = doubts(node, now)
+    heard = [
+        {
+            "path": number,
+            "local": _text(path.local),
+            "peer": _text(path.peer),
+            "heard": now - at < node.timing.dead_s,
+            "age_s": round(now - at, 2) if at > float("-inf") else None,
+        }
+        for number, (path, at) in enumerate(zip(node.ha.paths, election.peer.heard_s, strict=True))
+    ]
+    lease: dict[str, Any]  # Any: JSON values
+    if node.lease is None:
+        lease = {"state": "none, heartbeats alone decide"}
+    else:
+        lease = {
+            "state": "held here" if election.holds_lease(now) else f"held by {election.lease.holder or 'nobody'}",
+            "store": "answers" if election.store_answers(now) else f"away: {node.lease.reason or 'no answer'}",
+        }
+    return {
+        "name": node.ha.name,
+        "role": "active" if election.state in (State.ACTIVE, State.HANDING) else "passive",
+        "state": election.state.name.lower(),
+        "token": election.token,
+        "since": time.time() - (now - election.since_s),
+        "why": election.why,
+        "decided_by": node.ha.decided_by,
+        "addresses": [str(virtual) for virtual in node.virtual],
+        "peer": None
+        if beat is None
+        else {"name": beat.name, "state": beat.state.name.lower(), "token": beat.token, "ready": beat.ready},
+        "lease": lease,
+        "replication": None if node.replication is None else node.replication.describe(),
+        "heartbeats": heard,
+        "refused_datagrams": node.speaker.refused,
+        "serves": not unready(node),
+        "ready": not why_not,
+        "why_not": why_not,
+    }
+
+
+def _text(end: tuple[str, int]) -> str:
+    host, port = end
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
