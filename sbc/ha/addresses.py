@@ -12,12 +12,13 @@ import socket
 import struct
 from contextlib import suppress
 from ipaddress import IPv4Interface, IPv6Interface
+from pathlib import Path
 from typing import NamedTuple
 
 from sbc.errors import Fault, SbcError
 
 RTM_NEWADDR, RTM_DELADDR = 20, 21
-NLM_F_REQUEST, NLM_F_ACK, NLM_F_CREATE, NLM_F_REPLACE = 0x1, 0x4, 0x400, 0x100
+NLM_F_REQUEST, NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL = 0x1, 0x4, 0x400, 0x200
 NLMSG_ERROR = 2
 IFA_ADDRESS, IFA_LOCAL = 1, 2
 IFA_F_NODAD = 0x02  # no second of waiting: the lease says that nobody else has it
@@ -48,9 +49,9 @@ class AddressError(SbcError):
     fault = Fault.US
 
 
-def add(virtual: Virtual) -> None:
-    """Put it there; one that is there already stays. Raises AddressError."""
-    _change(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, virtual, ())
+def add(virtual: Virtual) -> bool:
+    """Put it there; one that is there already stays. Whether it was not there. Raises AddressError."""
+    return _change(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, virtual, (errno.EEXIST,))
 
 
 def remove(virtual: Virtual) -> None:
@@ -67,12 +68,20 @@ def message(kind: int, flags: int, virtual: Virtual, index: int, sequence: int) 
     return struct.pack("=iHHII", 16 + len(body), kind, NLM_F_REQUEST | NLM_F_ACK | flags, sequence, 0) + body
 
 
-def _change(kind: int, flags: int, virtual: Virtual, fine: tuple[int, ...]) -> None:
+def has_carrier(interface: str) -> bool:
+    """Whether a cable leads somewhere; False also where the interface is down or is not there."""
+    try:
+        return Path(f"/sys/class/net/{interface}/carrier").read_text().strip() == "1"
+    except OSError:
+        return False
+
+
+def _change(kind: int, flags: int, virtual: Virtual, fine: tuple[int, ...]) -> bool:
     try:
         index = socket.if_nametoindex(virtual.interface)
     except OSError:
         if kind == RTM_DELADDR:
-            return  # the address went with its interface
+            return False  # the address went with its interface
         raise AddressError(f"{virtual}: there is no such interface") from None
     try:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as netlink:
@@ -85,6 +94,7 @@ def _change(kind: int, flags: int, virtual: Virtual, fine: tuple[int, ...]) -> N
     if number and number not in fine:
         why = "needs CAP_NET_ADMIN: start as root" if number == errno.EPERM else os.strerror(number).lower()
         raise AddressError(f"{virtual}: {why}")
+    return number == 0
 
 
 def announce(virtual: Virtual) -> None:

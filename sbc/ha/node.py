@@ -15,10 +15,11 @@ from typing import Any
 import uvloop
 
 from sbc.errors import ConfigError
-from sbc.ha import addresses, status
-from sbc.ha.addresses import AddressError, Virtual
+from sbc.ha import status
+from sbc.ha.addresses import Virtual
 from sbc.ha.beat import Speaker, key_of
 from sbc.ha.election import Act, Ask, Election, Lease, State, Timing
+from sbc.ha.held import Held
 from sbc.ha.lease import LeaseStore
 from sbc.ha.replication import Replication
 from sbc.ha.silence import Speaking
@@ -34,7 +35,6 @@ REPLICATE_S = 0.2
 LEAVE_S = 0.15  # how long workers may take to write what waits for the store, before a planned switch goes on
 COPIED_S = 0.05
 KILLED_S = 1.0
-ANNOUNCE_S = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0)  # after the take-over: any one announcement may be lost
 GOODBYE_S = 0.3
 WORKER_SILENT_NS = 3_000_000_000
 
@@ -47,8 +47,7 @@ class HaNode:
         assert ha is not None
         self.slot = slot
         self.ha = ha
-        self.virtual = [Virtual(one.address, one.interface) for one in ha.addresses]
-        self.address_faults: dict[str, str] = {}
+        self.held = Held([Virtual(one.address, one.interface) for one in ha.addresses], loop)
         self.lease: LeaseStore | None = None
         self.replication: Replication | None = None
         address = parse_store_url(slot.store_url, slot.config.run_dir)
@@ -76,7 +75,6 @@ class HaNode:
         self._beat_due_s = 0.0
         self._stopped = asyncio.Event()
         self._silencing: asyncio.Task[None] | None = None
-        self._announcing: asyncio.Task[None] | None = None
         self._replicating: asyncio.Task[None] | None = None
         self._promoting: asyncio.Task[None] | None = None
 
@@ -93,10 +91,10 @@ class HaNode:
             self.replication.start()
             self._replicating = loop.create_task(self._replicate(self.replication))
         if self.slot.cell.role is Role.ACTIVE:
-            self._take_addresses()
+            self.held.take()
         else:  # of a former life that had no time to tidy up
             self.slot.cell.set(Role.PASSIVE, self.slot.cell.token)
-            self._drop_addresses()
+            self.held.drop()
         methods: dict[str, rpc.Method] = {
             "status": lambda _: status.describe(self, loop.time()),
             "switch": self._switch,
@@ -131,6 +129,7 @@ class HaNode:
     def _look(self) -> None:
         self.slot.page.beat()
         now = self._loop.time()
+        self._mind_interfaces(now)
         self.election.ready = not status.unready(self)
         self.election.look(now)
         self._drain()
@@ -244,38 +243,15 @@ class HaNode:
     def _serve(self) -> None:
         election = self.election
         self.slot.cell.set(Role.ACTIVE, election.token)
-        self._take_addresses()
+        self.held.take()
         self.slot.page.add(Counter.HA_TAKEN)
         self._log.warning("this node is active", token=election.token, why=election.why)
 
-    def _take_addresses(self) -> None:
-        self.address_faults.clear()
-        for virtual in self.virtual:
-            try:
-                addresses.add(virtual)
-            except AddressError as error:
-                self.address_faults[str(virtual)] = str(error)
-                self._log.error("a virtual address cannot be taken", reason=str(error))
-        if self._announcing is not None:
-            self._announcing.cancel()
-        self._announcing = self._loop.create_task(self._announce())
-
-    async def _announce(self) -> None:
-        began = self._loop.time()
-        for at in ANNOUNCE_S:
-            await asyncio.sleep(max(0.0, began + at - self._loop.time()))
-            for virtual in self.virtual:
-                addresses.announce(virtual)
-
-    def _drop_addresses(self) -> None:
-        if self._announcing is not None:
-            self._announcing.cancel()
-            self._announcing = None
-        for virtual in self.virtual:
-            try:
-                addresses.remove(virtual)
-            except AddressError as error:
-                self._log.error("a virtual address cannot be given up", reason=str(error))
+    def _mind_interfaces(self, now: float) -> None:
+        """Where no cable leads anywhere this node serves nobody: the other one is to, if it could."""
+        if self.held.looked(now, active=self.election.state is State.ACTIVE) and not self.election.hand_over(now):
+            self._log.error("handing over: an interface has no carrier", interfaces=self.held.without_carrier)
+            self._drain()
 
     def _fall_silent(self, *, in_order: bool) -> None:
         if self._silencing is None or self._silencing.done():
@@ -302,7 +278,7 @@ class HaNode:
                 if self.replication is not None:
                     await self.replication.copied(COPIED_S)
             cell.set(Role.PASSIVE, election.token)
-            self._drop_addresses()
+            self.held.drop()
             speaking.kill()
             if not await speaking.ended(KILLED_S):
                 self._log.error("a process of this node does not end; it has no address to speak from")
@@ -350,7 +326,7 @@ class HaNode:
             await asyncio.wait([self._silencing], timeout=KILLED_S)
         if self.election.state is State.ACTIVE:
             self.slot.cell.set(Role.PASSIVE, self.election.token)
-            self._drop_addresses()
+            self.held.drop()
             self.election.state = State.STANDBY
         now = self._loop.time()
         if self.lease is not None:

@@ -18,7 +18,8 @@ def unready(node: HaNode) -> list[str]:
     now = time.monotonic_ns()
     late = [name for name, page in node.slot.pages.items() if not page.is_ready or now - page.beat_ns > SILENT_NS]
     found = [f"{' and '.join(late)} {'does' if len(late) == 1 else 'do'} not serve"] if late else []
-    return found + list(node.address_faults.values())
+    found += [f"{interface} has no carrier" for interface in node.held.without_carrier]
+    return found + list(node.held.faults.values())
 
 
 def doubts(node: HaNode, now: float) -> list[str]:
@@ -78,7 +79,7 @@ def describe(node: HaNode, now: float) -> dict[str, Any]:  # Any: JSON values
         "since": time.time() - (now - election.since_s),
         "why": election.why,
         "decided_by": node.ha.decided_by,
-        "addresses": [str(virtual) for virtual in node.virtual],
+        "addresses": [str(virtual) for virtual in node.held.virtual],
         "peer": None
         if beat is None
         else {"name": beat.name, "state": beat.state.name.lower(), "token": beat.token, "ready": beat.ready},

@@ -68,9 +68,11 @@ class Api:
         pages = self._slot.pages
         sip = [page for page in pages.values() if page.words[WORD_KIND] == Kind.SIP]
         totals = {counter.name.lower(): sum(page.get(counter) for page in sip) for counter in Counter}
+        cell = self._slot.cell
         return {
             "node": self._slot.config.node,
             "version": __version__,
+            **({} if cell is None else {"role": cell.role.name.lower()}),
             "processes": [_process(name, page) for name, page in pages.items()],
             "calls": {
                 "active": totals["calls_active"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,6 +27,7 @@ KINDS = {Group.SIP: Kind.SIP, Group.MEDIA: Kind.MEDIA, Group.CONTROL: Kind.CONTR
 CAPABILITIES = {Group.HA: process.CAP_NET_ADMIN | process.CAP_NET_RAW}  # kept when a child becomes another user
 SINGLE = (Group.CONTROL, Group.HA, Group.STORE)
 MEDIA_SESSIONS = 8192  # per media worker; memory is taken as it is touched
+SILENCING_NS = 3_000_000_000
 MEDIA_QUARANTINE_S = 2.0  # how long a port pair rests between two calls
 
 
@@ -177,8 +179,14 @@ class Estate:
 
     @property
     def is_passive(self) -> bool:
-        """Whether the other node of the pair is the one that serves: workers that end have been ended."""
+        """Whether the other node of the pair is the one that serves."""
         return self.cell is not None and self.cell.role is not Role.ACTIVE
+
+    @property
+    def falls_silent(self) -> bool:
+        """Whether this node of a pair has just become passive: workers that end now have been ended."""
+        since_ns = self.cell.since_ns if self.cell is not None else 0
+        return self.is_passive and time.monotonic_ns() - since_ns < SILENCING_NS
 
     def release(self) -> None:
         """In a child that is no worker: let go of every socket and of the media memory."""

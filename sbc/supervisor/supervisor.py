@@ -167,7 +167,7 @@ class Supervisor:
     def _died(self, member: Member, status: int) -> None:
         """Say it once, with what the worker held, and let the table decide."""
         how = process.describe_exit(status)
-        draining = member.child.state is State.DRAINING or self.estate.is_passive
+        draining = member.child.state is State.DRAINING or self.estate.falls_silent
         said = member.last_words.read()
         fields = {"worker": member.name, "pid": member.pid, "how": how, "reason": said}
         if member.group is Group.SIP:

@@ -68,6 +68,29 @@ def test_a_node_dies_and_returns(two: Duo) -> None:
     assert max(gaps) < 5  # 2 s are the aim; a busy machine is not to fail this
 
 
+def test_what_does_not_end_an_activity_and_what_hands_it_over(two: Duo) -> None:
+    """The process that holds lease and addresses may die, and nothing is heard of it. A cable that is out, and a stop
+    of the active node, make it hand over."""
+    pairs = two.establish(CALLS)
+    token = two.status("a")["token"]
+    killed = two.nodes["a"].kill("ha")
+    two.nodes["a"].respawned("ha", killed)
+    two.ready()
+    assert two.roles() == {"a": "active", "b": "passive"}
+    assert two.status("a")["token"] == token
+    two.cable("a", "down")
+    print(f"cable out: answers after {two.answers(10):.2f} s")
+    two.cable("a", "up")
+    two.ready()
+    assert two.roles() == {"a": "passive", "b": "active"}
+    began = time.monotonic()
+    two.stop("b")
+    print(f"stop in order: took {time.monotonic() - began:.2f} s")
+    two.answers(5)
+    assert two.roles() == {"a": "active", "b": "gone"}
+    end(two, pairs, CALLS)
+
+
 def test_a_planned_switch_and_a_split(two: Duo) -> None:
     """P9: the active node hands over by order. P8: paths cut between both, which alone changes nothing; then the
     active one loses the store as well, and is silent before the other one speaks."""

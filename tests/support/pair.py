@@ -98,7 +98,6 @@ class Duo:
 
     def die(self, name: str) -> float:
         """Every process and the link, at once; when that was (monotonic seconds)."""
-        words = [*self.lab.inside(name), "ip", "link", "set", self._interfaces[name], "down"]
         found = subprocess.run(
             ["ip", "netns", "pids", self.lab.hosts[name]], capture_output=True, text=True, check=True
         )
@@ -107,12 +106,16 @@ class Duo:
         for number in (signal.SIGSTOP, signal.SIGKILL):  # nobody is to see another one die
             for pid in pids:
                 os.kill(pid, number)
-        subprocess.run(words, check=True)
+        self.cable(name, "down")
         return began
+
+    def cable(self, name: str, state: str) -> None:
+        """Pull it out of the switch (``down``), or put it there again (``up``)."""
+        subprocess.run([*self.lab.inside(name), "ip", "link", "set", self._interfaces[name], state], check=True)
 
     def mend(self, name: str) -> None:
         """The machine is there again, without a process; its address comes back with its link."""
-        subprocess.run([*self.lab.inside(name), "ip", "link", "set", self._interfaces[name], "up"], check=True)
+        self.cable(name, "up")
         with_log = self._ends.pop(name)
         try:
             with_log.close()

@@ -33,7 +33,7 @@ def lab() -> Iterator[Lab]:
         yield made
 
 
-def within(lab: Lab, act: Callable[[], None]) -> None:
+def within(lab: Lab, act: Callable[[], object]) -> None:
     """Do something in the node's namespace; what it raises is raised here."""
     raised: list[BaseException] = []
 
@@ -125,3 +125,17 @@ def test_frames_are_as_the_standards_say() -> None:
 def _mac(lab: Lab) -> str:
     words = [*lab.inside("node"), "cat", f"/sys/class/net/{interface(lab)}/address"]
     return subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def test_a_carrier_is_seen(lab: Lab) -> None:
+    name = interface(lab)
+    found: list[bool] = []
+
+    def look() -> None:
+        found.append(addresses.has_carrier(name))
+
+    words = [*lab.inside("node"), "cat", f"/sys/class/net/{name}/carrier"]
+    assert subprocess.run(words, check=True, capture_output=True, text=True).stdout == "1\n"
+    look()  # from outside: there is no such interface
+    assert found == [False]
+    assert not addresses.has_carrier("nowhere0")
