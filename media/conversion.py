@@ -12,12 +12,13 @@ from media import _datapath
 from media.endpoint import Unusable
 from media.processing import CODECS, DIGITS, EVENTS, FLASH, NOWHERE, PROCESS_BYTES, Codec, Format
 from media.protocol import OPTIONAL_CODECS, Conversion, Dtmf, Processing, Way
-from media.rules import Feature, RuleFlag
+from media.rules import AT_FEATURES, RULE_BYTES, Feature, RuleFlag
 from media.session import NO_STREAM, Session
 from media.state import Arena
 
 HEARD_OPEN = 1
 NO_PROCESSING = Processing()
+_PROCESSED = int(Feature.PROCESSED)  # to combine members of an IntFlag costs a microsecond, in each call several times
 
 
 class Attendant(Protocol):
@@ -68,9 +69,15 @@ def answered(
     arena: Arena, random: Random, processing: Sequence[Processing], stream: int, answerer: int, offerer: int
 ) -> None:
     """What an answer says of one stream is in force, for the rules of both legs."""
+    if not processing and not (_is_on(arena, answerer) or _is_on(arena, offerer)):
+        return
     asked = processing[stream] if processing else NO_PROCESSING
     apply(arena, random, answerer, asked.to_answerer)
     apply(arena, random, offerer, asked.to_offerer)
+
+
+def _is_on(arena: Arena, index: int) -> int:
+    return arena.octets[index * RULE_BYTES + AT_FEATURES] & _PROCESSED
 
 
 def apply(arena: Arena, random: Random, index: int, way: Way | None) -> None:
@@ -111,7 +118,7 @@ def _format(conversion: Conversion) -> Format:
 
 def forget(arena: Arena, attendant: Attendant, index: int) -> None:
     """The rule is given back."""
-    if arena.rules[index].features & Feature.PROCESSED:
+    if _is_on(arena, index):
         attendant.forget(index)
         arena.rules[index].features &= ~Feature.PROCESSED
 

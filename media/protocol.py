@@ -20,7 +20,7 @@ new, so an explicit ``engage`` is needed only to reserve a worker before any SDP
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Literal
 
 import msgspec
@@ -445,9 +445,8 @@ _request_decoder: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
 _reply_decoder = msgspec.json.Decoder(Reply)
 
 
-def encode(request: Request) -> bytes:
-    """JSON of a request, with its name under ``do``; raises ValueError for text that is no Unicode."""
-    return _encoder.encode(request)
+# JSON of a request, with its name under ``do``; raises ValueError for text that is no Unicode
+encode: Callable[[Request], bytes] = _encoder.encode
 
 
 def decode_request(data: bytes) -> Request:
@@ -458,9 +457,7 @@ def decode_request(data: bytes) -> Request:
         raise ValueError(str(error)) from None
 
 
-def encode_reply(reply: Reply) -> bytes:
-    """JSON of a reply."""
-    return _encoder.encode(reply)
+encode_reply: Callable[[Reply], bytes] = _encoder.encode  # JSON of a reply
 
 
 def decode_reply(data: bytes) -> Reply:
