@@ -27,7 +27,8 @@ from sbc.media_client.nodes import Address, Node
 from sbc.store.breaker import State
 from sbc.store.pipe import Argument, OnReply, pack
 from sbc.telemetry import log
-from sbc.telemetry.counters import Kind, Page
+from sbc.telemetry.counters import Kind
+from sbc.telemetry.page import Page
 from sbc.worker.sip_worker import TICK_S, SipWorker
 from sbc.worker.slot import SipSlot
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from sbc.telemetry.counters import Page
+from sbc.telemetry.page import Page
 
 
 class Speaking:

@@ -12,7 +12,8 @@ from sbc.management import rpc
 from sbc.management.metrics import HUNG_AFTER_S, process_usage, split_name
 from sbc.management.routes import RouteVersions
 from sbc.management.slot import ControlSlot
-from sbc.telemetry.counters import WORD_KIND, Counter, Kind, Page
+from sbc.telemetry.counters import WORD_KIND, Counter, Kind
+from sbc.telemetry.page import Page
 
 DEADLINE_S = 1.0  # of one question to a SIP worker
 MAX_CALLS = 10_000  # of one answer

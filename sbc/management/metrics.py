@@ -15,7 +15,8 @@ from prometheus_client.registry import Collector
 from media.counters import GAUGES as MEDIA_GAUGES
 from media.counters import MediaCounter
 from sbc.errors import ConfigError
-from sbc.telemetry.counters import GAUGES, WORD_KIND, Counter, Kind, Page
+from sbc.telemetry.counters import GAUGES, WORD_KIND, Counter, Kind
+from sbc.telemetry.page import Page
 
 HUNG_AFTER_S = 3.0
 Families = dict[str, Metric]  # by name, in the order of their first appearance

@@ -18,8 +18,9 @@ from sbc.management.slot import ControlSlot
 from sbc.supervisor import embedded_store, folders, process, sockets
 from sbc.supervisor.child import Child, Group
 from sbc.supervisor.segments import Reader, Segments
-from sbc.telemetry.counters import Kind, Page
+from sbc.telemetry.counters import Kind
 from sbc.telemetry.log import get
+from sbc.telemetry.page import Page
 from sbc.telemetry.role import Role, RoleCell
 from sbc.worker.slot import SipSlot
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sbc.config.models import Config
-from sbc.telemetry.counters import Page
+from sbc.telemetry.page import Page
 from sbc.telemetry.role import RoleCell
 
 

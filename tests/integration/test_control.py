@@ -24,7 +24,8 @@ from sbc.management import control, rpc
 from sbc.management.client import ManagementError, ask
 from sbc.management.slot import ControlSlot
 from sbc.store.keys import Keys
-from sbc.telemetry.counters import Counter, Kind, Page
+from sbc.telemetry.counters import Counter, Kind
+from sbc.telemetry.page import Page
 from tests.support.store import StoreServer
 
 

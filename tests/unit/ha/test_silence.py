@@ -10,7 +10,8 @@ import time
 from setproctitle import setproctitle
 
 from sbc.ha.silence import Speaking
-from sbc.telemetry.counters import Kind, Page
+from sbc.telemetry.counters import Kind
+from sbc.telemetry.page import Page
 
 
 def sleeper(title: str) -> tuple[int, Page]:

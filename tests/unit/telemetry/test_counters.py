@@ -7,7 +7,8 @@ import os
 import re
 from pathlib import Path
 
-from sbc.telemetry.counters import FIRST, GAUGES, MAGIC, WORDS, Counter, Kind, Page
+from sbc.telemetry.counters import FIRST, GAUGES, MAGIC, WORDS, Counter, Kind
+from sbc.telemetry.page import Page
 
 
 def test_every_counter_has_a_word_of_its_own_and_a_sentence() -> None:
