@@ -62,7 +62,7 @@ Groups = tuple[Group, ...]
 Redirects = Literal["never", "peer", "realm"]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)  # see effects
 class Attempt:
     """What became of one branch: ``status`` 0 while open, ``pdd_ms`` the time to the first reply above 100, or -1.
 
@@ -73,13 +73,36 @@ class Attempt:
     gateway: str
     uri: str
     leg: str
-    status: int = 0
-    pdd_ms: int = -1
-    started: float = 0.0
-    group: int = 1
-    followed: bool = False
-    scope: Scope | None = field(default=None, repr=False, compare=False)
-    fail_over: frozenset[int] = field(default=FAIL_OVER_STATUSES, repr=False)
+    status: int
+    pdd_ms: int
+    started: float
+    group: int
+    followed: bool
+    scope: Scope | None = field(repr=False, compare=False)
+    fail_over: frozenset[int] = field(repr=False)
+
+    def __init__(
+        self,
+        gateway: str,
+        uri: str,
+        leg: str,
+        status: int = 0,
+        pdd_ms: int = -1,
+        *,
+        started: float = 0.0,
+        group: int = 1,
+        followed: bool = False,
+    ) -> None:
+        self.gateway = gateway
+        self.uri = uri
+        self.leg = leg
+        self.status = status
+        self.pdd_ms = pdd_ms
+        self.started = started
+        self.group = group
+        self.followed = followed
+        self.scope = None
+        self.fail_over = FAIL_OVER_STATUSES
 
     @property
     def flags(self) -> set[str]:

@@ -1,4 +1,7 @@
-"""What the core asks its shell to do. The core only ever appends to a queue; the shell drains it after each input."""
+"""What the core asks its shell to do. The core only ever appends to a queue; the shell drains it after each input.
+
+Those of which a call has several say how they are made: what a dataclass writes by itself is interpreted.
+"""
 
 from __future__ import annotations
 
@@ -28,16 +31,22 @@ class RouteKind(Enum):
     OUTLIVED = "event_route call.lifetime"
     REGISTERED = "event_route phone.registered"
 
+    __hash__ = object.__hash__  # that of Enum is interpreted, and every message asks whether a route is there
 
-@dataclass(slots=True)
+
+@dataclass(slots=True, init=False)
 class Transmit:
     """Send these octets along this flow."""
 
     flow: Flow
     data: bytes
 
+    def __init__(self, flow: Flow, data: bytes) -> None:
+        self.flow = flow
+        self.data = data
 
-@dataclass(slots=True)
+
+@dataclass(slots=True, init=False)
 class RunRoute:
     """Run a route on ``subject``; when it has ended, the shell calls ``core.route_done(effect, error, now)``.
 
@@ -49,10 +58,15 @@ class RunRoute:
 
     kind: RouteKind
     subject: Any  # Any: one of these classes, told apart by kind
-    hook: Any = None  # Any: an opaque reference that the core only carries from dial() to here
+    hook: Any  # Any: an opaque reference that the core only carries from dial() to here
+
+    def __init__(self, kind: RouteKind, subject: Any, hook: Any = None) -> None:
+        self.kind = kind
+        self.subject = subject
+        self.hook = hook
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class MediaCommand:
     """Send a request to a media worker; answer with ``core.media_done(request_id, reply, now)``, always, in time.
 
@@ -61,11 +75,17 @@ class MediaCommand:
 
     request_id: int
     request: protocol.Request
-    node: str = ""
-    media_set: str = ""
+    node: str
+    media_set: str
+
+    def __init__(self, request_id: int, request: protocol.Request, node: str = "", media_set: str = "") -> None:
+        self.request_id = request_id
+        self.request = request
+        self.node = node
+        self.media_set = media_set
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class SaveCall:
     """Write the record of a call, or of a subscription, to the journal. With ``wait`` the shell calls
     ``core.saved(key, version, ok, now)`` once it is stored, refused, or ``commit_timeout`` has passed, whichever is
@@ -75,10 +95,17 @@ class SaveCall:
     shard: int
     version: int
     record: bytes
-    wait: bool = False
+    wait: bool
+
+    def __init__(self, key: str, shard: int, version: int, record: bytes, wait: bool = False) -> None:
+        self.key = key
+        self.shard = shard
+        self.version = version
+        self.record = record
+        self.wait = wait
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class FinishCall:
     """The call is over: write its CDR to the outbox and remove its record, both or neither."""
 
@@ -86,6 +113,12 @@ class FinishCall:
     shard: int
     cdr: dict[str, Any]  # Any: JSON values, fields named in sbc/b2bua/cdr.py
     saved: bool  # False: no record was ever written, only the CDR is to go out
+
+    def __init__(self, key: str, shard: int, cdr: dict[str, Any], saved: bool) -> None:
+        self.key = key
+        self.shard = shard
+        self.cdr = cdr
+        self.saved = saved
 
 
 @dataclass(slots=True)

@@ -15,6 +15,7 @@ from sbc.worker.slot import SipSlot
 
 BATCH = 64  # datagrams read from a socket at a time
 MORE_BATCHES = 4  # in a turn, beside one of each socket
+KNOWN_SOURCES = 4096  # of a listener: as many peers and phones have each one flow for all their messages
 
 
 class DatagramSide:
@@ -40,6 +41,7 @@ class DatagramSide:
         ]
         self._readers = {index: Reader(sock.fileno(), BATCH) for index, sock in enumerate(self._sockets) if sock}
         self._writers = {index: Writer(sock.fileno()) for index, sock in enumerate(self._sockets) if sock}
+        self._flows: dict[int, dict[tuple[str, int], Flow]] = {listener: {} for listener in self._readers}
         self._out: list[list[tuple[bytes, str, int]] | None] = [None if sock is None else [] for sock in self._sockets]
 
     def watch(self, loop: asyncio.AbstractEventLoop, readable: Callable[[int], None] | None) -> None:
@@ -61,7 +63,7 @@ class DatagramSide:
             return 0
         slot, count, key = self._slot.slot, self._slot.count, self._slot.shard_key
         now, wall = self._now(), self._wall()
-        transport = self.transports[listener]
+        transport, flows = self.transports[listener], self._flows[listener]
         for data, host, port in received:
             if count > 1:
                 shard = shard_of_datagram(data, key)
@@ -69,7 +71,13 @@ class DatagramSide:
                     taken = self._hand_over.give(shard % count, listener, host, port, data)
                     self._count("HANDED_OVER_OUT" if taken else "HAND_OVER_FAILED")
                     continue
-            self._receive(data, Flow(listener, transport, host, port), now, wall)
+            source = (host, port)
+            flow = flows.get(source)
+            if flow is None:
+                if len(flows) == KNOWN_SOURCES:
+                    flows.clear()
+                flow = flows[source] = Flow(listener, transport, host, port)
+            self._receive(data, flow, now, wall)
         self._count("DATAGRAMS_IN", len(received))
         return len(received)
 

@@ -61,6 +61,7 @@ class HandOver:
         self._slot = slot
         self._own = own
         self._outbound = outbound
+        self._alone = len(outbound) == 1 and slot == 0  # until it hands something over to itself
         own.setblocking(False)
         for sock in outbound:
             sock.setblocking(False)
@@ -73,6 +74,7 @@ class HandOver:
         self, slot: int, listener: int, host: str, port: int, data: bytes, kind: int = RECEIVED, connection: int = 0
     ) -> bool:
         """Pass a message to worker ``slot``; False when its queue is full, as a network would lose a datagram too."""
+        self._alone = False
         try:
             self._outbound[slot].send(pack(kind, self._slot, listener, host, port, connection, data))
         except (BlockingIOError, OSError):
@@ -81,7 +83,7 @@ class HandOver:
 
     def take(self) -> Iterator[Frame]:
         """What others handed over, at most BATCH frames."""
-        for _ in range(BATCH):
+        for _ in range(0 if self._alone else BATCH):
             try:
                 frame = self._own.recv(MAX_FRAME_BYTES)
             except (BlockingIOError, InterruptedError):
