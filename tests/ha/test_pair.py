@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,6 +68,35 @@ def test_a_node_dies_and_returns(two: Duo) -> None:
         active, other = other, active
     print(f"node death: answers after p50 {statistics.median(gaps):.2f} s, max {max(gaps):.2f} s, {RUNS} runs")
     assert max(gaps) < 5  # 2 s are the aim; a busy machine is not to fail this
+
+
+def test_a_vrrp_daemon_decides(tmp_path: Path) -> None:
+    """As keepalived would, the notify script tells each node its role; where both are master, the later one serves."""
+    if os.geteuid() or shutil.which("nft") is None:
+        pytest.skip("needs root, ip of iproute2 and nft")
+    script = Path(__file__).parents[2] / "conf" / "keepalived" / "sbc-notify.sh"
+
+    with duo(tmp_path, keepalived=True) as two:
+
+        def notify(name: str, *words: str) -> int:
+            where = {"SBC": str(Path(sys.executable).parent / "sbc"), "SBC_CONFIG": str(tmp_path / name / "sbc.yaml")}
+            command = [*two.lab.inside(name), str(script), *words]
+            return subprocess.run(command, env={**os.environ, **where}, check=False, timeout=30).returncode
+
+        for name in ("a", "b"):
+            two.start(name)
+        assert two.roles() == {"a": "passive", "b": "passive"}
+        assert notify("a", "check") == 0
+        for name, other in (("a", "b"), ("b", "a")):
+            assert notify(name, "INSTANCE", "SBC", "MASTER", "100") == 0
+            eventually(lambda o=other: two.roles()[o] == "passive", 5, "one is passive")  # type: ignore[misc]
+            eventually(lambda n=name: two.roles()[n] == "active", 5, "the other is active")  # type: ignore[misc]
+        eventually(lambda: two.status("a")["state"] == "standby", 5, "its processes have ended")
+        assert two.status("b")["token"] == 2
+        assert notify("b", "INSTANCE", "SBC", "BACKUP", "90") == 0
+        eventually(lambda: two.roles() == {"a": "passive", "b": "passive"}, 5, "nobody is active")
+        time.sleep(1.5)
+        assert two.roles() == {"a": "passive", "b": "passive"}, "one took over that nobody had told to"
 
 
 def test_what_does_not_end_an_activity_and_what_hands_it_over(two: Duo) -> None:

@@ -63,6 +63,7 @@ class Duo:
     lab: Lab
     directory: Path
     embedded: bool
+    keepalived: bool
     caller: Agent
     callee: Agent
     nodes: dict[str, Sbc] = field(default_factory=dict)
@@ -87,6 +88,8 @@ class Duo:
             caller=CALLER,
             callee=CALLEE,
         )
+        if self.keepalived:
+            text = text.partition("  addresses:")[0] + "  decided_by: keepalived\n"
         self._ends[name] = ExitStack()
         run = running(self.directory / name, text, prefix=self.lab.inside(name), node="pair")
         self.nodes[name] = self._ends[name].enter_context(run)
@@ -211,7 +214,7 @@ def _network(lab: Lab) -> dict[str, str]:
 
 
 @contextmanager
-def duo(directory: Path, *, embedded: bool = False) -> Iterator[Duo]:
+def duo(directory: Path, *, embedded: bool = False, keepalived: bool = False) -> Iterator[Duo]:
     """The network with its store and agents; nodes are started by the test."""
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "pair.key").write_text("0123456789abcdef" * 4 + "\n")
@@ -226,7 +229,7 @@ def duo(directory: Path, *, embedded: bool = False) -> Iterator[Duo]:
         opens = partial(lab.open_socket, "cust")
         caller = stack.enter_context(Agent(CALLER, 5060, open_socket=opens))
         callee = stack.enter_context(Agent(CALLEE, 5060, open_socket=opens))
-        made = Duo(lab, directory, embedded, caller, callee)
+        made = Duo(lab, directory, embedded, keepalived, caller, callee)
         made._interfaces = interfaces
         try:
             yield made
