@@ -370,6 +370,8 @@ class Cdr(Model):
     """Where call records go besides the database."""
 
     csv: str = ""  # a file; empty: none
+    spool: str = ""  # the folder where they are kept until they are in the database; empty: spool in state_dir
+    when_full: Literal["refuse", "serve"] = "refuse"  # new calls while 100,000 of a worker wait for store or disk
 
 
 class Management(Model):

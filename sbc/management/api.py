@@ -29,7 +29,8 @@ class Api:
     where it does not own the call, ``registrations`` and ``media`` -> a list, ``media_drain {node, on}`` -> true, or
     false where there is no such media node, ``record {key, on, format}`` and ``play {key, leg, file}`` -> an
     object, with ``refused`` where that could not be, or null, so ``media_move {key, direct}``, with ``state``, and
-    ``routes`` -> the version of the routes that it serves, and its calls by version.
+    ``routes`` -> the version of the routes that it serves, and its calls by version, and ``troubles`` -> what ails its
+    store and its spool of CDRs.
     """
 
     def __init__(
@@ -64,12 +65,13 @@ class Api:
             "media_move": self.media_move,
         }
 
-    def status(self, _params: rpc.Params) -> Answer:
+    async def status(self, _params: rpc.Params) -> Answer:
         """Processes, totals over all SIP workers, store and CDRs."""
         pages = self._slot.pages
         sip = [page for page in pages.values() if page.words[WORD_KIND] == Kind.SIP]
         totals = {counter.name.lower(): sum(page.get(counter) for page in sip) for counter in Counter}
         cell = self._slot.cell
+        store, spool = await self._troubles(sip)
         return {
             "node": self._slot.config.node,
             "version": __version__,
@@ -85,11 +87,26 @@ class Api:
                 "configured": totals["registrations"],
                 "registered": totals["registrations_active"],
             },
-            "store": self._store(),
-            "cdr": self._cdr(),
+            "store": {**self._store(), **store},
+            "cdr": {**self._cdr(), **spool},
             "certificates": self._certificates(),
             "totals": {name: value for name, value in totals.items() if value},
         }
+
+    async def _troubles(self, sip: list[Page]) -> tuple[Answer, Answer]:
+        """Why the store does not take what it is given, and the disk no CDRs, in the words of the workers."""
+        if not any(page.get(Counter.CDR_SPOOL_DOWN) or page.get(Counter.STORE_REFUSES) for page in sip):
+            return {}, {}
+        answers, _ = await self._ask_all("troubles", {})
+        store, spool = (
+            "; ".join(f"{worker}: {told[name]}" for worker, told in answers if told.get(name))
+            for name in ("store", "spool")
+        )
+        unsaved = sum(page.get(Counter.CDR_UNSAVED) for page in sip)
+        return (
+            {"state": "refuses", "error": store} if store else {},
+            {"spool_error": spool, "kept_in_memory": unsaved} if spool else {},
+        )
 
     async def calls(self, params: rpc.Params) -> Answer:
         """``{limit, offset}`` -> calls in the order of the workers, their total, and which worker did not answer."""

@@ -2,7 +2,8 @@
 
 A worker's memory is the authority for its calls; the store is what someone else resumes from. So nothing here blocks or
 raises into the caller, and what the store did not confirm is kept (the latest record of each call, and finished CDRs in
-order) until it does. CDRs are kept until they are in the database: a store may die with what it confirmed.
+order) until it does. CDRs are kept until they are in the database, here and on the disk (:mod:`sbc.store.spool`): a
+store may die with what it confirmed, and this worker with it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from sbc.store.loading import StoredCall, load
 from sbc.store.outbox import Outbox, StreamId, stream_id
 from sbc.store.pipe import Pipe, Refusal, Reply, StoreAway
 from sbc.store.script import Script, unknown
+from sbc.store.spool import Spool
 from sbc.store.url import StoreAddress
 
 Done = Callable[[bool], None]
@@ -54,6 +56,7 @@ class Journal:
     ``epoch``             of this owner: a record of a later epoch is never overwritten
     ``on_restored``       the store came back without some of what it held: answer with :meth:`republish`
     ``count``, ``note``   counters by name with an amount, and log lines
+    ``spool``             keeps CDRs on disk; what it has of a former worker goes to the store first
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class Journal:
         note: Note | None = None,
         cdr_capacity: int = CDR_CAPACITY,
         pipe: Pipe | None = None,
+        spool: Spool | None = None,
     ) -> None:
         self.on_restored = on_restored
         self._loop = loop
@@ -89,13 +93,20 @@ class Journal:
         self._unsaved: dict[str, SaveCall] = {}  # by call key: the latest that the store has not confirmed
         self._unsent: dict[int, _Finished] = {}  # in order of their end
         self._outbox: Outbox[_Finished] = Outbox(cdr_capacity)
-        self._sequence = counting()
+        self._spool = spool
+        self._ended: set[str] = set()  # members of calls whose CDRs a former worker left
+        if spool is not None:
+            for left in spool.recover():
+                self._unsent[left.number] = _Finished(left.member, left.shard, left.cdr, True)
+                self._ended.add(left.member)
+        self._sequence = counting(spool.next_number if spool is not None else 0)
         self._replay_cdrs: deque[int] = deque()
         self._replay_records: deque[str] = deque()
         self._republishing: Iterator[SaveCall] | None = None
         self._republish_due = False
         self._replaying = 0
         self._refused = False  # the store said no to something since the last replay
+        self._refusal = ""  # what it said last, until nothing waits
         self._run_id = ""
         self._marker = b""
         self._ticker: asyncio.TimerHandle | None = None
@@ -103,11 +114,14 @@ class Journal:
         self._drained: asyncio.Future[None] | None = None
         self._shown_waiting = 0
         self._shown_down = 0
+        self._shown: dict[str, int] = {}
 
     # -- life
 
     def start(self) -> None:
         """Begin to connect. Everything else may be called before."""
+        if self._spool is not None:
+            self._spool.start()
         self._pipe.start()
         self._tick()
 
@@ -139,6 +153,8 @@ class Journal:
         if self._ticker is not None:
             self._ticker.cancel()
         self._pipe.close()
+        if self._spool is not None:
+            await asyncio.to_thread(self._spool.close, max(0.05, timeout_s))
         return self.waiting
 
     @property
@@ -149,7 +165,12 @@ class Journal:
     @property
     def is_full(self) -> bool:
         """Whether so many CDRs wait that new calls should be refused."""
-        return len(self._unsent) >= self._cdr_capacity
+        unsaved = self._spool.unsaved if self._spool is not None else 0
+        return len(self._unsent) >= self._cdr_capacity or unsaved >= self._cdr_capacity
+
+    def troubles(self) -> dict[str, str]:
+        """Why the store does not take what it is given, and the disk no CDRs; empty where they do."""
+        return {"store": self._refusal, "spool": self._spool.error if self._spool is not None else ""}
 
     @property
     def is_away(self) -> bool:
@@ -187,6 +208,8 @@ class Journal:
         sequence = next(self._sequence)
         item = _Finished(effect.key, effect.shard, cdr, effect.saved or unconfirmed is not None)
         self._unsent[sequence] = item
+        if self._spool is not None:
+            self._spool.add(sequence, effect.shard, member_of(effect.key), cdr)
         if self._replay_cdrs:
             self._replay_cdrs.append(sequence)  # behind those that ended earlier
         elif not self._pipe.is_open:
@@ -271,6 +294,8 @@ class Journal:
             self._count("CDR_QUEUED", 1)
             if (identity := stream_id(reply)) is not None:
                 self._outbox.put(identity, sequence, item)
+            elif self._spool is not None:
+                self._spool.written([sequence])
             if self._drained is not None:
                 self._settle()
         elif unknown(reply):
@@ -284,6 +309,7 @@ class Journal:
         if not self._refused:
             self._note("error", "the store refused to write", {"reason": str(reply)})
         self._refused = True  # tried again at the next tick
+        self._refusal = str(reply)
 
     def _settle(self) -> None:
         if self._drained is not None and not self._drained.done() and not self.waiting:
@@ -393,7 +419,9 @@ class Journal:
 
     def _seen_stream(self, asked_at: StreamId, reply: Reply) -> None:
         if isinstance(reply, list):
-            self._outbox.written(asked_at, stream_id(reply[0][0]) if reply else None)
+            numbers = self._outbox.written(asked_at, stream_id(reply[0][0]) if reply else None)
+            if numbers and self._spool is not None:
+                self._spool.written(numbers)
 
     def _tick(self) -> None:
         self._ticker = self._loop.call_later(_TICK_S, self._tick)
@@ -414,6 +442,18 @@ class Journal:
         if down != self._shown_down:
             self._count("STORE_DOWN", down - self._shown_down)
             self._shown_down = down
+        if not waiting:
+            self._refusal = ""
+        self._gauge("STORE_REFUSES", int(self._refusal != ""))
+        if self._spool is not None:
+            self._gauge("CDR_SPOOL_DOWN", int(self._spool.error != ""))
+            self._gauge("CDR_UNSAVED", self._spool.unsaved if self._spool.error else 0)
+
+    def _gauge(self, name: str, value: int) -> None:
+        shown = self._shown.get(name, 0)
+        if value != shown:
+            self._count(name, value - shown)
+            self._shown[name] = value
 
     def _state_changed(self, state: State, reason: str) -> None:
         if state is State.OPEN and not self._shown_down:
@@ -427,7 +467,7 @@ class Journal:
 
     def load(self, shards: Iterable[int]) -> AsyncIterator[StoredCall]:
         """See :func:`sbc.store.loading.load`."""
-        return load(self._pipe, self._keys, shards, self._note)
+        return load(self._pipe, self._keys, shards, self._note, self._ended)
 
     def quarantine(self, key: str, shard: int) -> None:
         """Set aside a record that the core could not read: kept for a day under another name, never loaded again."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -27,9 +27,11 @@ async def load(
     keys: Keys,
     shards: Iterable[int],
     note: Callable[[str, str, dict[str, Any]], None],  # Any: log fields
+    ended: Collection[str] = (),
 ) -> AsyncIterator[StoredCall]:
     """Every record of these shards, whatever it holds: the core judges. Raises StoreError when the store is away.
 
+    Those whose member is in ``ended`` are passed over: their calls are over, and their CDRs on the way.
     Foreign content in an index, and members whose record is gone, are removed on the way.
     """
     remaining = iter(shards)
@@ -45,7 +47,7 @@ async def load(
             elif isinstance(reply, BaseException):
                 raise reply
             else:
-                members += _proper(pipe, keys, shard, reply)
+                members += (found for found in _proper(pipe, keys, shard, reply) if found[1] not in ended)
         for start in range(0, len(members), _RECORDS_AT_ONCE):
             async for stored in _records(pipe, keys, members[start : start + _RECORDS_AT_ONCE]):
                 yield stored

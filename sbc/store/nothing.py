@@ -50,5 +50,9 @@ class NoJournal:
         for call in nothing:
             yield call
 
+    def troubles(self) -> dict[str, str]:
+        """None."""
+        return {}
+
     def quarantine(self, key: str, shard: int) -> None:
         """Nothing was loaded."""

@@ -26,12 +26,16 @@ class Outbox(Generic[Item]):
 
     def __init__(self, capacity: int) -> None:
         self._kept: deque[tuple[StreamId, int, Item]] = deque(maxlen=capacity)
+        self._capacity = capacity
+        self._trusted: list[int] = []  # their numbers, until something newer is in the database
 
     def __len__(self) -> int:
         return len(self._kept)
 
     def put(self, identity: StreamId, sequence: int, item: Item) -> None:
         """The store has it."""
+        if len(self._kept) >= self._capacity:
+            self._trusted.append(self._kept[0][1])
         self._kept.append((identity, sequence, item))
 
     @property
@@ -39,14 +43,21 @@ class Outbox(Generic[Item]):
         """To be noted when the store is asked what is left of the stream."""
         return self._kept[-1][0] if self._kept else None
 
-    def written(self, asked_at: StreamId, oldest_left: StreamId | None) -> None:
-        """The answer: everything before the oldest entry left, of what was there when asked, is in the database."""
+    def written(self, asked_at: StreamId, oldest_left: StreamId | None) -> list[int]:
+        """The answer: everything before the oldest entry left, of what was there when asked, is in the database.
+        Returns the sequence numbers."""
         kept = self._kept
+        numbers: list[int] = []
         while kept and kept[0][0] <= asked_at and (oldest_left is None or kept[0][0] < oldest_left):
-            kept.popleft()
+            numbers.append(kept.popleft()[1])
+        if numbers and self._trusted:
+            numbers += self._trusted
+            self._trusted = []
+        return numbers
 
     def take(self) -> list[tuple[int, Item]]:
         """All of it with the sequence numbers, to be put there again: the store has lost it, or may have."""
         taken = [(sequence, item) for _, sequence, item in self._kept]
         self._kept.clear()
+        self._trusted = []
         return taken

@@ -6,6 +6,7 @@ import fcntl
 import os
 import pwd
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from sbc.config.models import Config
@@ -28,6 +29,18 @@ def prepare(config: Config) -> None:
                 raise PermissionError(13, "permission denied")
         except OSError as error:
             raise ConfigError([f"{key}: cannot use {path}: {(error.strerror or str(error)).lower()}"]) from error
+    prepare_spool(config)
+
+
+def prepare_spool(config: Config) -> None:
+    """Make a folder for CDRs that the configuration names. What fails here, the workers tell: calls go on without."""
+    if not config.cdr.spool:
+        return
+    with suppress(OSError):
+        os.makedirs(config.cdr.spool, 0o750, exist_ok=True)
+        account = account_of(config)
+        if account is not None:
+            os.chown(config.cdr.spool, account.pw_uid, account.pw_gid)
 
 
 def account_of(config: Config) -> pwd.struct_passwd | None:

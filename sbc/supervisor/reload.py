@@ -10,6 +10,8 @@ FIXED = ("node", "run_dir", "state_dir", "user", "workers", "store", "ha", "data
 def restart_only(old: Config, new: Config) -> list[str]:
     """A sentence for each change that takes a restart; empty when ``new`` can be taken over as it is."""
     refused = [f"{key}: a change takes a restart" for key in FIXED if getattr(old, key) != getattr(new, key)]
+    if old.cdr.spool != new.cdr.spool:
+        refused.append("cdr.spool: a change takes a restart")
     if old.listeners != new.listeners:
         refused.append("realms: a change of listeners takes a restart")
     refused += [

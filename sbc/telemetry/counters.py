@@ -188,6 +188,7 @@ class Counter(IntEnum):
     JOURNAL_DROPPED = "Call records or CDRs lost because the waiting queue was full."
     JOURNAL_WAITING = "Call records and CDRs that wait for the store now."
     STORE_DOWN = "1 while the store is away."
+    STORE_REFUSES = "1 while the store refuses to write: it is full, or a replica."
     STORE_TIMEOUTS = "Commands to the store that met their deadline."
     STORE_CONNECTS = "Connections made to the store."
     # CDRs
@@ -196,6 +197,8 @@ class Counter(IntEnum):
     CDR_DUPLICATE = "CDRs seen again and skipped."
     CDR_FAILED = "Attempts to write CDRs that failed and will be repeated."
     CDR_WAITING = "CDRs on the outbox stream that are not yet written."
+    CDR_SPOOL_DOWN = "1 while CDRs cannot be kept on disk."
+    CDR_UNSAVED = "CDRs in memory only, while they cannot be kept on disk."
     # a pair of nodes
     HA_ACTIVE = "1 while this node of a pair is the active one."
     HA_TOKEN = "The latest fencing token that this node knows, its own while it is active."
@@ -222,7 +225,10 @@ GAUGES = frozenset(
         Counter.REGISTRATIONS_ACTIVE,
         Counter.JOURNAL_WAITING,
         Counter.STORE_DOWN,
+        Counter.STORE_REFUSES,
         Counter.CDR_WAITING,
+        Counter.CDR_SPOOL_DOWN,
+        Counter.CDR_UNSAVED,
         Counter.LOOP_LAG_MAX_US,
         Counter.HA_ACTIVE,
         Counter.HA_TOKEN,

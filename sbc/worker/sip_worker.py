@@ -34,6 +34,7 @@ from sbc.sip.shard import shard_of
 from sbc.sip.uri import parse_uri
 from sbc.store.journal import Journal
 from sbc.store.nothing import NoJournal
+from sbc.store.spool import open_spool
 from sbc.store.url import parse_store_url
 from sbc.telemetry import log
 from sbc.telemetry.role import RoleCell
@@ -170,6 +171,7 @@ class SipWorker:
             "version": self._routes.version,
             "calls": {str(k): n for k, n in self.runner.versions().items()},
         }
+        methods["troubles"] = lambda _: self.journal.troubles()
         methods |= self._media.methods()
         server = await rpc.serve(self.slot.control_path, methods, self._rpc_fault)
         try:
@@ -306,7 +308,8 @@ class SipWorker:
         now, busy_s = self._now(), self._meter.read()
         elapsed_s = now - self._measured_at
         # CDRs that nobody takes: no new calls that would make more of them.
-        self.core.overload.measure(elapsed_s if self.journal.is_full else busy_s - self._busy_s, elapsed_s)
+        full = self.journal.is_full and self.config.cdr.when_full == "refuse"
+        self.core.overload.measure(elapsed_s if full else busy_s - self._busy_s, elapsed_s)
         if self._garbage.measured((busy_s - self._busy_s) / max(elapsed_s, 1e-3), now):
             now, busy_s = self._now(), self._meter.read()  # that was no load
         self._busy_s, self._measured_at = busy_s, now
@@ -333,8 +336,12 @@ class SipWorker:
             lifetime_s=config.timers.dialog_lifetime_s,
             on_restored=self._republish,
             count=self._count,
-            note=lambda level, event, fields: self.log.write(level, event, **fields),
+            note=self._log_fields,
+            spool=open_spool(config, self.slot.slot, self.slot.count, self._log_fields),
         )
+
+    def _log_fields(self, level: str, event: str, fields: dict[str, Any]) -> None:  # Any: log fields are free
+        self.log.write(level, event, **fields)
 
     # --- datagrams ------------------------------------------------------------------------------------------------
 

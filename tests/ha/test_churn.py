@@ -12,8 +12,8 @@ from tests.support.loopback import OUTSIDE, loopback
 from tests.support.sbc import eventually
 
 RATE, HOLD_S, TRAFFIC_S = 80, 0.4, 7.0
-# When who dies. A SIP worker takes its memory of CDRs along, which the store may still hold alone for a second: that
-# is what lies between the death of the one and that of the other.
+# When who dies. A SIP worker takes its memory of calls along, which the store holds alone until a successor has them:
+# that is what lies between the death of the one and that of the other.
 DEATHS = [(1.0, "sip 0"), (1.5, "media 0"), (2.0, "sip 1"), (2.3, "media 1"), (4.2, "store"), (5.0, "sip 0")]
 DEATHS += [(5.5, "control"), (6.0, "sip 1")]
 
