@@ -34,6 +34,7 @@ class Held:
     def drop(self) -> None:
         """None of them. What cannot be given up is in the log."""
         self._hush()
+        self.faults.clear()
         for virtual in self.virtual:
             try:
                 addresses.remove(virtual)

@@ -14,12 +14,16 @@ SILENT_NS = 3_000_000_000
 
 
 def unready(node: HaNode) -> list[str]:
-    """Why this node could not serve now; empty: it could. Store and peer are judged elsewhere."""
-    now = time.monotonic_ns()
-    late = [name for name, page in node.slot.pages.items() if not page.is_ready or now - page.beat_ns > SILENT_NS]
+    """Why this node could not serve calls now; empty: it could. Store and peer are judged elsewhere."""
+    late = [name for name in _late(node) if name != "control"]  # records can wait
     found = [f"{' and '.join(late)} {'does' if len(late) == 1 else 'do'} not serve"] if late else []
     found += [f"{interface} has no carrier" for interface in node.held.without_carrier]
     return found + list(node.held.faults.values())
+
+
+def _late(node: HaNode) -> list[str]:
+    now = time.monotonic_ns()
+    return [name for name, page in node.slot.pages.items() if not page.is_ready or now - page.beat_ns > SILENT_NS]
 
 
 def doubts(node: HaNode, now: float) -> list[str]:
@@ -27,6 +31,8 @@ def doubts(node: HaNode, now: float) -> list[str]:
     election = node.election
     active = election.state is State.ACTIVE
     found = unready(node)
+    if "control" in _late(node):
+        found.append("control does not serve, so records wait")
     beat = election.peer.beat
     if active:
         if reason := election.peer_unready(now):
