@@ -100,6 +100,12 @@ class Child:
                 self.killed = True
         return orders
 
+    def adopt(self, state: State, started_s: float, now: float) -> None:
+        """Begin in the state of a child that a former supervisor has started; one that waits is due at once."""
+        self.state = state
+        self.started_s = self.ready_s = started_s
+        self.due_s = now
+
     def look(self, now: float, *, beat_s: float, serves: bool, limit_s: float = BEAT_LIMIT_S) -> Event | None:
         """What the clock and the child's page say has happened; ``beat_s`` is the time of its last beat."""
         match self.state:

@@ -10,6 +10,7 @@ from sbc.config.models import Config, MediaNode, Realm, RealmMedia, Timers, Work
 from sbc.errors import ConfigError
 from sbc.supervisor import folders, process
 from sbc.supervisor.child import Group
+from sbc.supervisor.keeper import Kept, keep
 from sbc.supervisor.members import Entries, Estate, Member, media_segment
 from sbc.supervisor.supervisor import OOM_SCORE, Supervisor
 from sbc.telemetry import log
@@ -17,8 +18,7 @@ from sbc.telemetry import log
 
 def run(given: MediaNode) -> int:
     """Run until told to stop; returns the exit code. Raises ConfigError before anything was started."""
-    log.configure(given.log.level, given.log.format, "supervisor")
-    process.set_title("sbc: media supervisor")
+    log.configure(given.log.level, given.log.format, "keeper")
     config = as_config(given)
     folders.prepare(config)
     lock = folders.Lock(config.run_dir)
@@ -26,14 +26,13 @@ def run(given: MediaNode) -> int:
     process.oom_score(OOM_SCORE)
     public, secret = folders.media_keys(config.state_dir)
     estate = MediaEstate(given, config, secret)
-    supervisor = MediaSupervisor(
-        estate, lock, given.listen, public.decode() if given.clients else "none: loopback only"
-    )
+    key = public.decode() if given.clients else "none: loopback only"
     try:
-        return supervisor.serve()
+        return keep(
+            estate, lock, lambda kept, served: MediaSupervisor(estate, kept, served, key).serve(), kind="media "
+        )
     finally:
         estate.close()
-        lock.close()
 
 
 def as_config(given: MediaNode) -> Config:
@@ -90,9 +89,8 @@ def _nobody(_: object) -> NoReturn:
 class MediaSupervisor(Supervisor):
     """Says where the workers are and by which key they are known; takes changes by a restart."""
 
-    def __init__(self, estate: MediaEstate, lock: folders.Lock, listen: str, key: str) -> None:
-        super().__init__(estate, lock)
-        self._listen = listen
+    def __init__(self, estate: MediaEstate, kept: Kept, served: bool, key: str) -> None:
+        super().__init__(estate, kept, served)
         self._key = key
 
     def _serving(self) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import mmap
 import os
+import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -96,10 +98,27 @@ class Member:
     last_words: LastWords = field(default_factory=LastWords)
     pid: int = 0
     config: Config | None = None  # what it was started or reloaded with
+    row: int = 0  # in the roll
+    pidfd: int = -1  # of a child of a former supervisor, which the keeper reaps
+    was_stopped: bool = False  # by a former supervisor
 
     @property
     def name(self) -> str:
         return self.group.value if self.group in SINGLE else f"{self.group.value} {self.slot}"
+
+    def send(self, number: signal.Signals) -> None:
+        """A signal to its process, and to no other that has got the pid since."""
+        if self.pidfd >= 0:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.pidfd, number)
+        elif self.pid:  # not reaped yet, so the number is still its own
+            os.kill(self.pid, number)
+
+    def forget(self) -> None:
+        """Its process has ended."""
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+        self.pid, self.pidfd, self.was_stopped = 0, -1, False
 
 
 def worker_counts(config: Config) -> tuple[int, int]:
@@ -136,6 +155,7 @@ class Estate:
         self.media_memory = self._segments.fds
         self.media_keys = media_keys
         self.page = Page()  # the supervisor's own
+        self.orphaned: Callable[[], bool] = lambda: False  # whether the keeper has died
         self.members = [Member(Group.STORE, 0)] if config.store == "embedded" else []
         self.members += [Member(Group.MEDIA, slot) for slot in range(self.media_count)]
         self.members += [Member(Group.CONTROL, 0)]
@@ -227,6 +247,7 @@ class Estate:
             shard_key=self.shard_key,
             media_keys=self.media_keys,
             cell=self.cell,
+            orphaned=self.orphaned,
         )
 
     def _media_config(self, member: Member) -> MediaConfig:

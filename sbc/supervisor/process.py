@@ -1,4 +1,4 @@
-"""What a process does for itself: its name, its limits, its user, its end when the supervisor is gone."""
+"""What a process does for itself: its name, its limits, its user, its end when its parent is gone."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import signal
 import struct
 from contextlib import suppress
 
-PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
-PR_SET_KEEPCAPS = 8
+PR_SET_PDEATHSIG, PR_SET_KEEPCAPS, PR_SET_CHILD_SUBREAPER = 1, 8, 36  # <linux/prctl.h>
 CAPABILITY_VERSION_3 = 0x20080522  # <linux/capability.h>
 CAP_NET_ADMIN, CAP_NET_RAW = 1 << 12, 1 << 13
 NOFILE_WANTED = 1 << 20
@@ -31,6 +30,11 @@ def die_with_parent(parent: int, number: signal.Signals = signal.SIGTERM) -> Non
     _libc.prctl(PR_SET_PDEATHSIG, int(number), 0, 0, 0)
     if os.getppid() != parent:  # it ended before we asked
         os._exit(0)
+
+
+def become_subreaper() -> None:
+    """From now on the children of a child of ours that dies are ours."""
+    _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def raise_file_limit() -> int:

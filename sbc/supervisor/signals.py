@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import select
 import signal
+import socket
+from collections.abc import Callable
 
 HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD)
 
@@ -16,13 +18,20 @@ class SignalQueue:
         self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._poll = select.poll()
         self._poll.register(self._read, select.POLLIN)
+        self._acts: dict[int, Callable[[], None]] = {}
         self._before = {number: signal.signal(number, _ignore) for number in HANDLED}
         signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
 
+    def watch(self, sock: socket.socket, act: Callable[[], None]) -> None:
+        """Have ``wait`` call this whenever the socket is readable."""
+        self._acts[sock.fileno()] = act
+        self._poll.register(sock, select.POLLIN)
+
     def wait(self, timeout_s: float) -> list[int]:
         """Signals that have come, waiting at most ``timeout_s`` for the first; each number once."""
-        if not self._poll.poll(max(0.0, timeout_s) * 1000):
-            return []
+        for fd, _ in self._poll.poll(max(0.0, timeout_s) * 1000):
+            if fd != self._read:
+                self._acts[fd]()
         try:
             octets = os.read(self._read, 4096)
         except BlockingIOError:

@@ -1,4 +1,6 @@
-"""The supervisor: binds, forks, reaps, restarts, reloads, drains. One thread, no event loop but poll(2)."""
+"""The supervisor: forks, reaps, restarts, reloads, drains. One thread, no event loop but poll(2). It is the keeper's
+child, and takes over what a former one has started.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +19,13 @@ from sbc.config.models import Config
 from sbc.errors import ConfigError
 from sbc.routing.versions import Versions
 from sbc.supervisor import embedded_store, folders, process, sockets
+from sbc.supervisor.adoption import adopt, proof_under_way, take_in_the_lost
 from sbc.supervisor.child import BEAT_LIMIT_S, HA_BEAT_LIMIT_S, Event, Group, Order, Shutdown, State
+from sbc.supervisor.keeper import EXIT_CRASHED, Kept, keep
 from sbc.supervisor.members import CAPABILITIES, KINDS, Entries, Estate, Member, real_entries
-from sbc.supervisor.notify import Notify
 from sbc.supervisor.proof import LIMIT_S, prove
 from sbc.supervisor.reload import restart_only
+from sbc.supervisor.roll import reap
 from sbc.supervisor.signals import HANDLED, SignalQueue
 from sbc.telemetry import log
 from sbc.telemetry.counters import WORD_PID, Counter, Kind
@@ -32,13 +36,11 @@ OOM_SCORE = -900
 # The node serves calls once these do; the control worker has a database library to load, and CDRs wait for it.
 SERVING = (Group.STORE, Group.MEDIA, Group.SIP)
 EXIT_BOOT_FAILED = 1
-EXIT_CRASHED = 70  # EX_SOFTWARE
 
 
 def run(config_path: str, config: Config, entries: Entries | None = None) -> int:
     """Run the node until it is told to stop; returns the exit code. Raises ConfigError before anything was started."""
-    log.configure(config.log.level, config.log.format, "supervisor")
-    process.set_title("sbc: supervisor")
+    log.configure(config.log.level, config.log.format, "keeper")
     folders.prepare(config)
     lock = folders.Lock(config.run_dir)
     process.raise_file_limit()
@@ -51,12 +53,10 @@ def run(config_path: str, config: Config, entries: Entries | None = None) -> int
     # Media keys are kept from the start: a reload may name the first media node elsewhere.
     keys = folders.media_keys(config.state_dir, folders.shared_key(config))
     estate = Estate(config, config_path, folders.shard_key(config), entries or real_entries(), keys)
-    supervisor = Supervisor(estate, lock)
     try:
-        return supervisor.serve()
+        return keep(estate, lock, lambda kept, served: Supervisor(estate, kept, served).serve())
     finally:
         estate.close()
-        lock.close()
 
 
 def versions_of(config: Config) -> Versions:
@@ -78,44 +78,67 @@ class Proof:
 
 
 class Supervisor:
-    """One node's processes. ``serve`` returns when all of them have ended."""
+    """One node's processes. ``serve`` returns when all of them have ended; ``served`` tells whether a former supervisor
+    had got the node so far."""
 
-    def __init__(self, estate: Estate, lock: folders.Lock) -> None:
+    def __init__(self, estate: Estate, kept: Kept, served: bool) -> None:
+        if served:
+            estate.config = kept.accepted.read()
         self.estate = estate
         self.members = estate.members
-        self._lock = lock
+        self._kept = kept
+        self._roll = kept.roll
         self._log = log.get()
-        self._notify = Notify()
+        self._notify = kept.notify
         self._signals = SignalQueue()
         self._account = folders.account_of(estate.config)
+        for row, member in enumerate(self.members):
+            member.row = row
         self._shutdown: Shutdown | None = None
         self._exit_code = 0
-        self._booted = False
+        self._booted = served
         self._looked_s = time.monotonic()
         self._trust_beats_s = 0.0
         self._proof: Proof | None = None
+        self._is_abandoned = False
 
     def serve(self) -> int:
-        """Start everything, and keep it running until a stop or a failed boot."""
-        self.estate.page.open(Kind.SUPERVISOR, os.getpid())
+        """Start or take over everything, and keep it running until a stop or a failed boot."""
         gc.collect()
         gc.freeze()  # what exists now is never written again, so workers go on sharing it
-        try:
-            self._start()
-            while self._shutdown is None or not self._shutdown.done:
-                for number in self._signals.wait(self._patience()):
-                    self._on_signal(number)
-                self._reap()
-                self._look(time.monotonic())
-        finally:
-            self._end_what_is_left()
-            self._signals.close()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
+        if self._booted:
+            self._adopt()
+        self._start()
+        while self._shutdown is None or not self._shutdown.done:
+            for number in self._signals.wait(self._patience()):
+                self._on_signal(number)
+            self._reap()
+            self._look(time.monotonic())
+        self._end_what_is_left()
+        self._signals.close()
         self._log.info("stopped")
         return self._exit_code
 
+    def _adopt(self) -> None:
+        """What former supervisors of this node have left."""
+        config = self.estate.config
+        log.configure(config.log.level, config.log.format, "supervisor")
+        known = config if self._kept.accepted.is_told else None
+        living, dead = adopt(self.members, self._roll, known, time.monotonic())
+        self._log.warning("took over from a supervisor that died", workers=len(living))
+        for member, status in dead:
+            self._died(member, status)
+        for member in living:
+            if member.config is None and member.child.state is State.READY:
+                self._refresh(member)
+        self._serving()
+        if (attempt := proof_under_way(self._roll)) is not None:
+            self._resume_reload(attempt)
+
     def _start(self) -> None:
         for member in self.members:
-            if self._shutdown is None:
+            if self._shutdown is None and member.child.state is State.STOPPED:
                 self._event(member, Event.START, time.monotonic())
                 if member.group is Group.STORE and member.pid:
                     self._await_store(member)
@@ -141,6 +164,8 @@ class Supervisor:
 
     def _on_signal(self, number: int) -> None:
         match number:
+            case signal.SIGTERM | signal.SIGINT if self._kept.lifeline.is_cut():
+                self._abandoned()
             case signal.SIGTERM | signal.SIGINT:
                 self._stop(time.monotonic())
             case signal.SIGHUP:
@@ -151,18 +176,18 @@ class Supervisor:
                 pass  # SIGCHLD: the loop reaps after every wake-up
 
     def _reap(self) -> None:
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
-            member = next((m for m in self.members if m.pid == pid), None)
-            if member is not None:
-                self._died(member, status)
-            elif self._proof is not None and self._proof.pid == pid:
-                self._proven(self._proof, status)
+        for pid, status in reap(self._roll):
+            if self._proof is not None and self._proof.pid == pid:
+                is_late = self._proof.is_late
+                how = f"took longer than {LIMIT_S:.0f} s" if is_late else f"ended with {process.describe_exit(status)}"
+                self._proven(self._proof, how)
+            elif (own := next((m for m in self.members if m.pid == pid), None)) is not None:
+                self._died(own, status)
+        if self._is_abandoned:
+            take_in_the_lost(self.members, self._roll)
+        for member in self.members:
+            if member.pidfd >= 0 and (end := self._roll.ended(member.row)) is not None:
+                self._died(member, end)
 
     def _died(self, member: Member, status: int) -> None:
         """Say it once, with what the worker held, and let the table decide."""
@@ -174,7 +199,8 @@ class Supervisor:
             fields["calls"] = member.page.get(Counter.CALLS_ACTIVE)
         fields = {name: value for name, value in fields.items() if value != ""}
         (self._log.info if draining else self._log.error)("worker ended" if draining else "worker died", **fields)
-        member.pid = 0
+        member.forget()
+        self._roll.clear(member.row)
         reason = f"{member.name} ended before it served ({how})" + (f": {said}" if said else "")
         self._event(member, Event.DIED, time.monotonic(), reason)
 
@@ -188,7 +214,6 @@ class Supervisor:
         if self._proof is not None and now > self._proof.deadline_s:
             self._proof.is_late = True
             self._end_proof()
-        self._notify.alive(now)
         for member in self.members:
             store = member.group is Group.STORE  # it has no page; its deadlines are with those who ask it
             beat_s = now if store or now < self._trust_beats_s else member.page.beat_ns / 1e9
@@ -198,6 +223,7 @@ class Supervisor:
                 self._event(member, event, now)
             if event is Event.SERVES and member.config is not self.estate.config:
                 self._refresh(member)  # a reload came while it was starting
+                self._all_told()
         if self._shutdown is not None:
             alive = frozenset(m.group for m in self.members if m.child.state is not State.STOPPED)
             self._tell(self._shutdown.step(now, alive), now)
@@ -240,8 +266,12 @@ class Supervisor:
         self._kill(member, signal.SIGKILL)
 
     def _kill(self, member: Member, number: signal.Signals) -> None:
-        if member.pid:  # not reaped yet, so the number is still its own
-            os.kill(member.pid, number)
+        if number == signal.SIGTERM:
+            if member.was_stopped:  # by a former supervisor; a second time would hurry it
+                member.was_stopped = False
+                return
+            self._roll.set_note(member.row, 1)
+        member.send(number)
 
     def _halt(self, reason: str) -> None:
         if self._shutdown is None:
@@ -270,16 +300,19 @@ class Supervisor:
                     self._event(member, event, now)
 
     def _end_what_is_left(self) -> None:
-        """Nothing is left after a stop; after an error of our own, no child may outlive us."""
-        for member in self.members:
-            if member.pid:
-                os.kill(member.pid, signal.SIGKILL)
-                os.waitpid(member.pid, 0)
-                member.pid = 0
+        """Of the members nobody is left after a stop."""
         if self._proof is not None:
             self._end_proof()
             os.waitpid(self._proof.pid, 0)
             self._proof = None
+
+    def _abandoned(self) -> None:
+        """The keeper has died, and all workers were told as we were: no port may be held when the node starts again."""
+        if not self._is_abandoned:
+            self._is_abandoned = True
+            self._log.error("the keeper died, ending everything")
+            self._exit_code = EXIT_BOOT_FAILED
+            self._shutdown = Shutdown(drain_s=0.0)
 
     def _reload(self) -> None:
         """Prove the new configuration first; until it is proven, and whenever it is not, the old one serves."""
@@ -307,11 +340,13 @@ class Supervisor:
 
     def _take_over(self, config: Config) -> None:
         self.estate.config = config
+        self._kept.accepted.write(config)
         self.estate.page.add(Counter.RELOADS)
         log.configure(config.log.level, config.log.format, "supervisor")
         for member in self.members:
             if member.child.state is State.READY:
                 self._refresh(member)
+        self._all_told()
         self._log.info("configuration reloaded")
         self._notify.ready("serving")
 
@@ -330,7 +365,7 @@ class Supervisor:
         try:
             pid = os.fork()
             if pid == 0:
-                self._live_proof(config, versions, parent)
+                self._live_proof(config, versions, attempt, parent)
         except OSError as error:
             self._refuse([f"cannot fork: {error}"])
             return
@@ -338,12 +373,13 @@ class Supervisor:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
         self._proof = Proof(pid, config, attempt, time.monotonic() + LIMIT_S)
 
-    def _live_proof(self, config: Config, versions: Versions, parent: int) -> NoReturn:
+    def _live_proof(self, config: Config, versions: Versions, attempt: int, parent: int) -> NoReturn:
         status = EXIT_CRASHED
         try:
-            self._begin_life("sbc: routes")
+            self._begin_life("sbc: routes", self._roll.rows - 1, parent, note=attempt)
             self.estate.release()
             process.die_with_parent(parent, signal.SIGKILL)
+            self._kept.lifeline.arm(signal.SIGKILL)
             os.nice(10)
             status = 0 if prove(config, versions) else 1
         except BaseException as error:
@@ -360,14 +396,19 @@ class Supervisor:
         with suppress(ProcessLookupError):  # before it had a group of its own
             os.kill(self._proof.pid, signal.SIGKILL)
 
-    def _proven(self, proof: Proof, status: int) -> None:
+    def _resume_reload(self, attempt: int) -> None:
+        """The one that a former supervisor did not see to its end: it may have been taken, else it is refused."""
+        config, faults = loader.check(self.estate.config_path)
+        if config is None or faults or restart_only(self.estate.config, config):
+            config = self.estate.config
+        self._proven(Proof(0, config, attempt, 0.0), "was ended with the supervisor")
+
+    def _proven(self, proof: Proof, how: str) -> None:
         self._proof = None
+        self._roll.clear(self._roll.rows - 1)
         versions = versions_of(self.estate.config)
         index = versions.read()
         if index.attempt == proof.attempt:  # it never came to say anything
-            how = (
-                f"took longer than {LIMIT_S:.0f} s" if proof.is_late else f"ended with {process.describe_exit(status)}"
-            )
             versions.refuse([f"the process that tried them {how}"])
             index = versions.read()
         if self._shutdown is None:
@@ -383,6 +424,11 @@ class Supervisor:
         member.config = self.estate.config
         if member.group in (Group.SIP, Group.CONTROL):
             self._kill(member, signal.SIGHUP)
+
+    def _all_told(self) -> None:
+        """Whether that is so, for a supervisor after us."""
+        if all(member.config is self.estate.config for member in self.members if member.pid):
+            self._kept.accepted.told()
 
     def _dump(self) -> None:
         """The state of every child, for the log."""
@@ -425,12 +471,16 @@ class Supervisor:
         member.page.words[WORD_PID] = pid
         self._log.debug("worker started", worker=member.name, pid=pid)
 
-    def _begin_life(self, title: str, capabilities: int = 0) -> None:
+    def _begin_life(self, title: str, row: int, parent: int, *, note: int = 0, capabilities: int = 0) -> None:
         """What a child does before all else."""
+        self._roll.begin(row, os.getpid(), time.monotonic_ns(), note)
+        if os.getppid() != parent:  # nobody is to find two of us
+            os._exit(0)
         self._signals.forget()
+        self._kept.lifeline.take()
+        self._kept.release()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
-        self._lock.close()
-        # An interrupt at the terminal is for the supervisor alone, which stops its children in order.
+        # An interrupt at the terminal is for the keeper alone, and the node stops in order.
         os.setpgid(0, 0)
         process.set_title(title)
         process.oom_score(0)
@@ -440,8 +490,9 @@ class Supervisor:
         """The whole life of a child: nothing of the supervisor's stack runs in it afterwards."""
         status = EXIT_CRASHED
         try:
-            self._begin_life(f"sbc: {member.name}", CAPABILITIES.get(member.group, 0))
-            process.die_with_parent(parent)
+            may = CAPABILITIES.get(member.group, 0)
+            self._begin_life(f"sbc: {member.name}", member.row, parent, capabilities=may)
+            self._kept.lifeline.arm(over_exec=member.group is Group.STORE)
             settings = self.estate.config.log
             page = member.page
             log.configure(

@@ -139,7 +139,6 @@ class SipWorker:
         self._stopped = loop.create_future()
         self._draining = False
         self._has_started_up = False
-        self._parent = os.getppid()
         self._resuming: asyncio.Task[None] | None = None
         self._perform: dict[type, Callable[[Any], None]] = {  # Any: each takes the effect that it is listed under
             effects.Transmit: self._transmit,
@@ -242,8 +241,8 @@ class SipWorker:
 
     def drain(self) -> None:
         """No new calls; stop when the last one has ended, or after ``drain_timeout_s``. At once at a second signal, or
-        when the supervisor's death sends it: the next one needs our sockets, and the journal has the calls."""
-        if self._draining or os.getppid() != self._parent:
+        when the keeper's death sends it: the next one needs our sockets, and the journal has the calls."""
+        if self._draining or self.slot.orphaned():
             self._stop()
             return
         self._draining = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,7 @@ class SipSlot:
     ``store_url``   ``redis://``, ``rediss://``, ``sentinel://`` or ``unix:///path`` (the embedded store)
     ``media_keys``  our CURVE public and secret key for media nodes elsewhere, None where there is none with a key
     ``cell``        the role of this node in its pair, None where it is alone
+    ``orphaned``    whether the node ends because its first process has died
     ``shard_key``   16 octets for :func:`sbc.sip.shard.shard_of`, the same on every start
     """
 
@@ -39,6 +41,7 @@ class SipSlot:
     shard_key: bytes
     media_keys: tuple[bytes, bytes] | None = None
     cell: RoleCell | None = None
+    orphaned: Callable[[], bool] = lambda: False
 
     @property
     def name(self) -> str:

@@ -58,7 +58,7 @@ def test_a_reload_takes_over_a_good_file_and_refuses_a_bad_one(tmp_path: Path) -
         pairs = at.establish(4)
 
         path.write_text(good.replace("direction: from_pbx", "directon: from_pbx"))
-        os.kill(at.sbc.supervisor_pid, signal.SIGHUP)
+        os.kill(at.sbc.main_pid, signal.SIGHUP)
         eventually(lambda: "did you mean 'direction'" in at.sbc.log, 5, "a refusal in the log")
         assert "configuration reloaded" not in at.sbc.log
         pairs += at.establish(4)
@@ -70,7 +70,7 @@ def test_a_reload_takes_over_a_good_file_and_refuses_a_bad_one(tmp_path: Path) -
 
         peer = f"  newcomer: {{ realm: outside, addresses: {NEWCOMER}, direction: from_carrier, calls_to: pbx }}\n"
         path.write_text(good.replace("  pbx:", peer + "  pbx:"))
-        os.kill(at.sbc.supervisor_pid, signal.SIGHUP)
+        os.kill(at.sbc.main_pid, signal.SIGHUP)
         reloaded_s = eventually(lambda: "configuration reloaded" in at.sbc.log, 5, "a reload")
         eventually(lambda: at.sbc.total("RELOADS") == 2, 5, "both workers with the new configuration")
         taken = [newcomer.call((OUTSIDE, net.port), f"19{n:05}") for n in range(1, 9)]  # on both workers

@@ -55,7 +55,7 @@ def test_a_stop_lets_calls_end_and_takes_no_new_ones(tmp_path: Path) -> None:
     net = loopback(sip=2, media=1, more="timers: { drain_timeout_s: 20 }\n")
     with site(tmp_path, net) as at:
         pairs = at.establish(4)
-        os.kill(at.sbc.supervisor_pid, signal.SIGTERM)
+        os.kill(at.sbc.main_pid, signal.SIGTERM)
         eventually(lambda: at.sbc.log.count('"draining"') == 2, 5, "both workers draining")
         refused = at.place(6)
         eventually(lambda: all(call.asked["INVITE"].status for call in refused), 5, "an answer to new calls")
@@ -63,13 +63,13 @@ def test_a_stop_lets_calls_end_and_takes_no_new_ones(tmp_path: Path) -> None:
         time.sleep(1)
         assert all(at.sbc.pids().get(name) for name in ("sip 0", "sip 1", "media 0", "control", "store"))
         at.end(pairs)
-        gone_s = eventually(lambda: has_ended(at.sbc.supervisor_pid), 10, "the end of it all")
+        gone_s = eventually(lambda: has_ended(at.sbc.main_pid), 10, "the end of it all")
         print(f"ended {gone_s:.3f} s after the last call")
         assert len(at.sbc.cdrs()) == 4
 
 
-def test_a_killed_supervisor_leaves_nobody_behind(tmp_path: Path) -> None:
-    """kill -9 of the supervisor: its children end by themselves, calls up or not, and another SBC can start in the same
+def test_a_killed_keeper_leaves_nobody_behind(tmp_path: Path) -> None:
+    """kill -9 of the keeper: all others end by themselves, calls up or not, and another SBC can start in the same
     place at once. The embedded store ends with them, so the calls of that time are not known any more."""
     net = loopback(sip=2, media=1)
     with site(tmp_path, net) as at:
@@ -78,9 +78,10 @@ def test_a_killed_supervisor_leaves_nobody_behind(tmp_path: Path) -> None:
         left_up = at.establish(2)
         children = at.sbc.pids()
         assert len(children) == 5
-        os.kill(at.sbc.supervisor_pid, signal.SIGKILL)
+        children["supervisor"] = at.sbc.supervisor_pid
+        os.kill(at.sbc.main_pid, signal.SIGKILL)
         gone_s = eventually(lambda: all(has_ended(pid) for pid in children.values()), 10, "the end of all children")
-        print(f"children ended {gone_s:.3f} s after the supervisor")
+        print(f"children ended {gone_s:.3f} s after the keeper")
         assert gone_s < 3
         with running(tmp_path / "sbc", net.text) as sbc:
             again = Site(sbc, net, at.caller, at.callee)

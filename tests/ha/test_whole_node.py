@@ -34,7 +34,7 @@ TIMERS = "timers: { media_silence_s: 2 }\n"
 
 def kill_everything(sbc: Sbc) -> float:
     """kill -9 of every process at once; returns when."""
-    pids = [sbc.supervisor_pid, *sbc.pids().values()]
+    pids = [sbc.main_pid, sbc.supervisor_pid, *sbc.pids().values()]
     at = time.monotonic()
     for pid in pids:
         os.kill(pid, signal.SIGKILL)

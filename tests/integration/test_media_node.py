@@ -17,7 +17,7 @@ from sbc.supervisor import folders
 from tests.support.audio import Audio
 from tests.support.callers import Site, site
 from tests.support.loopback import CALLEE, CALLER, NETWORK, loopback
-from tests.support.sbc import eventually, free_port
+from tests.support.sbc import children, eventually, free_port
 
 NODE_OUTSIDE, NODE_CORE, NODE_CONTROL = f"{NETWORK}.21", f"{NETWORK}.22", f"{NETWORK}.23"
 
@@ -62,7 +62,11 @@ def text(folder: Path) -> str:
 
 def worker_of(process: subprocess.Popen[bytes]) -> int:
     """The pid of the only media worker of a node."""
-    return int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0])
+    return next(pid for pid, title in children(supervisor_of(process)).items() if title == "sbc: media 0")
+
+
+def supervisor_of(process: subprocess.Popen[bytes]) -> int:
+    return next(pid for pid, title in children(process.pid).items() if title == "sbc: media supervisor")
 
 
 def network(port: int, key: str) -> str:
@@ -101,7 +105,7 @@ def test_a_call_over_a_media_node_that_dies(tmp_path: Path) -> None:
         eventually(lambda: all(len(end.heard) > 20 for end in ends), 5, "audio both ways")
         at.end([pair])
 
-        os.kill(node.pid, signal.SIGSTOP)  # so that nobody starts the worker again
+        os.kill(supervisor_of(node), signal.SIGSTOP)  # so that nobody starts the worker again
         os.kill(worker_of(node), signal.SIGKILL)
         try:
             placed = at.establish(4)
@@ -111,7 +115,7 @@ def test_a_call_over_a_media_node_that_dies(tmp_path: Path) -> None:
             at.end(placed)
             assert "media node gets no new calls" in at.sbc.log
         finally:
-            os.kill(node.pid, signal.SIGCONT)
+            os.kill(supervisor_of(node), signal.SIGCONT)
         eventually(lambda: nodes(at)[name]["state"] == "up", 10, "the node to be up again")
         placed = at.establish(1)
         assert at.sbc.calls()[0]["media_node"] == name

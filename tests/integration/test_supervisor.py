@@ -10,14 +10,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.sbc import children, has_ended
+
 ROOT = Path(__file__).parents[2]
-WAIT_S = 10.0
+WAIT_S = 20.0
 
 
 def free_port() -> int:
@@ -87,19 +88,30 @@ timers: {{ drain_timeout_s: 3 }}
         self.said("serving")
         self.said("fake control")
 
-    def pids(self) -> dict[str, int]:
-        """Process name to pid of the children, by their titles."""
+    @property
+    def supervisor_pid(self) -> int:
+        """0 while there is none."""
         assert self.process is not None
-        found = {}
-        for pid in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split():
-            with suppress(OSError):  # it may end while we look
-                title = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").decode()
-                found[title] = int(pid)
-        return found
+        return next((pid for pid, title in children(self.process.pid).items() if title == "sbc: supervisor"), 0)
+
+    def pids(self) -> dict[str, int]:
+        """Process name to pid of the workers, by their titles, whoever is their parent."""
+        assert self.process is not None
+        supervisor = self.supervisor_pid
+        found = {**children(self.process.pid), **children(supervisor)}
+        return {title: pid for pid, title in found.items() if pid != supervisor}
 
     def respawned(self, name: str, before: int) -> None:
         """Wait until ``name`` is another process than ``before``."""
         self.until(lambda: self.pids().get(name, before) != before, f"respawn of {name}")
+
+    def supervisor_killed(self) -> None:
+        """``kill -9`` the supervisor, and wait until another one has taken over."""
+        count = len(self.lines("took over from a supervisor that died"))
+        before = self.supervisor_pid
+        os.kill(before, signal.SIGKILL)
+        self.said("took over from a supervisor that died", count + 1)
+        self.until(lambda: self.supervisor_pid not in (0, before), "title of the new supervisor")
 
     def client(self) -> socket.socket:
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -127,7 +139,7 @@ timers: {{ drain_timeout_s: 3 }}
 
     def end(self) -> None:
         if self.process is not None and self.process.poll() is None:
-            self.process.kill()  # its children get SIGTERM from the kernel
+            self.process.kill()  # all others get SIGTERM from the kernel
             self.process.wait()
 
 
@@ -144,7 +156,7 @@ def test_it_names_its_processes_and_gives_each_what_is_its_own(node: Node) -> No
     assert set(node.pids()) == {"sbc: sip 0", "sbc: sip 1", "sbc: media 0", "sbc: control"}
     assert node.process is not None
     title = Path(f"/proc/{node.process.pid}/cmdline").read_bytes().rstrip(b"\0")
-    assert title == b"sbc: supervisor"
+    assert title == b"sbc: keeper"
     assert node.said("fake control")[0]["pages"] == ["control", "media 0", "sip 0", "sip 1", "supervisor"]
     # Each SIP worker holds its own UDP socket, its inbox and two write ends, and nothing of its neighbour.
     for name in ("sbc: sip 0", "sbc: sip 1"):
@@ -351,12 +363,130 @@ def test_the_embedded_store_is_a_child_that_comes_back_empty(node: Node) -> None
     assert [row["worker"] for row in node.lines("worker ended")][-1] == "store"
 
 
-def test_workers_end_when_the_supervisor_is_killed(node: Node) -> None:
+def test_nothing_is_left_when_the_keeper_is_killed(node: Node) -> None:
+    """Its workers, those that a second supervisor has adopted and those that it has started; and a start follows."""
+    node.config.write_text(node.config.read_text().replace("store: unix:///nowhere", "store: embedded"))
     node.up()
-    pids = node.pids().values()
+    node.supervisor_killed()
+    old = node.pids()["sbc: sip 0"]
+    os.kill(old, signal.SIGKILL)
+    node.respawned("sbc: sip 0", old)
+    pids = [node.supervisor_pid, *node.pids().values()]
+    assert len(pids) == 6
     node.signal(signal.SIGKILL)
     node.wait()
-    node.until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "end of the workers")
+    node.until(lambda: all(has_ended(pid) for pid in pids), "end of everybody")
+    assert node.lines("the keeper died, ending everything")
+    node.log_path.unlink()
+    node.up()
+
+
+def test_nothing_is_left_when_keeper_and_supervisor_are_killed(node: Node) -> None:
+    node.up()
+    pids = node.pids().values()
+    os.kill(node.supervisor_pid, signal.SIGSTOP)
+    os.kill(node.supervisor_pid, signal.SIGKILL)
+    node.signal(signal.SIGKILL)
+    node.wait()
+    node.until(lambda: all(has_ended(pid) for pid in pids), "end of the workers")
+
+
+def test_a_killed_supervisor_is_replaced_and_the_workers_live(node: Node) -> None:
+    node.up()
+    workers, first = node.pids(), node.supervisor_pid
+    killed_s = time.monotonic()
+    node.supervisor_killed()
+    print(f"another supervisor serves {time.monotonic() - killed_s:.3f} s after the death of the first")
+    assert node.pids() == workers
+    died = node.lines("supervisor died")
+    assert [(row["pid"], row["how"], row["workers"]) for row in died] == [(first, "SIGKILL", 4)]
+    client = node.client_of(1)
+    client.send(b"still here")
+    assert client.recv(100) == b"1:%d:still here" % workers["sbc: sip 1"]
+
+    # a worker of the first supervisor dies, then one of the second
+    for before in (workers["sbc: sip 1"], 0):
+        pid = before or node.pids()["sbc: sip 1"]
+        client.send(b"die")
+        node.respawned("sbc: sip 1", pid)
+    assert [(row["worker"], row["how"]) for row in node.said("worker died", 2)] == [("sip 1", "exit code 3")] * 2
+
+    node.write(direction="two")
+    node.signal(signal.SIGHUP)
+    assert {row["process"] for row in node.said("fake reloads", 2)} == {"sip 0", "sip 1"}
+    node.signal(signal.SIGUSR1)
+    states = {row["worker"]: (row["state"], row["pid"]) for row in node.said("state", 4)}
+    assert states["sip 0"] == ("ready", workers["sbc: sip 0"])
+
+    node.signal(signal.SIGTERM)
+    assert node.wait() == 0
+    ended = [row["worker"] for row in node.lines("worker ended")]
+    assert set(ended[:2]) == {"sip 0", "sip 1"}
+    assert ended[2:] == ["media 0", "control"]
+    assert all(has_ended(pid) for pid in workers.values())
+
+
+def test_the_watchdog_ends_an_adopted_worker_that_hangs(node: Node) -> None:
+    node.up()
+    node.supervisor_killed()
+    before = node.pids()["sbc: media 0"]
+    os.kill(before, signal.SIGSTOP)
+    assert [row["pid"] for row in node.said("worker hangs, ending it")] == [before]
+    node.respawned("sbc: media 0", before)
+    assert [row["lives"] for row in node.said("fake media", 2)] == [1, 2]
+
+
+def test_a_worker_that_dies_with_its_supervisor_is_started_again(node: Node) -> None:
+    node.up()
+    before = node.pids()["sbc: sip 0"]
+    os.kill(node.supervisor_pid, signal.SIGSTOP)
+    os.kill(before, signal.SIGKILL)
+    node.supervisor_killed()
+    node.respawned("sbc: sip 0", before)
+    assert [(row["worker"], row["pid"], row["how"]) for row in node.said("worker died")] == [
+        ("sip 0", before, "SIGKILL")
+    ]
+
+
+def test_what_a_reload_brought_outlives_the_supervisor_and_what_was_not_reloaded_does_not_come(node: Node) -> None:
+    node.write(extra="log: { level: debug }")
+    node.up()
+    node.write(extra="log: { level: info }")
+    node.signal(signal.SIGHUP)
+    node.said("configuration reloaded")
+    node.write(extra="log: { level: debug }")  # nobody asked for this
+    node.supervisor_killed()
+    started = len(node.lines("worker started"))
+    before = node.pids()["sbc: sip 0"]
+    os.kill(before, signal.SIGKILL)
+    node.respawned("sbc: sip 0", before)
+    assert len(node.lines("worker started")) == started, "a line of the debug level"
+
+
+def test_a_supervisor_that_dies_in_a_stop_is_followed_by_one_that_goes_on_with_it(node: Node) -> None:
+    node.up(FAKE_DRAIN_S="2")
+    node.signal(signal.SIGTERM)
+    node.said("fake drains", 2)
+    os.kill(node.supervisor_pid, signal.SIGKILL)
+    assert node.wait() == 0
+    assert not node.lines("fake is hurried")
+    assert [row["worker"] for row in node.lines("worker ended")][2:] == ["media 0", "control"]
+
+
+def test_a_reload_that_was_being_proven_is_refused_when_the_supervisor_dies(node: Node) -> None:
+    routes = node.folder / "routes.py"
+    routes.write_text("import time\ntime.sleep(60)\n")
+    node.write(extra="routes: routes.py")
+    node.up()
+    routes.write_text("import time\ntime.sleep(61)\n")
+    node.signal(signal.SIGHUP)
+    proof = node.until(lambda: node.pids().get("sbc: routes"), "a process that tries the routes")
+    node.supervisor_killed()
+    faults = node.said("configuration refused, the old one serves on")[0]["faults"]
+    assert faults == ["the process that tried them was ended with the supervisor"]
+    node.until(lambda: has_ended(proof), "end of the proof")
+    node.signal(signal.SIGTERM)
+    assert node.wait() == 0
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can change to another user")

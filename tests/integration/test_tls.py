@@ -239,12 +239,12 @@ def test_a_reload_takes_a_new_certificate_over(tmp_path: Path, authority: Author
     ):
         pair = later.sign("sbc", f"IP:{OUTSIDE}", days=7)
         shutil.copy(pair.certificate, tmp_path / "sbc" / f"sbc-{OUTSIDE}.pem")
-        os.kill(sbc.supervisor_pid, signal.SIGHUP)
+        os.kill(sbc.main_pid, signal.SIGHUP)
         eventually(lambda: "do not fit" in sbc.log, 5, "a refusal")
         with TlsStream(CALLER, (OUTSIDE, port), trusting(authority)):
             pass
         shutil.copy(pair.key, tmp_path / "sbc" / f"sbc-{OUTSIDE}.key")
-        os.kill(sbc.supervisor_pid, signal.SIGHUP)
+        os.kill(sbc.main_pid, signal.SIGHUP)
         eventually(lambda: _accepts(port, trusting(later)), 5, "the new certificate")
         eventually(lambda: "ends in 6 days" in sbc.log, 5, "a word about its end, which is near")
         soon = {row["realm"]: row["state"] for row in sbc.ask("status")["certificates"]}
@@ -298,7 +298,7 @@ def test_each_name_has_its_certificate(tmp_path: Path, authority: Authority) -> 
         pair = authority.sign("one", "DNS:sip.one.example,DNS:sip.uno.example")
         shutil.copy(pair.certificate, tmp_path / "sbc" / "one.pem")
         shutil.copy(pair.key, tmp_path / "sbc" / "one.key")
-        os.kill(sbc.supervisor_pid, signal.SIGHUP)
+        os.kill(sbc.main_pid, signal.SIGHUP)
         eventually(lambda: len(names("sip.one.example")) == 2, 5, "the new certificate")
 
 

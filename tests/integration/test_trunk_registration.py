@@ -111,10 +111,10 @@ def test_a_wrong_password_until_a_reload(tmp_path: Path) -> None:
         assert sbc.log.count("a peer refuses our registration") == 1
         file = sbc.directory / "sbc.yaml"
         file.write_text(file.read_text().replace("password: guess", "password: sesame"))
-        os.kill(sbc.supervisor_pid, signal.SIGHUP)
+        os.kill(sbc.main_pid, signal.SIGHUP)
         eventually(lambda: is_registered(sbc), 10, f"a registration\n{sbc.log}")
         file.write_text(file.read_text().replace("register:", "#").replace("# {", "profile: default } #"))
-        os.kill(sbc.supervisor_pid, signal.SIGHUP)
+        os.kill(sbc.main_pid, signal.SIGHUP)
         eventually(lambda: len(registers(carrier)) == 2, 10, f"an end\n{sbc.log}")
         assert " expires 0 " in registers(carrier)[1]
         eventually(lambda: registration(sbc)["state"] == "none", 5, "an end, as it is known")

@@ -38,6 +38,9 @@ def sip(slot: SipSlot) -> int:
         if signal.SIGTERM in asked and end_s == float("inf"):
             end_s = time.monotonic() + float(os.environ.get("FAKE_DRAIN_S", "0"))
             log.get().info("fake drains")
+        elif asked.count(signal.SIGTERM) > 1:
+            asked.remove(signal.SIGTERM)
+            log.get().info("fake is hurried")
         if signal.SIGHUP in asked:
             asked.remove(signal.SIGHUP)
             log.get().info("fake reloads", node=loader.load(slot.config_path).peers["b"].direction)

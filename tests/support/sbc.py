@@ -16,6 +16,8 @@ from typing import Any
 
 from sbc.demo.run import free_port, running_sbc
 
+BOOT_LIMIT_S = 60.0  # on a machine that does much else
+
 __all__ = ["Sbc", "eventually", "free_port", "has_ended", "running"]
 
 HEAD = """\
@@ -46,12 +48,27 @@ def has_ended(pid: int) -> bool:
         return True
 
 
+def children(parent: int) -> dict[int, str]:
+    """Process ids and titles of the children of a process."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            if int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1]) == parent:
+                title = (entry / "cmdline").read_bytes().split(b"\0")[0].decode(errors="replace")
+                found[int(entry.name)] = title
+        except (OSError, IndexError):
+            continue
+    return found
+
+
 @dataclass(slots=True)
 class Sbc:
     """A running SBC."""
 
     directory: Path
-    supervisor_pid: int
+    main_pid: int  # of the keeper, which passes signals on
 
     @property
     def log(self) -> str:
@@ -79,21 +96,21 @@ class Sbc:
         """A counter, summed over the SIP workers; 0 while it never counted."""
         return int(self.ask("status")["totals"].get(counter.lower(), 0))
 
+    @property
+    def supervisor_pid(self) -> int:
+        """Of the supervisor, 0 while there is none."""
+        return next((pid for pid, title in children(self.main_pid).items() if "supervisor" in title), 0)
+
     def pids(self) -> dict[str, int]:
-        """Process ids of the supervisor's children by title (``sip 0``, ``media 0``, ``control``), store included."""
+        """Process ids of the workers by title (``sip 0``, ``media 0``, ``control``), store included: children of the
+        supervisor, or of the keeper where a former supervisor has started them."""
         found = {}
-        for entry in Path("/proc").iterdir():
-            if not entry.name.isdigit():
-                continue
-            try:
-                parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
-                title = (entry / "cmdline").read_bytes().split(b"\0")[0].decode(errors="replace")
-            except (OSError, IndexError):
-                continue
-            if parent == self.supervisor_pid:
+        supervisor = self.supervisor_pid
+        for pid, title in {**children(self.main_pid), **children(supervisor)}.items():
+            if pid != supervisor:
                 name = title.removeprefix("sbc: ") if title.startswith("sbc: ") else "store"
                 # the store adds to its title where it listens
-                found["store" if name.startswith("store") else name] = int(entry.name)
+                found["store" if name.startswith("store") else name] = pid
         return found
 
     def kill(self, name: str) -> int:
@@ -130,9 +147,9 @@ def running(directory: Path, config: str, *, prefix: Sequence[str] = (), node: s
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / "sbc.yaml"
     path.write_text(HEAD.format(node=node, directory=directory) + config)
-    with running_sbc(path, directory / "sbc.log", prefix=prefix) as process:
-        # `ip netns exec` replaces itself by the command, so this is the supervisor in both cases
+    with running_sbc(path, directory / "sbc.log", BOOT_LIMIT_S, prefix) as process:
+        # `ip netns exec` replaces itself by the command, so this is the keeper in both cases
         sbc = Sbc(directory, process.pid)
         # It serves calls before its control worker answers questions; a test asks at once.
-        eventually((directory / "run" / "control.sock").exists, 15, f"a control worker\n{sbc.log}")
+        eventually((directory / "run" / "control.sock").exists, BOOT_LIMIT_S, f"a control worker\n{sbc.log}")
         yield sbc

@@ -126,6 +126,26 @@ def test_systemd_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
             sock.recv(200)
 
 
+def test_the_supervisor_speaks_to_systemd_by_the_keeper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.setblocking(False)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        notify = Notify()
+        pid = os.fork()
+        if pid == 0:
+            notify.become_sender()
+            notify.ready("serving")
+            os._exit(0)
+        os.waitpid(pid, 0)
+        with pytest.raises(BlockingIOError):
+            manager.recv(100)
+        notify.relay()
+        assert manager.recv(100) == b"READY=1\nSTATUS=serving\nMAINPID=%d" % os.getpid()
+        notify.relay()  # nothing more
+        notify.close()
+
+
 def test_without_systemd_nothing_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
     monkeypatch.setenv("WATCHDOG_USEC", "10000000")
