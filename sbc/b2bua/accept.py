@@ -65,6 +65,8 @@ def _reply(core: Core, leg: Leg, msg: Message, now: float) -> None:
     attempt = leg.attempt
     if attempt is not None and attempt.pdd_ms < 0:
         attempt.pdd_ms = int((now - attempt.started) * 1000)
+        if leg.call.saved:
+            core.touch(leg.call)
     if status >= 300 and leg.state in _SENT and connect.again(core, leg, msg, now):
         return
     if status >= 200:

@@ -84,6 +84,7 @@ def invite(core: Core, msg: Message, tx: ServerTransaction, source: Source, now:
     call.admitted_peers = (source.peer,)
     tx.user = call
     core.add(call)
+    core.setups.begun(call, now)
     core.count("CALLS_STARTED")
     core.count("CALLS_ACTIVE")
     core.respond(tx, 100, now)
@@ -314,6 +315,8 @@ def _transmit(core: Core, leg: Leg, branch: Branch, now: float) -> bool:
         return False
     leg.modifying = True
     leg.uac = core.layer.send("INVITE", via_branch, data, leg.flow, accept.InviteUser(core, leg), now)
+    if call.saved:
+        core.touch(call)
     return True
 
 

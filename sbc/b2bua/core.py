@@ -22,7 +22,8 @@ A map for those who are new here, in the order of a call:
 - :mod:`~sbc.b2bua.shape`, :mod:`~sbc.b2bua.facing`: what the other side gets to see, and what we look like there.
 - :mod:`~sbc.b2bua.wire`: header rules, on everything that comes and leaves.
 - :mod:`~sbc.b2bua.output`: whatever the core asks of its shell, the media workers and the peers leaves by it.
-- :mod:`~sbc.b2bua.snapshot`, :mod:`~sbc.b2bua.cdr`: what is kept of a call while it lives, and after.
+- :mod:`~sbc.b2bua.snapshot`, :mod:`~sbc.b2bua.cdr`: what is kept of a call while it lives, and after;
+  :mod:`~sbc.b2bua.setup_snapshot` of one that nobody has answered yet; :mod:`~sbc.b2bua.strays` of which nothing was.
 
 This module owns the registries (calls by key, legs by our tag), dispatches, and runs the tables. The modules above call
 back into :class:`Core` for whatever touches those.
@@ -51,12 +52,14 @@ from sbc.b2bua import (
     records,
     refuse,
     snapshot,
+    strays,
 )
 from sbc.b2bua.call import Call, Outcome, Redirects, Target
 from sbc.b2bua.effects import RouteKind, RunRoute, SaveCall
 from sbc.b2bua.leg import Leg
 from sbc.b2bua.output import Output
 from sbc.b2bua.settings import CoreSettings
+from sbc.b2bua.setup_journal import IN_SETUP, SetupJournal
 from sbc.b2bua.subjects import BadMessage, Branch, LocalRequest, Outlived, OutOfDialogRequest, ReplyEvent
 from sbc.b2bua.tables import B_LEG, CALL, CallAction, CallEvent, CallState, LegAction, LegEvent
 from sbc.b2bua.trunk import Trunk
@@ -113,6 +116,7 @@ class Core(Output):
         super().__init__(ids)
         self.draining = False
         self.journalled = True  # False: nobody keeps the records of calls, so none are made
+        self.incomplete = False  # calls of ours may still be in the journal alone
         self.overload = Overload()
         self.legs: dict[str, Leg] = {}  # by our tag in their dialog
         self.trunks: dict[str, Trunk] = {}  # peers at which this node registers, whichever worker does it
@@ -122,6 +126,8 @@ class Core(Output):
         self.stateless_tag = ids.tag()  # RFC 3261 §8.2.7: the same for every stateless answer
         self.requests = forward.Requests(self)
         self.lodging = lodging.Lodging(self)
+        self.setups = SetupJournal(self)
+        self.strays = strays.Strays(self)
         timers = TimerSettings(settings.t1_s, settings.t2_s, settings.t4_s, settings.timer_c_s)
         self.layer = TransactionLayer(self.timers, timers, self.transmit, self.count, self.oversize)
         self.reconfigure(settings)
@@ -248,7 +254,8 @@ class Core(Output):
     def saved(self, key: str, version: int, ok: bool, now: float) -> None:
         """The journal has a record, has refused it, or ``commit_timeout`` has passed: either way the call goes on."""
         call = self._calls.get(key)
-        if call is not None and call.state is CallState.ANSWERING and version == call.version:
+        committed = call is not None and call.state is CallState.ANSWERING and call.a.accepted is not None
+        if call is not None and committed and version == call.version:
             try:
                 self.step(call, CallEvent.COMMITTED, now)
             except Exception as error:  # as in receive
@@ -357,7 +364,7 @@ class Core(Output):
         return found
 
     def records(self, now: float) -> Iterator[SaveCall]:
-        """The record of every established call anew, for a store that came back without what it held."""
+        """The record of every call that has one anew, for a store that came back without what it held."""
         return records.of_all(self, now)
 
     def set_draining(self, on: bool) -> None:
@@ -507,6 +514,8 @@ class Core(Output):
             for call in self._dirty.values():
                 if call.state in (CallState.ANSWERED, CallState.UP):
                     self._save(call, False, now)
+                elif call.saved and call.state in IN_SETUP and (effect := self.setups.save(call)) is not None:
+                    self.emit(effect)
             self._dirty.clear()
 
     def _save(self, call: Call, wait: bool, now: float) -> None:

@@ -20,6 +20,7 @@ from sbc.b2bua import (
     relay,
     replaces,
     shape,
+    strays,
     subscription,
 )
 from sbc.b2bua.effects import RouteKind, RunRoute
@@ -165,7 +166,9 @@ def stray(core: Core, msg: Message, flow: Flow, now: float) -> None:
     """A response without a transaction. A 2xx to INVITE that comes again after a resume still wants its ACK."""
     if core.lodging.forwards(msg.from_tag, msg, flow):
         return
-    if msg.cseq_method == "INVITE" and 200 <= msg.status < 300:
+    if msg.cseq_method == "BYE":
+        strays.hung_up(core, msg, flow, now)
+    elif msg.cseq_method == "INVITE" and 200 <= msg.status < 300:
         leg = core.legs.get(msg.from_tag)
         if leg is not None and leg.dialog.call_id == msg.call_id and leg.dialog.remote_tag == msg.to_tag:
             if not leg.unacked and leg.ack is None and msg.cseq_number == leg.invite_cseq:
@@ -173,3 +176,5 @@ def stray(core: Core, msg: Message, flow: Flow, now: float) -> None:
                 accept.send_ack(core, leg, now, leg.sdp_out if asked else b"")
             elif not leg.unacked:
                 accept.ack_again(core, leg, now)
+        else:
+            core.strays.answered(msg, flow, now)

@@ -126,6 +126,8 @@ def fail(core: Core, leg: Leg, now: float, event: object) -> None:
             call.best_reply = (attempt.status, headers)
     else:
         attempt.status = event if isinstance(event, int) else 500
+    if call.saved:
+        core.touch(call)
     if call.state is CallState.RINGING:
         if attempt.status >= 600:
             _declined(core, leg, now)
@@ -151,7 +153,7 @@ def cancel_leg(core: Core, leg: Leg, now: float, _: object = None) -> None:
     if leg.attempt is not None and not leg.attempt.status:
         leg.attempt.status = 487
     if leg.uac is not None:
-        leg.uac.cancel(_cancel(core, leg, _why(leg.call)), now)
+        leg.uac.cancel(None, now, _why(leg.call))
     if leg.call.state < CallState.ENDING:
         early.leave(core, leg, now)
 
@@ -165,24 +167,6 @@ def _why(call: Call) -> Sequence[tuple[str, str]]:
     if call.cancel_reason or call.hung_up_by != "sbc" or not call.cause:
         return call.cancel_reason
     return (("Reason", f"Q.850;cause={call.cause}"),)
-
-
-def _cancel(core: Core, leg: Leg, reason: Sequence[tuple[str, str]]) -> bytes | None:
-    """The CANCEL of this leg's INVITE (RFC 3261 §9.1) with a reason; None: as the transaction makes it, without."""
-    branch, tx, dialog = leg.sent, leg.uac, leg.dialog
-    if branch is None or tx is None or not reason:
-        return None
-    headers = [
-        ("Via", core.via(tx.flow.listener, tx.branch)),
-        ("Max-Forwards", "70"),
-        ("From", f"{dialog.local};tag={dialog.local_tag}"),
-        ("To", dialog.remote),
-        ("Call-ID", dialog.call_id),
-        ("CSeq", f"{leg.invite_cseq} CANCEL"),
-        *leg.invite_credentials,  # §22.1: a CANCEL cannot be challenged
-        *reason,
-    ]
-    return build_request("CANCEL", branch.uri, headers)
 
 
 def forget_leg(core: Core, leg: Leg, now: float, _: object = None) -> None:

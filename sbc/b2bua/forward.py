@@ -94,6 +94,10 @@ class Requests:
         """Whether the host of a URI is an address that we listen on, or that we tell others."""
         return uri.address in self._ours
 
+    def is_our_host(self, address: str) -> bool:
+        """The same for an address, without brackets."""
+        return address in self._ours
+
     def relay(
         self, subject: OutOfDialogRequest, target: Target, now: float, *, uri: str = "", edit: Edit | None = None
     ) -> bool:

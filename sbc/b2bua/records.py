@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from sbc.b2bua import lodging, snapshot
+from sbc.b2bua import lodging, setup_snapshot, snapshot
 from sbc.b2bua import subscription_snapshot as watch
 from sbc.b2bua.call import Call
 from sbc.b2bua.effects import SaveCall
+from sbc.b2bua.setup_journal import IN_SETUP
 from sbc.b2bua.subscription import Subscription
 from sbc.b2bua.tables import CallState
 
@@ -25,6 +26,8 @@ def resume(core: Core, record: bytes, now: float, wall: float) -> Resumed | None
             return watch.decode(core, record, now, wall)
         if lodging.is_note(record):
             return core.lodging.resume(record, now, wall)
+        if setup_snapshot.is_one(record):
+            return setup_snapshot.decode(core, record, now, wall)
         call = snapshot.decode(core, record, now, wall)
     except snapshot.BadRecord as error:
         core.count("RESUME_REFUSED")
@@ -43,5 +46,7 @@ def of_all(core: Core, now: float) -> Iterator[SaveCall]:
             call.version += 1
             call.saved = True
             yield SaveCall(call.key, call.shard, call.version, snapshot.encode(core, call, now))
+        elif call.saved and call.state in IN_SETUP and (effect := core.setups.save(call)) is not None:
+            yield effect
     yield from core.requests.records(now)
     yield from core.lodging.records()

@@ -177,6 +177,7 @@ class CoreSettings:
     t4_s: float = 5.0
     timer_c_s: float = 180.0
     dialog_lifetime_s: float = 43_200.0
+    setup_record_after_s: float = 0.3  # a call that is in setup for longer is in the journal; 0: none is
     session_timers: SessionTimers = NO_SESSION_TIMERS
     ping_interval_s: float = 0.0  # 0: no pings inside dialogs
     ping_method: Literal["options", "invite"] = "options"

@@ -288,7 +288,7 @@ def _call(core: Core, fields: Fields, now: float, wall: float) -> Call:
         raise BadRecord("vars: no object")
     call.variables = variables
     call.flags = set(fields.texts("flags", 1024))
-    call.attempts = _attempts(fields.raw.get("tries"))
+    call.attempts = attempts_of(fields.raw.get("tries"))
     call.media_stats = _stats(fields.raw.get("stats", {}))
     call.decided = call.saved = call.resumed = True
     for leg in (a, b):
@@ -409,7 +409,8 @@ def _list(raw: Any, length: int) -> list[Any] | None:  # Any: parsed JSON
     return raw
 
 
-def _attempts(raw: Any) -> list[Attempt]:  # Any: parsed JSON
+def attempts_of(raw: Any) -> list[Attempt]:  # Any: parsed JSON
+    """What became of each branch that was tried. Raises BadRecord, as does :func:`flow_of`."""
     if not isinstance(raw, list) or len(raw) > 256:
         raise BadRecord("tries: no list, or too long")
     attempts = []

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 from media.protocol import Reply
 from sbc.b2bua import accept, accompany, cdr, exchange, ping, refresh, shape
 from sbc.b2bua.call import Call, Outcome
-from sbc.b2bua.effects import RouteKind, RunRoute
+from sbc.b2bua.effects import DropRecord, RouteKind, RunRoute
 from sbc.b2bua.invitation import Invitation
 from sbc.b2bua.leg import Leg
 from sbc.b2bua.notifier import Notifier
@@ -144,6 +144,7 @@ def _call_for(core: Core, by: Leg, moved: Leg, seat: Leg, wish: Wish, tx: Server
     call.admitted_peers = (by.peer,)
     call.transferred_from = first.key
     core.add(call)
+    core.setups.begun(call, now)
     core.count("CALLS_ACTIVE")
     return call
 
@@ -290,6 +291,8 @@ class Transfer:
             core.settings.admission.close_call(peer)
         core.count("CALLS_ACTIVE", -1)
         core.remove(second)
+        if second.saved:
+            core.emit(DropRecord(second.key, second.shard))
         core.forget(self.seat)
         return tx
 

@@ -340,6 +340,7 @@ class Timers(Model):
     t4_ms: Annotated[int, Field(ge=100, le=32000)] = 5000
     invite_timeout_s: Annotated[float, Field(gt=0)] = 180.0  # Timer C, and the longest ringing
     commit_timeout_ms: Annotated[int, Field(ge=0, le=5000)] = 50  # how long a 200 to INVITE waits for the journal
+    setup_record_after_ms: Annotated[int, Field(ge=0, le=60_000)] = 300  # in setup for longer: in the journal; 0: never
     media_timeout_ms: Annotated[int, Field(ge=10, le=5000)] = 250  # deadline of one request to a media worker
     media_silence_s: Annotated[float, Field(ge=1, le=86400)] = 60.0  # an answered call without a packet ends
     media_hold_silence_s: Annotated[float, Field(ge=0, le=86400)] = 3600.0  # the same on hold; 0: never

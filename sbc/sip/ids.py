@@ -25,6 +25,16 @@ def is_ours(call_id: str) -> bool:
     return len(call_id) == CALL_ID_LENGTH and _LETTERS.issuperset(call_id)
 
 
+def is_token(text: str) -> bool:
+    """Whether a tag has the shape of those that we mint."""
+    return len(text) == TOKEN_LENGTH and _LETTERS.issuperset(text)
+
+
+def is_branch(text: str) -> bool:
+    """Whether a Via branch has the shape of those that we mint."""
+    return text.startswith(MAGIC_COOKIE) and is_token(text[len(MAGIC_COOKIE) :])
+
+
 class Ids:
     """Mints identifiers of 80 random bits or more from ``random_bytes``, asked for ``buffer_bytes`` octets at a time:
     a system call per token costs more than the token.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from sbc.sip.build import build_request
@@ -51,7 +52,7 @@ NOBODY: ClientUser = _Nobody()
 class ClientTransaction(Transaction):
     """A request that we sent. `user` is dropped when the transaction ends."""
 
-    __slots__ = ("_ack", "_cancel_data", "_data", "_narrow", "branch", "last_status", "reason", "user")
+    __slots__ = ("_ack", "_cancel_data", "_data", "_narrow", "_reasons", "branch", "last_status", "reason", "user")
 
     _rows: ClassVar[Rows[ClientTransaction]] = ()
 
@@ -73,16 +74,25 @@ class ClientTransaction(Transaction):
         self._data = data  # what a timer sends again
         self._cancel_data = cancel_data
         self._ack = b""
+        self._reasons: Sequence[tuple[str, str]] = ()
         self._narrow: tuple[Flow, bytes] | None = None  # the datagram that it goes by TCP instead of
 
-    def cancel(self, cancel_data: bytes | None, now: float) -> None:
+    @property
+    def sent(self) -> bytes:
+        """The request as it left, until its final response has come."""
+        return self._data
+
+    def cancel(self, cancel_data: bytes | None, now: float, reasons: Sequence[tuple[str, str]] = ()) -> None:
         """Ask the peer to give up an INVITE (RFC 3261 §9.1): at once if it sent a provisional response, else with the
         first that comes. Nothing happens after a final response, a second time, or for another method.
 
-        `cancel_data` is the CANCEL; None: the one given to `send`, or one built from the INVITE.
+        `cancel_data` is the CANCEL; None: the one given to `send`, or one built from the INVITE with the headers
+        `reasons` (RFC 3326), whose syntax is the caller's care.
         """
         if cancel_data is not None:
             self._cancel_data = cancel_data
+        if reasons:
+            self._reasons = reasons
         self._step(t.CANCEL, None, now)
 
     def fall_back(self, now: float) -> bool:
@@ -145,7 +155,7 @@ class ClientTransaction(Transaction):
         self._layer.transmit(self.flow, self._ack)
 
     def _send_cancel(self, message: Message | None, now: float) -> None:
-        data = self._cancel_data or _of_invite(self._data, "CANCEL", None)
+        data = self._cancel_data or _of_invite(self._data, "CANCEL", None, self._reasons)
         self._layer.send("CANCEL", self.branch, data, self.flow, NOBODY, now)
 
     def _restart_c(self, message: Message | None, now: float) -> None:
@@ -208,7 +218,7 @@ class NonInviteClient(ClientTransaction):
     _timers: ClassVar[Timers] = compile_timers(t.NON_INVITE_CLIENT)
 
 
-def _of_invite(invite: bytes, method: str, to: str | None) -> bytes:
+def _of_invite(invite: bytes, method: str, to: str | None, further: Sequence[tuple[str, str]] = ()) -> bytes:
     """The ACK to a refusal of `invite` (§17.1.1.3), with the To of the refusal, or its CANCEL (§9.1)."""
     sent = Message.parse(invite)
     headers = [("Via", sent.get("Via") or ""), ("Max-Forwards", "70")]
@@ -219,4 +229,5 @@ def _of_invite(invite: bytes, method: str, to: str | None) -> bytes:
             headers.append((name, value if to is None else to))
         elif name == "CSeq":
             headers.append((name, f"{sent.cseq_number} {method}"))
+    headers += further
     return build_request(method, sent.uri, headers)

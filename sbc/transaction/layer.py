@@ -155,6 +155,22 @@ class TransactionLayer:
         self.transmit(flow, data)
         return tx
 
+    def has_sent(self, branch: str) -> bool:
+        """Whether an INVITE of ours with this branch is under way."""
+        return (branch, "INVITE") in self._clients
+
+    def taken_up(self, invite: Message, flow: Flow, user: ClientUser, now: float) -> ClientTransaction:
+        """The transaction of an INVITE that a former process sent, as if a provisional response had come. `invite` has
+        what ACK and CANCEL repeat of it. Raises ValueError as :meth:`send` does."""
+        key = (invite.branch, "INVITE")
+        if key in self._clients:
+            raise ValueError(f"INVITE with branch {invite.branch} is under way already")
+        tx = InviteClient(self, "INVITE", invite.branch, invite.raw, flow, user, None)
+        self._clients[key] = tx
+        self.count("TRANSACTIONS")
+        tx._enter(t.PROCEEDING, now)
+        return tx
+
     def send_ack(self, data: bytes, flow: Flow, now: float) -> None:
         """Send the ACK to a 2xx, which has no transaction (§13.2.2.4)."""
         wide = self._widened(flow, data, now, ack=True) if len(data) > self.oversize.least_bytes else None

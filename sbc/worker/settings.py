@@ -116,6 +116,7 @@ def core_settings(
         t4_s=timers.t4_ms / 1000,
         timer_c_s=timers.invite_timeout_s,
         dialog_lifetime_s=float(timers.dialog_lifetime_s),
+        setup_record_after_s=0.0 if config.store == "none" else timers.setup_record_after_ms / 1000,
         ping_interval_s=float(timers.ping_interval_s),
         ping_method=timers.ping_method,
         follow_redirects={

@@ -219,6 +219,7 @@ class SipWorker:
     async def _resume(self) -> None:
         """Take up the calls of our shards; those that the store keeps to itself at the start, when it answers."""
         mine = range(self.slot.slot, SHARDS, self.slot.count)
+        self.core.incomplete = True
         resumption = Resumption(self.journal, mine, self.core.calls, self._resume_call, self._after_input, self.log)
         if await resumption.attempt(STORE_START_S):
             self._end_orphans()
@@ -231,6 +232,8 @@ class SipWorker:
         return self.core.resume(record, self._now(), self._wall()) is not None
 
     def _end_orphans(self) -> None:
+        """All calls of ours are here: what belongs to none is to end."""
+        self.core.incomplete = False
         self._media.end_orphans(self.core.calls)
 
     def _owns(self, call_id: str) -> bool:

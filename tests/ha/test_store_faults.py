@@ -7,12 +7,10 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import redis
-
 from tests.support.callers import Pair, Site, site, spread
 from tests.support.loopback import loopback
 from tests.support.sbc import eventually
-from tests.support.store import StoreServer
+from tests.support.store import StoreServer, records
 
 COMMIT_TIMEOUT_S = 0.05  # the default of timers.commit_timeout_ms
 NOISE_S = 0.1  # of a busy machine
@@ -21,12 +19,6 @@ NOISE_S = 0.1  # of a busy machine
 def setup_times(at: Site, pairs: list[Pair]) -> list[float]:
     """Seconds from INVITE to 200 of each call."""
     return [pair.a.asked["INVITE"].took_s for pair in pairs]
-
-
-def records(path: Path) -> int:
-    """How many call records the store at this socket holds."""
-    with redis.Redis(unix_socket_path=str(path)) as store:
-        return sum(1 for _ in store.scan_iter("sbc:{test}:call:*", count=1000))
 
 
 def test_calls_go_on_without_the_store_and_are_written_when_it_is_back(tmp_path: Path) -> None:

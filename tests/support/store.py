@@ -11,10 +11,17 @@ import time
 from pathlib import Path
 
 import pytest
+import redis
 
 from sbc.errors import ConfigError
 from sbc.store.url import StoreAddress
 from sbc.supervisor.embedded_store import find_server
+
+
+def records(path: Path) -> int:
+    """How many call records the store at this socket holds."""
+    with redis.Redis(unix_socket_path=str(path)) as store:
+        return sum(1 for _ in store.scan_iter("sbc:{test}:call:*", count=1000))
 
 
 class StoreServer:
