@@ -174,6 +174,7 @@ class Call:
         "key",
         "lifetime_s",
         "lifetime_timer",
+        "lodged",
         "media_lacking",
         "media_node",
         "media_pending",
@@ -287,6 +288,7 @@ class Call:
         # journal
         self.version = 0
         self.saved = False
+        self.lodged = False  # another worker gave it to us
 
     @property
     def direction(self) -> str:

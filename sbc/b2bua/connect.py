@@ -35,6 +35,10 @@ def invite(core: Core, msg: Message, tx: ServerTransaction, source: Source, now:
         core.count("DRAINING_REFUSED")
         core.refuse(tx, 503, now, [("Retry-After", str(settings.drain_retry_after_s))])
         return None
+    if core.unprotected:
+        core.count("UNPROTECTED_REFUSED")
+        core.refuse(tx, 503, now, [shape.RETRY_AFTER])
+        return None
     if msg.uri[:4].lower() not in SCHEMES:
         core.refuse(tx, 416, now)
         return None

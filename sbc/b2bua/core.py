@@ -48,6 +48,7 @@ from sbc.b2bua import (
     forward,
     lodging,
     modify,
+    part,
     reanchor,
     records,
     refuse,
@@ -116,6 +117,7 @@ class Core(Output):
         super().__init__(ids)
         self.draining = False
         self.journalled = True  # False: nobody keeps the records of calls, so none are made
+        self.unprotected = False  # new calls would not survive this worker, and are not wanted then
         self.incomplete = False  # calls of ours may still be in the journal alone
         self.overload = Overload()
         self.legs: dict[str, Leg] = {}  # by our tag in their dialog
@@ -367,6 +369,11 @@ class Core(Output):
         """The record of every call that has one anew, for a store that came back without what it held."""
         return records.of_all(self, now)
 
+    def lost(self, key: str, now: float) -> None:
+        """A later owner has this call: it is let go in silence (:mod:`sbc.b2bua.part`)."""
+        part.lost(self, key, now)
+        self._flush(now)
+
     def set_draining(self, on: bool) -> None:
         """Refuse new calls (503 with Retry-After), serve the others to their end."""
         self.draining = on
@@ -519,12 +526,18 @@ class Core(Output):
             self._dirty.clear()
 
     def _save(self, call: Call, wait: bool, now: float) -> None:
-        call.version += 1
         if self.journalled:
-            call.saved = True
-            self.emit(SaveCall(call.key, call.shard, call.version, snapshot.encode(self, call, now), wait))
-        elif wait:
-            self.emit(SaveCall(call.key, call.shard, call.version, b"", wait))
+            self.emit(self.saving(call, now, wait))
+        else:
+            call.version += 1
+            if wait:
+                self.emit(SaveCall(call.key, call.shard, call.version, b"", wait))
+
+    def saving(self, call: Call, now: float, wait: bool = False) -> SaveCall:
+        """The record of an answered call, a version above the last."""
+        call.version += 1
+        call.saved = True
+        return SaveCall(call.key, call.shard, call.version, snapshot.encode(self, call, now), wait, call.lodged)
 
     # Faults of ours
 

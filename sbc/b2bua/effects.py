@@ -89,20 +89,24 @@ class MediaCommand:
 class SaveCall:
     """Write the record of a call, or of a subscription, to the journal. With ``wait`` the shell calls
     ``core.saved(key, version, ok, now)`` once it is stored, refused, or ``commit_timeout`` has passed, whichever is
-    first."""
+    first. ``lodged``: another worker of this node, which may have started after us, gave us the call."""
 
     key: str
     shard: int
     version: int
     record: bytes
     wait: bool
+    lodged: bool
 
-    def __init__(self, key: str, shard: int, version: int, record: bytes, wait: bool = False) -> None:
+    def __init__(
+        self, key: str, shard: int, version: int, record: bytes, wait: bool = False, lodged: bool = False
+    ) -> None:
         self.key = key
         self.shard = shard
         self.version = version
         self.record = record
         self.wait = wait
+        self.lodged = lodged
 
 
 @dataclass(slots=True, init=False)
@@ -113,12 +117,16 @@ class FinishCall:
     shard: int
     cdr: dict[str, Any]  # Any: JSON values, fields named in sbc/b2bua/cdr.py
     saved: bool  # False: no record was ever written, only the CDR is to go out
+    lodged: bool  # as in SaveCall
 
-    def __init__(self, key: str, shard: int, cdr: dict[str, Any], saved: bool) -> None:
+    def __init__(  # Any: as above
+        self, key: str, shard: int, cdr: dict[str, Any], saved: bool, lodged: bool = False
+    ) -> None:
         self.key = key
         self.shard = shard
         self.cdr = cdr
         self.saved = saved
+        self.lodged = lodged
 
 
 @dataclass(slots=True)

@@ -353,7 +353,7 @@ def finish(core: Core, call: Call, now: float, reply: object) -> None:
     core.count("CALLS_ENDED" if call.answered_at else "CALLS_FAILED")
     core.remove(call)
     record = cdr.record(core.settings.node, call, stats, core.wall(call.ended_at))
-    core.emit(FinishCall(call.key, call.shard, record, call.saved))
+    core.emit(FinishCall(call.key, call.shard, record, call.saved, call.lodged))
     if RouteKind.ENDED in call.route_kinds:
         core.emit(RunRoute(RouteKind.ENDED, Ended(call, record)))
     let_go(core, call)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
-from sbc.b2bua import ping, refresh, replaces, snapshot
+from sbc.b2bua import part, refresh, replaces, snapshot
 from sbc.b2bua.call import Call
 from sbc.b2bua.effects import AskWorker, DropRecord, Forward, SaveCall
 from sbc.b2bua.tables import CallState
@@ -122,7 +122,7 @@ class Lodging:
         core = self._core
         call = core.resume(record, now, wall) if record else None
         if isinstance(call, Call):
-            call.resumed = False
+            call.resumed, call.lodged = False, True
             core.count("CALLS_LODGED")
             self._is_back(call)
             core.touch(call)
@@ -153,7 +153,8 @@ class Lodging:
             call.shard = former
             core.emit(AskWorker(shard, orjson.dumps(["have", ticket, -1])))
             return
-        self._part_with(call, now)
+        part.part_with(core, call)
+        core.count("CALLS_GIVEN")
         core.emit(DropRecord(call.key, former))
         lifetime_s = 2 * core.settings.dialog_lifetime_s
         tags = tuple(leg.dialog.local_tag for leg in (call.a, call.b) if leg is not None)
@@ -167,22 +168,6 @@ class Lodging:
         effect = self._giving.pop(name, None)
         if effect is not None:
             self._core.emit(effect)
-
-    def _part_with(self, call: Call, now: float) -> None:
-        """The call is no longer ours. It has not ended: no BYE, no CDR, and its media go on."""
-        core = self._core
-        for leg in call.legs():
-            refresh.stop(leg)
-            ping.stop(leg)
-            core.legs.pop(leg.dialog.local_tag, None)
-        if call.lifetime_timer is not None:
-            call.lifetime_timer.cancel()
-        for peer in call.admitted_peers:
-            core.settings.admission.close_call(peer)
-        call.state = CallState.ENDED
-        core.count("CALLS_ACTIVE", -1)
-        core.count("CALLS_GIVEN")
-        core.remove(call)
 
     # Notes
 

@@ -43,9 +43,7 @@ def of_all(core: Core, now: float) -> Iterator[SaveCall]:
     """See :meth:`sbc.b2bua.core.Core.records`."""
     for call in list(core.calls.values()):
         if call.state in (CallState.ANSWERED, CallState.UP):
-            call.version += 1
-            call.saved = True
-            yield SaveCall(call.key, call.shard, call.version, snapshot.encode(core, call, now))
+            yield core.saving(call, now)
         elif call.saved and call.state in IN_SETUP and (effect := core.setups.save(call)) is not None:
             yield effect
     yield from core.requests.records(now)

@@ -418,6 +418,7 @@ class Config(Model):
     dry_runs: list[DryRun] = []  # what routes must do before they serve
     lookups: Lookups = Lookups()  # of routes
     unknown_sources: Literal["drop", "refuse"] = "drop"
+    unprotected: Literal["serve", "refuse"] = "serve"  # new calls while the store takes no records; refuse: 503
     realms: Annotated[dict[str, Realm], Field(min_length=1)]
     peers: dict[str, Peer] = {}
     header_rules: dict[str, list[HeaderRule]] = {}  # lists that realms and peers name

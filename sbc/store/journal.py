@@ -18,6 +18,7 @@ from typing import Any
 
 from sbc.b2bua.effects import DropRecord, FinishCall, SaveCall
 from sbc.store.breaker import State
+from sbc.store.epoch import UNKNOWN, epoch_of, incarnation_of, last_of, token_of
 from sbc.store.jsontext import to_json
 from sbc.store.keys import CDR_FIELD, QUARANTINE_TTL_S, RECORD_TTL_MARGIN_S, Keys, member_of
 from sbc.store.loading import StoredCall, load
@@ -38,13 +39,14 @@ _REPLAY_WINDOW = 128  # commands of a replay that may be under way: a turn of th
 class _Finished:
     """A CDR on its way to the outbox."""
 
-    __slots__ = ("cdr", "key", "sent", "shard", "with_record")
+    __slots__ = ("cdr", "key", "lodged", "sent", "shard", "with_record")
 
-    def __init__(self, key: str, shard: int, cdr: bytes, with_record: bool) -> None:
+    def __init__(self, key: str, shard: int, cdr: bytes, with_record: bool, lodged: bool = False) -> None:
         self.key = key
         self.shard = shard
         self.cdr = cdr
         self.with_record = with_record
+        self.lodged = lodged
         self.sent = False  # issued to the pipe and not yet answered
 
 
@@ -53,7 +55,9 @@ class Journal:
 
     ``commit_timeout_s``  each ``done`` is called within this; it is the deadline of each command too (0: nobody waits)
     ``lifetime_s``        the longest dialog; the store forgets an abandoned record some minutes after that
-    ``epoch``             of this owner: a record of a later epoch is never overwritten
+    ``epoch``             of this owner: a record of a later epoch is not overwritten or finished; None: the store says
+    ``token``             the fencing token of this node, 0 where it has none (:mod:`sbc.store.epoch`); asked for then
+    ``on_lost``           a later owner has this call: it is to be let go in silence
     ``on_restored``       the store came back without some of what it held: answer with :meth:`republish`
     ``count``, ``note``   counters by name with an amount, and log lines
     ``spool``             keeps CDRs on disk; what it has of a former worker goes to the store first
@@ -67,8 +71,10 @@ class Journal:
         *,
         commit_timeout_s: float = 0.05,
         lifetime_s: int = 43_200,
-        epoch: int = 0,
+        epoch: int | None = 0,
+        token: Callable[[], int] = lambda: 0,
         on_restored: Callable[[], None] | None = None,
+        on_lost: Callable[[str], None] | None = None,
         count: Callable[[str, int], None] | None = None,
         note: Note | None = None,
         cdr_capacity: int = CDR_CAPACITY,
@@ -80,7 +86,10 @@ class Journal:
         self._keys = Keys(node)
         self._nobody_waits = commit_timeout_s <= 0
         self._ttl_s = lifetime_s + RECORD_TTL_MARGIN_S
-        self._epoch = epoch
+        self._epoch = UNKNOWN if epoch is None else epoch
+        self._token = token
+        self._on_lost = on_lost or (lambda _key: None)
+        self._any_lost = False
         self._count = count or (lambda _name, _amount: None)
         self._note = note or (lambda _level, _event, _fields: None)
         self._cdr_capacity = cdr_capacity
@@ -89,6 +98,8 @@ class Journal:
         self._pipe.on_ready = self._connected
         self._pipe.on_change = self._state_changed
         self._save = Script("save")
+        self._claim = Script("claim")
+        self._incarnate = Script("incarnation")
         self._finish = Script("finish")
         self._unsaved: dict[str, SaveCall] = {}  # by call key: the latest that the store has not confirmed
         self._unsent: dict[int, _Finished] = {}  # in order of their end
@@ -174,8 +185,13 @@ class Journal:
 
     @property
     def is_away(self) -> bool:
-        """Whether the circuit is open."""
-        return self._pipe.is_open
+        """Whether nothing can be written now: the circuit is open, or the store has not said yet who we are."""
+        return self._pipe.is_open or self._epoch < 0
+
+    @property
+    def epoch(self) -> int:
+        """Ours; negative while it is not known."""
+        return self._epoch
 
     # -- the hot path
 
@@ -183,7 +199,7 @@ class Journal:
         """Store the record; ``done(True)`` once it, or a newer one, is stored, ``done(False)`` when that failed, the
         store is away or ``commit_timeout_s`` has passed. Then it is kept, and stored later."""
         self._unsaved[effect.key] = effect
-        if self._pipe.is_open:
+        if self.is_away:
             self._count("JOURNAL_FAILED", 1)
             if done is not None:
                 done(False)
@@ -206,13 +222,13 @@ class Journal:
             self._note("error", "CDR lost: too many wait for the store", {"cdr": effect.cdr})
             return
         sequence = next(self._sequence)
-        item = _Finished(effect.key, effect.shard, cdr, effect.saved or unconfirmed is not None)
+        item = _Finished(effect.key, effect.shard, cdr, effect.saved or unconfirmed is not None, effect.lodged)
         self._unsent[sequence] = item
         if self._spool is not None:
             self._spool.add(sequence, effect.shard, member_of(effect.key), cdr)
         if self._replay_cdrs:
             self._replay_cdrs.append(sequence)  # behind those that ended earlier
-        elif not self._pipe.is_open:
+        elif not self.is_away:
             self._send_finish(sequence, item)
 
     def drop(self, effect: DropRecord) -> None:
@@ -243,6 +259,7 @@ class Journal:
             b"1 %d %d\n%b" % (self._epoch, effect.version, effect.record),
             self._ttl_s,
             member,
+            last_of(self._epoch) if effect.lodged else self._epoch,
         )
 
     def _saved(self, effect: SaveCall, done: Done | None, reply: Reply) -> None:
@@ -258,7 +275,7 @@ class Journal:
         self._count("JOURNAL_FAILED", 1)
         if reply == -1:
             self._unsaved.pop(effect.key, None)
-            self._note("error", "a later owner holds this call", {"call": effect.key})
+            self._lost(effect.key)
         elif unknown(reply):
             if self._unsaved.get(effect.key) is effect:
                 self._send_save(effect, None, source=True)
@@ -285,13 +302,17 @@ class Journal:
             member,
             CDR_FIELD,
             item.cdr,
+            last_of(self._epoch) if item.lodged else self._epoch,
         )
 
     def _finished(self, sequence: int, item: _Finished, reply: Reply) -> None:
         item.sent = False
         if not isinstance(reply, Exception):
             del self._unsent[sequence]
-            self._count("CDR_QUEUED", 1)
+            if reply == -1:
+                self._lost(item.key)
+            else:
+                self._count("CDR_QUEUED", 1)
             if (identity := stream_id(reply)) is not None:
                 self._outbox.put(identity, sequence, item)
             elif self._spool is not None:
@@ -304,6 +325,15 @@ class Journal:
             if "WRONGTYPE" in str(reply):  # foreign content in the place of the stream
                 self._pipe.send(_ignore, "RENAME", self._keys.cdr_stream, self._keys.bad("cdr"))
             self._was_refused(reply)
+
+    def _lost(self, key: str) -> None:
+        """A later owner holds this call: what we know of it, its CDR included, is not to be told any more."""
+        self._count("CALLS_FENCED", 1)
+        if not self._any_lost:
+            self._any_lost = True
+            said = {"call": key, "epoch": self._epoch}
+            self._note("error", "a later owner holds calls that this worker has: they are let go", said)
+        self._on_lost(key)
 
     def _was_refused(self, reply: Refusal) -> None:
         if not self._refused:
@@ -326,6 +356,28 @@ class Journal:
             self._republish_due = True
             self._take_back()
         self._run_id = self._pipe.run_id
+        if self._epoch < 0:
+            self._ask_who_we_are(0)
+        else:
+            self._know_who_we_are()
+
+    def _ask_who_we_are(self, above: int, *, source: bool = False) -> None:
+        send = self._incarnate.send_source if source else self._incarnate.send
+        send(self._pipe, partial(self._told_who_we_are, above), 1, self._keys.incarnation, above)
+
+    def _told_who_we_are(self, above: int, reply: Reply) -> None:
+        if isinstance(reply, int):
+            self._epoch = epoch_of(self._token(), reply)
+        elif unknown(reply):
+            self._ask_who_we_are(above, source=True)
+            return
+        elif isinstance(reply, Refusal):  # it can be read, at least
+            self._was_refused(reply)
+        else:
+            return  # asked again at the next connect
+        self._know_who_we_are()
+
+    def _know_who_we_are(self) -> None:
         self._look_at_marker()
         self._begin_replay()
         if self._arrived is not None and not self._arrived.done():
@@ -338,7 +390,7 @@ class Journal:
 
     def _pump(self) -> None:
         """Send what waited, CDRs first and in order, as far as the window lets us."""
-        while self._replaying < _REPLAY_WINDOW and self._pipe.state is State.READY:
+        while self._replaying < _REPLAY_WINDOW and self._pipe.state is State.READY and self._epoch >= 0:
             if self._replay_cdrs:
                 sequence = self._replay_cdrs.popleft()
                 if (item := self._unsent.get(sequence)) is not None and not item.sent:
@@ -426,6 +478,8 @@ class Journal:
     def _tick(self) -> None:
         self._ticker = self._loop.call_later(_TICK_S, self._tick)
         if self._pipe.state is State.READY:
+            if self._epoch < 0:
+                self._ask_who_we_are(0)
             self._look_at_marker()
             self._look_at_stream()
             if self._refused and not self._replaying:
@@ -467,7 +521,28 @@ class Journal:
 
     def load(self, shards: Iterable[int]) -> AsyncIterator[StoredCall]:
         """See :func:`sbc.store.loading.load`."""
-        return load(self._pipe, self._keys, shards, self._note, self._ended)
+        return load(self._pipe, self._keys, shards, self._note, self._take_over, self._ended)
+
+    async def _take_over(self, keys: list[str]) -> list[Any]:  # Any: replies
+        """What these records hold, and that they are ours from now on; a number where a later owner has one.
+
+        Incarnations count on from what is found, if the store has lost count: whoever starts here is the latest.
+        """
+        if self._epoch < 0:
+            return list(await self._pipe.call("MGET", *keys))
+        try:
+            for _ in range(2):
+                found = await self._pipe.call("EVAL", self._claim.source, len(keys), *keys, self._epoch)
+                later = max((reply for reply in found if isinstance(reply, int)), default=UNKNOWN)
+                if later < 0 or token_of(later) != token_of(self._epoch):
+                    break
+                above = incarnation_of(later)
+                reply = await self._pipe.call("EVAL", self._incarnate.source, 1, self._keys.incarnation, above)
+                self._epoch = epoch_of(self._token(), reply)
+        except Refusal as error:  # no memory, or a replica: they are read all the same
+            self._was_refused(error)
+            return list(await self._pipe.call("MGET", *keys))
+        return list(found)
 
     def quarantine(self, key: str, shard: int) -> None:
         """Set aside a record that the core could not read: kept for a day under another name, never loaded again."""

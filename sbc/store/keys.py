@@ -41,7 +41,7 @@ def is_member(text: str) -> bool:
 class Keys:
     """The key names of one node; ``node`` has the shape that the configuration demands (letters, digits, ``.-``)."""
 
-    __slots__ = ("_bad", "_call", "_shard", "cdr_stream", "lease", "marker", "prefix")
+    __slots__ = ("_bad", "_call", "_shard", "cdr_stream", "incarnation", "lease", "marker", "prefix")
 
     def __init__(self, node: str) -> None:
         self.prefix = f"sbc:{{{node}}}:"
@@ -49,6 +49,7 @@ class Keys:
         self.marker = self.prefix + "marker"  # its loss tells that the store forgot what it held
         # of a pair: who is active, the latest token, which nodes were there lately
         self.lease = (self.prefix + "lease", self.prefix + "token", self.prefix + "presence")
+        self.incarnation = self.prefix + "incarnation"  # of the worker that started last
         self._call = self.prefix + "call:"
         self._bad = self.prefix + "bad:"
         self._shard = self.prefix + "shard:"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -27,12 +27,14 @@ async def load(
     keys: Keys,
     shards: Iterable[int],
     note: Callable[[str, str, dict[str, Any]], None],  # Any: log fields
+    take_over: Callable[[list[str]], Awaitable[list[Any]]],  # Any: replies
     ended: Collection[str] = (),
 ) -> AsyncIterator[StoredCall]:
     """Every record of these shards, whatever it holds: the core judges. Raises StoreError when the store is away.
 
-    Those whose member is in ``ended`` are passed over: their calls are over, and their CDRs on the way.
-    Foreign content in an index, and members whose record is gone, are removed on the way.
+    ``take_over`` reads records by their keys and makes us their owner; what a later owner has is passed over. So are
+    those whose member is in ``ended``: their calls are over, and their CDRs on the way. Foreign content in an index, and
+    members whose record is gone, are removed on the way.
     """
     remaining = iter(shards)
     while batch := list(islice(remaining, _SHARDS_AT_ONCE)):
@@ -49,7 +51,7 @@ async def load(
             else:
                 members += (found for found in _proper(pipe, keys, shard, reply) if found[1] not in ended)
         for start in range(0, len(members), _RECORDS_AT_ONCE):
-            async for stored in _records(pipe, keys, members[start : start + _RECORDS_AT_ONCE]):
+            async for stored in _records(pipe, keys, members[start : start + _RECORDS_AT_ONCE], note, take_over):
                 yield stored
 
 
@@ -62,9 +64,18 @@ def _proper(pipe: Pipe, keys: Keys, shard: int, found: list[bytes]) -> Iterator[
             pipe.send(_ignore, "SREM", keys.shard(shard), raw)
 
 
-async def _records(pipe: Pipe, keys: Keys, members: list[tuple[int, str]]) -> AsyncIterator[StoredCall]:
-    values = await pipe.call("MGET", *(keys.call(member) for _, member in members))
+async def _records(
+    pipe: Pipe,
+    keys: Keys,
+    members: list[tuple[int, str]],
+    note: Callable[[str, str, dict[str, Any]], None],  # Any: log fields
+    take_over: Callable[[list[str]], Awaitable[list[Any]]],  # Any: replies
+) -> AsyncIterator[StoredCall]:
+    values = await take_over([keys.call(member) for _, member in members])
     for (shard, member), value in zip(members, values, strict=True):
+        if isinstance(value, int):
+            note("warning", "a later owner has this call: not resumed", {"call": member, "epoch": value})
+            continue
         if value is None:  # expired, or not even a string
             pipe.send(_ignore, "SREM", keys.shard(shard), member)
         else:

@@ -95,6 +95,12 @@ class ClientTransaction(Transaction):
             self._reasons = reasons
         self._step(t.CANCEL, None, now)
 
+    def abandon(self, now: float) -> None:
+        """Forget it: nothing is repeated or acknowledged any more, and `user` hears nothing."""
+        self.user = NOBODY
+        if self.state != t.TERMINATED:
+            self._enter(t.TERMINATED, now)
+
     def fall_back(self, now: float) -> bool:
         """No connection for a request that was too long for a datagram: send it as one (RFC 3261 §18.1.1), with the
         timers of a datagram. False: it never was one, or has been answered."""

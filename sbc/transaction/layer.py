@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from sbc.sip.flow import Flow
 from sbc.sip.message import Message
@@ -199,6 +199,16 @@ class TransactionLayer:
         hit += [tx for tx in self._servers.values() if tx.flow == flow]
         for tx in hit:
             tx._step(t.TRANSPORT_ERROR, None, now)
+
+    def silence(self, call_ids: Collection[str], now: float) -> None:
+        """Nothing more is sent in these calls: requests of ours are forgotten, and what is owed an answer gets none.
+        Linear in the number of transactions."""
+        lines = [f"\r\nCall-ID: {it}\r\n".encode("utf-8", "surrogateescape") for it in call_ids]
+        for client in [tx for tx in self._clients.values() if any(line in tx.sent for line in lines)]:
+            client.abandon(now)
+        for server in list(self._servers.values()):
+            if server.request is not None and server.request.call_id in call_ids:
+                server.forsake(now)
 
     # For the transactions
 

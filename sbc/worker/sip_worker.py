@@ -309,6 +309,7 @@ class SipWorker:
         """Tell the core how busy the last moments were, so that it refuses calls before they are late."""
         now, busy_s = self._now(), self._meter.read()
         elapsed_s = now - self._measured_at
+        self.core.unprotected = self.config.unprotected == "refuse" and self.journal.is_away
         # CDRs that nobody takes: no new calls that would make more of them.
         full = self.journal.is_full and self.config.cdr.when_full == "refuse"
         self.core.overload.measure(elapsed_s if full else busy_s - self._busy_s, elapsed_s)
@@ -336,7 +337,10 @@ class SipWorker:
             self.loop,
             commit_timeout_s=config.timers.commit_timeout_ms / 1000,
             lifetime_s=config.timers.dialog_lifetime_s,
+            epoch=None,
+            token=lambda: self.slot.cell.token if self.slot.cell is not None else 0,
             on_restored=self._republish,
+            on_lost=self._lost,
             count=self._count,
             note=self._log_fields,
             spool=open_spool(config, self.slot.slot, self.slot.count, self._log_fields),
@@ -548,6 +552,10 @@ class SipWorker:
 
     def _republish(self) -> None:
         self.journal.republish(self.core.records(self._now()))
+
+    def _lost(self, key: str) -> None:
+        self.core.lost(key, self._now())
+        self._wake()
 
     def _noted(self, effect: effects.Note) -> None:
         if effect.call_key:

@@ -141,7 +141,7 @@ async def test_a_later_owner_is_never_overwritten(store: StoreServer, recorder: 
     assert (await later.save(record(1, 1)))[0]
     assert not (await recorder.save(record(1, 9)))[0]
     assert look.get(KEYS.call("call1")) == b"1 2 1\nrecord 1 v1"
-    assert "a later owner holds this call" in recorder.notes
+    assert "a later owner holds calls that this worker has: they are let go" in recorder.notes
     assert recorder.journal.waiting == 0
     await later.journal.close(0)
 
@@ -313,3 +313,163 @@ async def test_authentication_and_database_number(tmp_path: Path) -> None:
         await wrong.journal.close(0)
     finally:
         server.kill()
+
+
+# Who owns a record
+
+
+async def worker(store: StoreServer, lost: list[str], **options: Any) -> Recorder:  # Any: the journal's own arguments
+    """A journal that gets its epoch from the store, as that of a worker does."""
+    made = Recorder(store, epoch=None, on_lost=lost.append, **options)
+    made.journal.start()
+    assert await made.journal.ready(5)
+    return made
+
+
+async def test_a_successor_takes_records_over_and_the_former_owner_lets_go(
+    store: StoreServer, look: redis.Redis
+) -> None:
+    """A worker that had hung comes back: it can neither overwrite nor finish what its successor has, and hears it."""
+    lost: list[str] = []
+    former = await worker(store, lost)
+    for number in range(3):
+        assert (await former.save(record(number, 5)))[0]
+    successor = await worker(store, [])
+    assert successor.journal.epoch > former.journal.epoch > 0
+    found = {stored.key: stored.record for stored in await loaded(successor.journal)}
+    assert found == {f"call{number}": b"record %d v5" % number for number in range(3)}
+    held = look.get(KEYS.call("call0"))
+    assert held == b"1 %d 5\nrecord 0 v5" % successor.journal.epoch
+    assert look.ttl(KEYS.call("call0")) > 0
+
+    assert not (await former.save(record(0, 99)))[0]
+    former.journal.finish(finished(1))
+    former.journal.finish(finished(1))  # as after a lost reply
+    await until(lambda: len(lost) == 3)
+    assert lost == ["call0", "call1", "call1"]
+    assert look.get(KEYS.call("call0")) == held
+    assert former.journal.waiting == 0
+    assert former.counts["CALLS_FENCED"] == 3
+    assert former.notes.count("a later owner holds calls that this worker has: they are let go") == 1
+    assert outbox(look) == []
+    assert (await former.save(record(8)))[0], "its own new calls are its own"
+
+    assert (await successor.save(record(0, 6)))[0]
+    successor.journal.finish(finished(1))
+    await until(lambda: len(outbox(look)) == 1)
+    assert await former.journal.close() == await successor.journal.close() == 0
+
+
+async def test_a_later_fencing_token_is_above_every_incarnation(store: StoreServer, look: redis.Redis) -> None:
+    """The other node of a pair has the lease: whoever starts here with the former token takes nothing."""
+    active = await worker(store, [], token=lambda: 7)
+    assert (await active.save(record(1)))[0]
+    late = await worker(store, [], token=lambda: 6)
+    assert await loaded(late.journal) == []
+    assert "a later owner has this call: not resumed" in late.notes
+    assert (await active.save(record(1, 2)))[0]
+    assert look.get(KEYS.call("call1")) == b"1 %d 2\nrecord 1 v2" % active.journal.epoch
+    await late.journal.close()
+    await active.journal.close()
+
+
+async def test_a_store_that_has_lost_count_does_not_keep_calls_from_their_successor(
+    store: StoreServer, look: redis.Redis
+) -> None:
+    """Emptied, and filled again by workers that live: the next incarnation is above theirs all the same."""
+    for _ in range(5):
+        look.incr(KEYS.incarnation)
+    former = await worker(store, [])
+    look.flushall()
+    assert (await former.save(record(1, 3)))[0]
+    successor = await worker(store, [])
+    assert [stored.key for stored in await loaded(successor.journal)] == ["call1"]
+    assert successor.journal.epoch > former.journal.epoch
+    assert not (await former.save(record(1, 4)))[0]
+    await former.journal.close()
+    await successor.journal.close()
+
+
+async def test_who_starts_without_the_store_writes_once_it_is_there(store: StoreServer, look: redis.Redis) -> None:
+    store.kill()
+    made = Recorder(store, epoch=None)
+    made.journal.start()
+    assert not (await made.save(record(1)))[0]
+    made.journal.finish(finished(2, saved=False))
+    assert made.journal.is_away
+    store.start()
+    await until(lambda: made.journal.waiting == 0)
+    assert look.get(KEYS.call("call1")) == b"1 1 1\nrecord 1 v1"
+    assert len(outbox(look)) == 1
+    await made.journal.close()
+
+
+async def test_a_replica_is_read_and_not_written(store: StoreServer, look: redis.Redis) -> None:
+    """The store was demoted: calls are resumed from it, its refusal is told, and what waits is written in the end."""
+    former = await worker(store, [])
+    assert (await former.save(record(1)))[0]
+    look.execute_command("REPLICAOF", "127.0.0.1", "1")
+    look.config_set("replica-serve-stale-data", "yes")
+    made = await worker(store, [])
+    assert [stored.key for stored in await loaded(made.journal)] == ["call1"]
+    assert not (await made.save(record(1, 2)))[0]
+    assert "the store refused to write" in made.notes
+    look.execute_command("REPLICAOF", "NO", "ONE")
+    await until(lambda: made.journal.waiting == 0)
+    assert look.get(KEYS.call("call1")) == b"1 2 2\nrecord 1 v2"
+    await former.journal.close()
+    await made.journal.close()
+
+
+async def test_an_older_snapshot_is_overwritten_by_what_lives(store: StoreServer, look: redis.Redis) -> None:
+    """The store comes back with what it held an hour ago: old versions, calls that have ended, fewer calls."""
+    live: dict[int, SaveCall] = {}
+    lost: list[str] = []
+    made = Recorder(store, epoch=None, on_lost=lost.append)
+    made.journal.on_restored = lambda: made.journal.republish(iter(list(live.values())))
+    made.journal.start()
+    assert await made.journal.ready(5)
+    for number in range(2):
+        assert (await made.save(record(number)))[0]
+    then = {key: look.dump(key) for key in look.scan_iter()}
+    for number in range(3):
+        live[number] = record(number, 9)
+        assert (await made.save(live[number]))[0]
+    store.kill()
+    store.start()
+    for key, value in then.items():
+        assert isinstance(value, bytes)
+        look.restore(key, 0, value, replace=True)
+    wanted = {KEYS.call(f"call{n}"): b"1 1 9\nrecord %d v9" % n for n in range(3)}
+    await until(lambda: {key: look.get(key) for key in wanted} == wanted)
+    look.set(KEYS.call("call1"), b"1 1 4\nold")
+    assert (await made.save(record(1, 10)))[0]
+    assert look.get(KEYS.call("call1")) == b"1 1 10\nrecord 1 v10"
+    assert not lost
+    await made.journal.close()
+
+
+async def test_a_call_given_by_a_worker_that_started_later_is_ours(store: StoreServer, look: redis.Redis) -> None:
+    """Its record may still be there, where the store was away when it was dropped."""
+    lost: list[str] = []
+    taker = await worker(store, lost)
+    giver = await worker(store, [])
+    assert (await giver.save(record(1, 5)))[0]
+    given = record(1, 6)
+    given.lodged = True
+    assert (await taker.save(given))[0]
+    assert look.get(KEYS.call("call1")) == b"1 1 6\nrecord 1 v6"
+    assert (await giver.save(record(2, 5)))[0]
+    end = finished(2)
+    end.lodged = True
+    taker.journal.finish(end)
+    await until(lambda: len(outbox(look)) == 1)
+    assert look.get(KEYS.call("call2")) is None
+    other_node = await worker(store, [], token=lambda: 1)
+    assert (await other_node.save(record(3, 5)))[0]
+    end = finished(3)
+    end.lodged = True
+    taker.journal.finish(end)
+    await until(lambda: lost == ["call3"])
+    for made in (taker, giver, other_node):
+        await made.journal.close()

@@ -1,5 +1,6 @@
 -- Writes the record of a call, unless a newer one is there. Header of a value: "1 <epoch> <version>\n".
--- KEYS: record, index of the shard. ARGV: header with record, time to live in seconds, member.
+-- KEYS: record, index of the shard. ARGV: header with record, time to live in seconds, member, and what an owner must be
+-- above to be later than us: our epoch, or for a call that another worker of the node gave us, the node's last.
 -- Returns 1 written, 0 the same or a newer version is there, -1 a later owner holds the call.
 local held = redis.pcall('GETRANGE', KEYS[1], 0, 47)
 local epoch, version
@@ -9,7 +10,7 @@ end
 if epoch then
   local our_epoch, our_version = string.match(ARGV[1], '^1 (%d+) (%d+)\n')
   epoch, our_epoch = tonumber(epoch), tonumber(our_epoch)
-  if epoch > our_epoch then return -1 end
+  if epoch > tonumber(ARGV[4]) then return -1 end
   if epoch == our_epoch and tonumber(version) >= tonumber(our_version) then return 0 end
   redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
   return 1

@@ -45,7 +45,7 @@ def test_only_the_latest_record_and_all_cdrs_wait_and_go_out_in_order(tmp_path: 
         await asyncio.sleep(3)
         assert journal.waiting == 0
         written = [command for command in store.commands if command[0] == b"EVALSHA"]
-        assert [command[-1] for command in written[:3]] == [b'{"id":"9"}', b'{"id":"8"}', b'{"id":"2"}']
+        assert [command[-2] for command in written[:3]] == [b'{"id":"9"}', b'{"id":"8"}', b'{"id":"2"}']
         assert [command[5] for command in written[3:]] == [b"1 0 5\nr5"]
         assert await journal.close() == 0
         store.stop()
