@@ -408,13 +408,13 @@ async def test_a_replica_is_read_and_not_written(store: StoreServer, look: redis
     """The store was demoted: calls are resumed from it, its refusal is told, and what waits is written in the end."""
     former = await worker(store, [])
     assert (await former.save(record(1)))[0]
-    look.execute_command("REPLICAOF", "127.0.0.1", "1")
+    look.slaveof("127.0.0.1", 1)
     look.config_set("replica-serve-stale-data", "yes")
     made = await worker(store, [])
     assert [stored.key for stored in await loaded(made.journal)] == ["call1"]
     assert not (await made.save(record(1, 2)))[0]
     assert "the store refused to write" in made.notes
-    look.execute_command("REPLICAOF", "NO", "ONE")
+    look.slaveof()
     await until(lambda: made.journal.waiting == 0)
     assert look.get(KEYS.call("call1")) == b"1 2 2\nrecord 1 v2"
     await former.journal.close()
