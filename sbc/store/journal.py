@@ -189,6 +189,11 @@ class Journal:
         return self._pipe.is_open or self._epoch < 0
 
     @property
+    def is_unprotected(self) -> bool:
+        """Whether a call made now would have no record: the store is away, or takes nothing (no memory, a replica)."""
+        return self.is_away or self._refusal != ""
+
+    @property
     def epoch(self) -> int:
         """Ours; negative while it is not known."""
         return self._epoch

@@ -33,8 +33,8 @@ async def load(
     """Every record of these shards, whatever it holds: the core judges. Raises StoreError when the store is away.
 
     ``take_over`` reads records by their keys and makes us their owner; what a later owner has is passed over. So are
-    those whose member is in ``ended``: their calls are over, and their CDRs on the way. Foreign content in an index, and
-    members whose record is gone, are removed on the way.
+    those whose member is in ``ended``: their calls are over, and their CDRs on the way.
+    Foreign content in an index, and members whose record is gone, are removed on the way.
     """
     remaining = iter(shards)
     while batch := list(islice(remaining, _SHARDS_AT_ONCE)):

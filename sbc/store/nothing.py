@@ -14,7 +14,7 @@ class NoJournal:
     """A journal that keeps nothing and answers at once."""
 
     is_full = False
-    is_away = False
+    is_unprotected = False
 
     def __init__(self, on_cdr: Callable[[dict[str, Any]], None]) -> None:  # Any: JSON values
         self._on_cdr = on_cdr

@@ -309,7 +309,7 @@ class SipWorker:
         """Tell the core how busy the last moments were, so that it refuses calls before they are late."""
         now, busy_s = self._now(), self._meter.read()
         elapsed_s = now - self._measured_at
-        self.core.unprotected = self.config.unprotected == "refuse" and self.journal.is_away
+        self.core.unprotected = self.config.unprotected == "refuse" and self.journal.is_unprotected
         # CDRs that nobody takes: no new calls that would make more of them.
         full = self.journal.is_full and self.config.cdr.when_full == "refuse"
         self.core.overload.measure(elapsed_s if full else busy_s - self._busy_s, elapsed_s)

@@ -14,8 +14,8 @@ from tests.support.store import StoreServer, records
 
 
 def test_without_the_store_new_calls_are_refused_where_that_is_configured(tmp_path: Path) -> None:
-    """``unprotected: refuse``: 503 while the store is away or takes nothing; calls that are up go on, and when it is back
-    new ones come up and the old ones are in it again."""
+    """``unprotected: refuse``: 503 while the store is away; calls that are up go on, and when it is back new ones come
+    up and the old ones are in it again."""
     store = StoreServer(tmp_path)
     store.start()
     try:
