@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 from tests.support.callers import site, spread
@@ -39,7 +40,8 @@ def test_no_call_is_lost_with_a_sip_worker(tmp_path: Path) -> None:
         lost = [pair for pair in ringing if owner[pair.a.call_id] == "sip 0"]
         assert len(lost) > 2
         for pair in lost[::2]:
-            at.callee.answer(pair.b)  # too late, or just before the CANCEL
+            with suppress(AssertionError):  # it does not ring any more
+                at.callee.answer(pair.b)  # too late, or just before the CANCEL
         eventually(lambda: all(pair.a.asked["INVITE"].status for pair in lost), 8, "a final answer to each caller")
         print(f"callers told: {spread(pair.a.asked['INVITE'].took_s for pair in lost)} after their INVITE")
         for pair in lost:
