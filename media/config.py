@@ -41,6 +41,11 @@ def say(level: str, text: str) -> None:
     print(f"{level}: {text}", file=sys.stderr, flush=True)
 
 
+def never() -> bool:
+    """This node serves."""
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class Curve:
     """Who may ask over the network: our CURVE secret key and the public keys of the clients, all in Z85."""
@@ -59,9 +64,9 @@ class MediaConfig:
     with packets of one leg alone are told to the owner of a session; 0: never. ``curve`` None: whoever reaches
     ``endpoint`` may ask. ``collect_us`` is the longest wait that collects a batch of packets while traffic is dense, 0
     for none. ``say`` takes what is worth a line in the log: a level (``info``, ``warning``) and a sentence.
-    ``prompts`` and ``recordings`` are the directories of announcements and recordings, empty for none. ``idle``: the
-    state is written by a ``media.replication.receiver``, and is taken over at SIGUSR1. ``bind_freely``: addresses may
-    come to this machine later.
+    ``prompts`` and ``recordings`` are the directories of announcements and recordings, empty for none. ``bind_freely``:
+    addresses may come to this machine later. ``idle`` tells whether another node is the one that serves: then the state
+    is written by a ``media.replication.receiver``, and is taken over when SIGUSR1 comes.
     """
 
     slot: int
@@ -79,5 +84,5 @@ class MediaConfig:
     curve: Curve | None = None
     prompts: str = ""
     recordings: str = ""
-    idle: bool = False
+    idle: Callable[[], bool] = never
     bind_freely: bool = False

@@ -104,8 +104,10 @@ class Worker:
         self.dtls = Dtls(self.arena, self.datapath.send, self.count)
         self._name = name
         self._taking_over = False
-        if self.arena.resumed and not config.idle:
+        if self.arena.resumed and not config.idle():
             self._resume()
+        else:
+            self._taking_over = config.idle()  # if it is so no more once signals are heard
         self._show_levels()
         self.control = Control(config.endpoint, self.relay.handle, self.count, config.curve, name, config.say)
         for fd in self.control.fds:
@@ -135,8 +137,7 @@ class Worker:
 
     def _take_over(self) -> None:
         self._taking_over = False
-        if self.relay.sessions:
-            self.config.say("warning", f"{self._name}: has sessions of its own and takes none over")
+        if self.relay.sessions or self.config.idle():
             return
         self.dtls.forget_identity()
         self._resume()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
 import msgspec
@@ -22,6 +22,7 @@ from media.replication.sender import Sender
 from media.replication.takeover import Takeover
 
 POLL_S = 0.1
+FLUSH_S = 0.05
 AGAIN_S = 0.5
 CONNECT_S = 1.0
 HELLO_S = 2.0
@@ -60,6 +61,7 @@ class Link:
         self._writer: asyncio.StreamWriter | None = None  # of the connection that is in use
         self._hosts = {far[0] for _, far in paths}
         self._greetings = 0
+        self._flush: Callable[[], Awaitable[None]] | None = None
         self.is_synced = False  # the standby has everything
 
     async def start(self) -> None:
@@ -93,6 +95,13 @@ class Link:
         found = [receiver.activate(now_ns) for receiver in self._receivers]
         self._stop()
         return found
+
+    async def flush(self) -> None:
+        """Tell the standby all there is to tell, before it takes over by order; not for long."""
+        if self._flush is not None:
+            with suppress(OSError, EOFError, TimeoutError):
+                async with asyncio.timeout(FLUSH_S):
+                    await self._flush()
 
     def describe(self) -> dict[str, object]:
         """For whoever asks: ``role``, ``connected``, ``synced``; a standby's ``sessions``, ``age_s`` of its keys."""
@@ -167,6 +176,12 @@ class Link:
             raise ChannelError(answer[0].decode(errors="replace"))
         for sender in senders:
             sender.full_sync()
+
+        async def flush() -> None:
+            self._send(writer, channel, senders, whole=True)
+            await writer.drain()
+
+        self._flush = flush
         ended = asyncio.ensure_future(reader.read(1))
         try:
             while not ended.done():
@@ -174,14 +189,17 @@ class Link:
                 await asyncio.wait([ended], timeout=POLL_S)
             raise EOFError("the other node has closed the connection")
         finally:
+            self._flush = None
             ended.cancel()
 
-    def _send(self, writer: asyncio.StreamWriter, channel: Channel, senders: Sequence[Sender]) -> None:
+    def _send(
+        self, writer: asyncio.StreamWriter, channel: Channel, senders: Sequence[Sender], *, whole: bool = False
+    ) -> None:
         if writer.transport.get_write_buffer_size() > BACKLOG_BYTES:
             raise EOFError("the other node does not take what it is told in time")
         now_ns = time.monotonic_ns()
         for sender in senders:
-            for frame in sender.poll(now_ns):
+            for frame in sender.poll(now_ns, whole=whole):
                 writer.write(channel.seal(frame))
         synced = all(sender.is_synced for sender in senders)
         if synced and not self.is_synced:

@@ -95,8 +95,8 @@ class Sender:
         """Has everything been told since ``full_sync``?"""
         return not self._begins and not self._syncing
 
-    def poll(self, now_ns: int) -> list[bytes]:
-        """What is to be sent now; to be asked every 50 to 200 ms."""
+    def poll(self, now_ns: int, *, whole: bool = False) -> list[bytes]:
+        """What is to be sent now; to be asked every 50 to 200 ms. ``whole``: all that changed, whoever's turn it is."""
         if fault_of(self._memory[:HEADER_BYTES], self._capacity):
             self._forget()  # the worker has not begun, or begins anew
             return []
@@ -112,7 +112,9 @@ class Sender:
         if self._syncing and not self._waiting:
             self._syncing = False
             self._put(Kind.END, now_ns)
-        if now_ns - self._keys_at >= KEYS_NS:
+        if whole:
+            self._rest, self._turn = float(len(self._copies)), []
+        if whole or now_ns - self._keys_at >= KEYS_NS:
             self._keys_at = now_ns
             self._put_changes(now_ns, self._sample_keys())
             self._put(Kind.COVERED, now_ns)

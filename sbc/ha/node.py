@@ -21,6 +21,7 @@ from sbc.ha.beat import Speaker, key_of
 from sbc.ha.election import Act, Ask, Election, Lease, State, Timing
 from sbc.ha.held import Held
 from sbc.ha.lease import LeaseStore
+from sbc.ha.media import MediaState
 from sbc.ha.replication import Replication
 from sbc.ha.silence import Speaking
 from sbc.ha.slot import HaSlot
@@ -71,6 +72,7 @@ class HaNode:
             decides=ha.decided_by == "lease",
         )
         self.speaker = Speaker(key_of(slot.key, f"heartbeat {slot.config.node}"), int.from_bytes(os.urandom(8)) | 1)
+        self.media = MediaState(slot)
         self._sockets: list[socket.socket] = []
         self._beat_due_s = 0.0
         self._stopped = asyncio.Event()
@@ -90,6 +92,7 @@ class HaNode:
         if self.replication is not None:
             self.replication.start()
             self._replicating = loop.create_task(self._replicate(self.replication))
+        await self.media.start(active=self.slot.cell.role is Role.ACTIVE)
         if self.slot.cell.role is Role.ACTIVE:
             self.held.take()
         else:  # of a former life that had no time to tidy up
@@ -113,6 +116,7 @@ class HaNode:
             await self._say_goodbye()
         finally:
             await server.close()
+            await self.media.close()
             if self.lease is not None:
                 self.lease.close()
             if self._replicating is not None:
@@ -242,7 +246,9 @@ class HaNode:
 
     def _serve(self) -> None:
         election = self.election
+        self.media.prepare()
         self.slot.cell.set(Role.ACTIVE, election.token)
+        self.media.go_on()
         self.held.take()
         self.slot.page.add(Counter.HA_TAKEN)
         self._log.warning("this node is active", token=election.token, why=election.why)
@@ -279,11 +285,14 @@ class HaNode:
                     await self.replication.copied(COPIED_S)
             cell.set(Role.PASSIVE, election.token)
             self.held.drop()
+            if in_order:
+                await self.media.tell_all()
             speaking.kill()
             if not await speaking.ended(KILLED_S):
                 self._log.error("a process of this node does not end; it has no address to speak from")
         finally:
             speaking.close()
+        self.media.stand_by()
         election.silent(self._loop.time())
         self._drain()
         self._log.info("this node is silent", token=election.token)

@@ -21,6 +21,7 @@ class HaSlot:
     ``cell``       the role of the node, which this process writes
     ``store_url``  as in :class:`sbc.worker.slot.SipSlot`
     ``key``        what both nodes share
+    ``media_states``   descriptors of the media workers' states, each of room for ``media_sessions``
     """
 
     config: Config
@@ -29,6 +30,8 @@ class HaSlot:
     cell: RoleCell
     store_url: str
     key: bytes
+    media_states: list[int]
+    media_sessions: int
 
     @property
     def control_path(self) -> str:

@@ -46,6 +46,8 @@ def doubts(node: HaNode, now: float) -> list[str]:
         found.append(f"nothing is heard on path {' and '.join(silent)}, so one more fault is too many")
     if node.replication is not None and not active and node.replication.reason:
         found.append(f"the store here is no copy: {node.replication.reason}")
+    if election.hears_peer(now) and not node.media.is_kept:
+        found.append("media sessions are not kept ready at the passive node")
     if node.lease is not None and not election.store_answers(now):
         why = f": {node.lease.reason}" if node.lease.reason else ""
         found.append(f"the store does not answer{why}")
@@ -91,6 +93,7 @@ def describe(node: HaNode, now: float) -> dict[str, Any]:  # Any: JSON values
         else {"name": beat.name, "state": beat.state.name.lower(), "token": beat.token, "ready": beat.ready},
         "lease": lease,
         "replication": None if node.replication is None else node.replication.describe(),
+        "media": node.media.describe(),
         "heartbeats": heard,
         "refused_datagrams": node.speaker.refused,
         "serves": not unready(node),

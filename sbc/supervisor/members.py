@@ -223,7 +223,7 @@ class Estate:
                 for sock in row.listeners:
                     sock.close()
         for slot, fd in enumerate(self.media_memory):
-            if not (media and slot == member.slot):
+            if not (media and slot == member.slot) and member.group is not Group.HA:
                 os.close(fd)
         if sip or media:
             for other in self.members:
@@ -275,6 +275,7 @@ class Estate:
             prompts=self.config.media.prompts,
             recordings=self.config.media.recordings,
             bind_freely=self.cell is not None,
+            idle=lambda: self.is_passive,
         )
 
     def _control_slot(self, member: Member) -> ControlSlot:
@@ -300,4 +301,6 @@ class Estate:
             cell=self.cell,
             store_url=self._store_url,
             key=self._shared_key,
+            media_states=self.media_memory,
+            media_sessions=MEDIA_SESSIONS,
         )

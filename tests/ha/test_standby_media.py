@@ -99,6 +99,7 @@ class Standby:
         time.sleep(DETECTION_S)
         begun = time.monotonic()
         found = self.receiver.activate(time.monotonic_ns())
+        self.idle.page[511] = 1  # it is idle no more
         os.kill(self.idle.pid, signal.SIGUSR1)
         active = MediaCounter.SESSIONS_ACTIVE
         eventually(lambda: self.idle.count(active) == sessions, 10, "all sessions at the standby")

@@ -20,7 +20,7 @@ from media.state import state_size
 ROOT = Path(__file__).resolve().parents[2]
 
 _CHILD = """
-import json, mmap, sys
+import json, mmap, signal, sys
 import sbc  # decides between compiled and interpreted modules
 from media.config import MediaConfig, RealmInterface
 from media.worker import run
@@ -29,7 +29,10 @@ page = memoryview(mmap.mmap(given.pop("page_fd"), 8 * 512)).cast("Q")
 realms = {
     name: RealmInterface(**{**realm, "ports": tuple(realm["ports"])}) for name, realm in given.pop("realms").items()
 }
-sys.exit(run(MediaConfig(realms=realms, page=page, **given)))
+idle = given.pop("idle", False)  # until SIGUSR1 in any case
+signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+config = MediaConfig(realms=realms, page=page, idle=lambda: idle and not page[511], **given)
+sys.exit(run(config))
 """
 
 

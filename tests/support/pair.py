@@ -19,6 +19,7 @@ from typing import Any
 from sbc.management import client
 from sbc.supervisor.embedded_store import find_server
 from tests.support.agents import Agent, UaCall
+from tests.support.audio import Audio
 from tests.support.callers import PACE_S, Pair
 from tests.support.netns import Lab
 from tests.support.sbc import Sbc, eventually, running
@@ -36,7 +37,7 @@ realms:
     media: {{ address: {outside}, ports: 10000-10999 }}
   core:
     listen: [udp:{core}:5060]
-    media: {{ address: {core}, ports: 20000-20999 }}
+    media: {{ address: {core}, ports: 20000-20999, srtp: {srtp} }}
     trusted: true
 peers:
   carrier: {{ realm: outside, addresses: {caller}, direction: from_carrier, calls_to: pbx }}
@@ -66,6 +67,9 @@ class Duo:
     keepalived: bool
     caller: Agent
     callee: Agent
+    near: Audio
+    far: Audio
+    secure: bool = False
     nodes: dict[str, Sbc] = field(default_factory=dict)
     _ends: dict[str, ExitStack] = field(default_factory=dict)
     _interfaces: dict[str, str] = field(default_factory=dict)
@@ -87,6 +91,7 @@ class Duo:
             core=CORE,
             caller=CALLER,
             callee=CALLEE,
+            srtp="required" if self.secure else "off",
         )
         if self.keepalived:
             text = text.partition("  addresses:")[0] + "  decided_by: keepalived\n"
@@ -213,8 +218,9 @@ def _network(lab: Lab) -> dict[str, str]:
 
 
 @contextmanager
-def duo(directory: Path, *, embedded: bool = False, keepalived: bool = False) -> Iterator[Duo]:
-    """The network with its store and agents; nodes are started by the test."""
+def duo(directory: Path, *, embedded: bool = False, keepalived: bool = False, audio: bool = False) -> Iterator[Duo]:
+    """The network with its store and agents; nodes are started by the test. ``audio``: the caller speaks RTP and the
+    callee SRTP, by ``near`` and ``far``, which talk when they are told to; without it nobody does."""
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "pair.key").write_text("0123456789abcdef" * 4 + "\n")
     with Lab(f"du{os.getpid()}") as lab, ExitStack() as stack:
@@ -226,9 +232,11 @@ def duo(directory: Path, *, embedded: bool = False, keepalived: bool = False) ->
             stack.callback(store.kill)
             eventually(lambda: _listens(lab), 10, "a store")
         opens = partial(lab.open_socket, "cust")
-        caller = stack.enter_context(Agent(CALLER, 5060, open_socket=opens))
-        callee = stack.enter_context(Agent(CALLEE, 5060, open_socket=opens))
-        made = Duo(lab, directory, embedded, keepalived, caller, callee)
+        near, far = (stack.enter_context(Audio(host, opens)) for host in (CALLER, CALLEE))
+        ports = (near.open, far.open) if audio else (None, None)
+        caller = stack.enter_context(Agent(CALLER, 5060, audio_port=ports[0], open_socket=opens))
+        callee = stack.enter_context(Agent(CALLEE, 5060, audio_port=ports[1], open_socket=opens, secure=audio))
+        made = Duo(lab, directory, embedded, keepalived, caller, callee, near, far, audio)
         made._interfaces = interfaces
         try:
             yield made

@@ -85,7 +85,7 @@ def test_imports_go_downwards(name: str, path: Path) -> None:
             assert not target.startswith("sbc"), f"{name} imports {target}: the media plane knows nothing of sbc"
             continue
         if target.startswith("media") and not name.startswith(
-            ("sbc.supervisor", "sbc.management", "sbc.demo", "sbc.cli")
+            ("sbc.supervisor", "sbc.management", "sbc.demo", "sbc.cli", "sbc.ha")
         ):
             assert target == "media" or target.startswith("media.protocol"), f"{name} imports {target}"
         mine, theirs = package(name), package(target)

@@ -1,0 +1,69 @@
+"""The media sessions of the pair: the active node tells of them, the passive one keeps them ready in idle workers."""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import suppress
+
+from media.replication.link import Link
+from sbc.ha.beat import key_of
+from sbc.ha.slot import HaSlot
+from sbc.telemetry import log
+
+
+class MediaState:
+    """``is_kept``: the passive node has everything, seen from either side."""
+
+    def __init__(self, slot: HaSlot) -> None:
+        assert slot.config.ha is not None
+        self._slot = slot
+        self._log = log.get()
+        paths = [(path.local, path.peer) for path in slot.config.ha.paths]
+        key = key_of(slot.key, f"media {slot.config.node}")
+        self._link = Link(key, paths, slot.media_states, slot.media_sessions, self._log.write)
+
+    async def start(self, *, active: bool) -> None:
+        """Begin in a role."""
+        await self._link.start()
+        if active:
+            self._link.lead()
+        else:
+            self._link.follow()
+
+    async def close(self) -> None:
+        """End the connection."""
+        await self._link.close()
+
+    def prepare(self) -> None:
+        """This node is about to be the active one: no media worker may go on with what is kept before this."""
+        found = self._link.take_over()
+        if sum(one.sessions for one in found):
+            furthest = max(one.furthest for one in found)
+            given_up = sum(one.given_up for one in found)
+            sessions = sum(one.sessions for one in found)
+            self._log.warning("media taken over", sessions=sessions, given_up=given_up, packets_skipped=furthest)
+
+    def go_on(self) -> None:
+        """It is: the idle workers take the sessions over, and the other node is told from now on."""
+        for name, page in self._slot.pages.items():
+            if name.startswith("media") and page.pid:
+                with suppress(ProcessLookupError):
+                    os.kill(page.pid, signal.SIGUSR1)
+        self._link.lead()
+
+    async def tell_all(self) -> None:
+        """What was sent last, before the other node takes over by order."""
+        await self._link.flush()
+
+    def stand_by(self) -> None:
+        """This node is the passive one."""
+        self._link.follow()
+
+    @property
+    def is_kept(self) -> bool:
+        return bool(self._link.describe()["synced"])
+
+    def describe(self) -> dict[str, object]:
+        """For ``sbc ha status``."""
+        return self._link.describe()
