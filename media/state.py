@@ -50,6 +50,7 @@ _KEYED, _WEBRTC = int(RuleFlag.KEYED), int(Feature.ICE | Feature.DTLS)
 _HEADER = struct.Struct("<QIIQQ16s")
 _SLOT = struct.Struct("=II")  # generation, length of the JSON
 BLOB_BYTES = SLOT_BYTES - _SLOT.size
+TOKEN_AT = 64  # in the header page: under which token a node of a pair last served with this state, 0 for none
 _IDENTITY_AT = 1024  # in the header page
 
 

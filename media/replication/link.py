@@ -88,11 +88,11 @@ class Link:
         self._stop()
         self._receivers = [Receiver(fd, slot, self._capacity) for slot, fd in enumerate(self._states)]
 
-    def take_over(self) -> list[Takeover]:
-        """This node becomes the active one: the states are made safe to go on with, worker by worker. These are to be
-        told afterwards (SIGUSR1), and then ``lead`` follows."""
+    def take_over(self, token: int) -> list[Takeover]:
+        """This node becomes the active one, under this token: the states are made safe to go on with, worker by worker.
+        These are to be told afterwards (SIGUSR1), and then ``lead`` follows."""
         now_ns = time.monotonic_ns()
-        found = [receiver.activate(now_ns) for receiver in self._receivers]
+        found = [receiver.activate(now_ns, token) for receiver in self._receivers]
         self._stop()
         return found
 

@@ -7,7 +7,8 @@ the worker takes the sessions over as it would those of a predecessor that has d
 from __future__ import annotations
 
 import ctypes
-import mmap
+import os
+import sys
 from collections.abc import Iterable
 
 from media.replication import frames
@@ -26,7 +27,7 @@ from media.replication.frames import Entry, Frame, FrameError, Kind
 from media.replication.takeover import Indices, Takeover
 from media.rules import Feature, Rule, RuleFlag
 from media.session import decode
-from media.state import Arena, epoch_in, fault_of
+from media.state import HEADER_BYTES, TOKEN_AT, Arena, epoch_in, fault_of
 
 _FLAGS, _SLOT_AT = offset(Rule, "flags"), offset(Rule, "slot")
 _FEATURES = offset(Rule, "features")
@@ -101,12 +102,22 @@ class Receiver:
         """How many are kept ready."""
         return len(self._rules)
 
-    def activate(self, now_ns: int) -> Takeover:
-        """This node is the active one from now on: makes the state safe to go on with. A media worker is to take it
-        over afterwards; frames that still come are refused."""
-        if self._arena is None:  # nobody has told anything: what a predecessor left is gone on with as it is
-            return Takeover(0, 0, 0, 0)
-        found = self._indices.jump(self._arena, self._rules, self.covered_ns, now_ns)
+    def activate(self, now_ns: int, token: int = 0) -> Takeover:
+        """This node is the active one from now on, under this token of its pair: makes the state safe to go on with. A
+        media worker is to take it over afterwards; frames that still come are refused.
+
+        Where nobody has told anything, what lies there is of an earlier life of this node. It is gone on with unless
+        another one may have served since: that one has used the same keys.
+        """
+        found = Takeover(0, 0, 0, 0)
+        if self._arena is not None:
+            found = self._indices.jump(self._arena, self._rules, self.covered_ns, now_ns)
+        else:
+            last = int.from_bytes(os.pread(self._fd, 8, TOKEN_AT), sys.byteorder)
+            if last and token and not 0 <= token - last <= 1 and not fault_of(self._header(), self._capacity):
+                self._arena = Arena(self._fd, self._capacity)
+                self._clear()
+        os.pwrite(self._fd, token.to_bytes(8, sys.byteorder), TOKEN_AT)
         self._reset()
         return found
 
@@ -119,8 +130,7 @@ class Receiver:
         if self._arena is not None and epoch_in(self._arena.memory) != self._arena.epoch:
             self._reset()
         if self._arena is None:
-            with mmap.mmap(self._fd, 4096, prot=mmap.PROT_READ) as memory:
-                why = fault_of(memory[:], capacity)
+            why = fault_of(self._header(), capacity)
             if why:
                 raise FrameError(f"the state of the idle media worker {why}")
             self._arena = Arena(self._fd, capacity)
@@ -128,6 +138,9 @@ class Receiver:
         self._number = frame.number
         self._offset_ns = None
         self._unseen = set(self._rules)
+
+    def _header(self) -> bytes:
+        return os.pread(self._fd, HEADER_BYTES, 0)
 
     def _clear(self) -> None:
         """What is there is of another life, and the active node may have used its keys since."""

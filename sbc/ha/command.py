@@ -46,6 +46,7 @@ def lines(found: dict[str, Any]) -> list[str]:  # Any: JSON values
     ]
     if found["replication"] is not None:
         shown.append(f"replication: {found['replication']}")
+    shown.append(f"media: {_media(found['media'])}")
     peer = found["peer"]
     shown.append(
         "peer: never heard"
@@ -61,6 +62,12 @@ def lines(found: dict[str, Any]) -> list[str]:  # Any: JSON values
     reasons = "; ".join(found["why_not"])
     shown.append("HA ready: yes" if found["ready"] else f"HA ready: no, because {reasons}")
     return shown
+
+
+def _media(found: dict[str, Any]) -> str:  # Any: JSON values
+    if found["role"] == "follows":
+        return f"{found['sessions']} sessions kept ready" if found["synced"] else "not all sessions are here yet"
+    return "the other node is told of all sessions" if found["synced"] else "the other node does not have all sessions"
 
 
 @app.command("switch")

@@ -35,9 +35,9 @@ class MediaState:
         """End the connection."""
         await self._link.close()
 
-    def prepare(self) -> None:
-        """This node is about to be the active one: no media worker may go on with what is kept before this."""
-        found = self._link.take_over()
+    def prepare(self, token: int) -> None:
+        """This node is about to be the active one, under this token; before, no worker may go on with what is kept."""
+        found = self._link.take_over(token)
         if sum(one.sessions for one in found):
             furthest = max(one.furthest for one in found)
             given_up = sum(one.given_up for one in found)

@@ -246,7 +246,7 @@ class HaNode:
 
     def _serve(self) -> None:
         election = self.election
-        self.media.prepare()
+        self.media.prepare(election.token)
         self.slot.cell.set(Role.ACTIVE, election.token)
         self.media.go_on()
         self.held.take()

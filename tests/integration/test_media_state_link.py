@@ -106,7 +106,7 @@ async def test_roles_change(nodes: Nodes) -> None:
     count = made(nodes)
     await until(lambda: nodes.sessions() == count and nodes.active.is_synced, "all sessions at the standby")
     await asyncio.sleep(0.3)
-    assert sum(one.sessions for one in nodes.standby.take_over()) == count
+    assert sum(one.sessions for one in nodes.standby.take_over(4)) == count
     nodes.active.follow()
     await nodes.active.start()
     nodes.standby.lead()

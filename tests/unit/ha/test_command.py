@@ -21,6 +21,7 @@ FOUND: dict[str, Any] = {  # Any: JSON values
     "peer": {"name": "right", "state": "standby", "token": 4, "ready": True},
     "lease": {"state": "held here", "store": "answers"},
     "replication": None,
+    "media": {"role": "leads", "connected": True, "synced": True, "sessions": 0, "age_s": None},
     "heartbeats": [
         {"path": 0, "local": "10.9.0.1:7400", "peer": "10.9.0.2:7400", "heard": True, "age_s": 0.1},
         {"path": 1, "local": "10.8.0.1:7400", "peer": "10.8.0.2:7400", "heard": False, "age_s": None},
@@ -37,10 +38,13 @@ def test_a_status_as_text() -> None:
         "the store gave it the lease",
         "lease: held here; the store answers",
         "peer: right is standby, token 4, ready",
+        "media: the other node is told of all sessions",
         "path 1: 10.8.0.1:7400 to 10.8.0.2:7400: never heard, SILENT",
         "HA ready: yes",
     ):
         assert part in text
+    passive = {**FOUND, "media": {"role": "follows", "connected": True, "synced": True, "sessions": 7, "age_s": 0.1}}
+    assert "media: 7 sessions kept ready" in lines(passive)
     unready = {**FOUND, "ready": False, "why_not": ["right is not heard", "the store does not answer"], "peer": None}
     assert lines(unready)[-1] == "HA ready: no, because right is not heard; the store does not answer"
 

@@ -233,6 +233,18 @@ def test_an_idle_worker_that_begins_anew_is_told_everything_again(pair: Pair) ->
     assert len(state_of(pair.standby)) == 1
 
 
+@pytest.mark.parametrize(("token", "kept"), [(4, 1), (5, 1), (6, 0), (3, 0)])
+def test_state_of_an_earlier_life_is_gone_on_with_if_nobody_has_served_since(pair: Pair, token: int, kept: int) -> None:
+    """A node that died whole and serves again has its calls; where another one had them since, its keys are old."""
+    secure_call(pair)
+    Receiver(pair.fds[0], 0, pair.capacity).activate(NOW_NS, 4)
+    returned = Receiver(pair.fds[0], 0, pair.capacity)
+    returned.activate(NOW_NS, token)
+    again = Bench(fd=pair.fds[0])
+    assert again.relay.resume(NOW_NS)[0] == kept
+    assert any(bytes(keys) != bytes(len(bytes(keys))) for keys in again.arena.keys) == bool(kept)
+
+
 def test_frames_after_a_takeover_are_refused(pair: Pair) -> None:
     secure_call(pair)
     pair.settle(NOW_NS)
