@@ -204,10 +204,14 @@ class _Store:
         self._serial = itertools.count(1)
 
     def send(self, on_reply: OnReply, *command: Argument) -> None:
-        self.send_packed(on_reply, pack(*command), finish=b"cdr" in command)
+        self.send_packed(on_reply, pack(*command))
 
-    def send_packed(self, on_reply: OnReply, command: bytes, *, finish: bool = False) -> None:
+    def send_packed(self, on_reply: OnReply, command: bytes) -> None:
+        finish = b"\r\n$3\r\ncdr\r\n" in command
         self._waiting.append((on_reply, b"1-%d" % next(self._serial) if finish else 1))
+
+    def flush(self) -> None:
+        pass
 
     def deliver(self) -> None:
         waiting, self._waiting = self._waiting, []

@@ -189,8 +189,11 @@ class MediaPool:
         return list(self._nodes)
 
     def gather(self, on: bool) -> None:
-        """With ``on`` replies wait until :meth:`poll`, for a shell that takes everything at its own pace."""
+        """With ``on`` replies wait until :meth:`poll` and requests until :meth:`flush`, for a shell that has a pace of
+        its own."""
         self._gathering = on
+        if not on:
+            self._plan_flush()
         for node in self._nodes.values():
             node.link.watch(not on)
 
@@ -226,11 +229,16 @@ class MediaPool:
 
     def _post(self, node: Node, request_id: bytes, body: bytes) -> None:
         node.link.send(request_id, body)
+        if not self._gathering:
+            self._plan_flush()
+
+    def _plan_flush(self) -> None:
         if not self._flush_planned:
             self._flush_planned = True
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self.flush)
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Send every request that waits for it."""
         self._flush_planned = False
         if self._closed:
             return
@@ -320,7 +328,7 @@ class MediaPool:
     def _spare(self, now: float) -> None:
         """We were held up, so that what waits may not even have been sent, and a node beside us had no time either:
         half a deadline more, once."""
-        self._flush()
+        self.flush()
         limit = now + self._deadline_s / 2
         for at, (due, request_id) in enumerate(self._queue):
             if due >= limit:

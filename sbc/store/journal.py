@@ -198,6 +198,14 @@ class Journal:
         """Ours; negative while it is not known."""
         return self._epoch
 
+    def gather(self, on: bool) -> None:
+        """With ``on`` what is to be written waits until :meth:`flush`."""
+        self._pipe.gather(on)
+
+    def flush(self) -> None:
+        """Write what waits for it."""
+        self._pipe.flush()
+
     # -- the hot path
 
     def save(self, effect: SaveCall, done: Done | None = None) -> None:

@@ -30,6 +30,12 @@ class NoJournal:
         """Nothing is left behind."""
         return 0
 
+    def gather(self, on: bool) -> None:
+        """Nothing is to be written."""
+
+    def flush(self) -> None:
+        """Nothing waits."""
+
     def save(self, effect: SaveCall, done: Done | None = None) -> None:
         """Not stored, and nobody waits for it."""
         if done is not None:

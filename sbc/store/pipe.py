@@ -1,7 +1,7 @@
 """A pipelined connection to Redis or Valkey that never blocks its caller and never raises into it.
 
-What is sent within one turn of the event loop leaves in one write; replies are matched in order to plain callbacks.
-Each command has a deadline, and :mod:`sbc.store.breaker` decides what a missed one means.
+What is sent within one turn of the event loop, or of the shell, leaves in one write; replies are matched in order to
+plain callbacks. Each command has a deadline, and :mod:`sbc.store.breaker` decides what a missed one means.
 """
 
 from __future__ import annotations
@@ -76,6 +76,7 @@ class Pipe:
         self._waiting: deque[tuple[float, OnReply, bytes]] = deque()  # for a connection
         self._connection: _Connection | None = None
         self._client_id = 0  # the server's number for the connection, within its run
+        self._gathering = False
         self.run_id = ""  # which run of which server: another one may hold other data
         self._attempt: asyncio.Task[None] | None = None
         self._sweeper: asyncio.TimerHandle | None = None
@@ -112,7 +113,8 @@ class Pipe:
         if state is State.READY:
             if len(self._sent) < self._capacity:
                 if not self._outgoing:
-                    self._loop.call_soon(self._flush)
+                    if not self._gathering:
+                        self._loop.call_soon(self.flush)
                     if self._sweeper is None:
                         self._sweeper = self._loop.call_later(self.deadline_s, self._sweep)
                 self._outgoing.append(command)
@@ -142,7 +144,14 @@ class Pipe:
 
     # -- replies and deadlines
 
-    def _flush(self) -> None:
+    def gather(self, on: bool) -> None:
+        """With ``on`` commands wait until :meth:`flush`, for a shell that does everything at its own pace."""
+        self._gathering = on
+        if not on:
+            self._loop.call_soon(self.flush)
+
+    def flush(self) -> None:
+        """Write every command that waits for it."""
         if self._outgoing and self._connection is not None:
             data = self._outgoing[0] if len(self._outgoing) == 1 else b"".join(self._outgoing)
             self._outgoing.clear()
@@ -297,7 +306,7 @@ class Pipe:
         for deadline, on_reply, command in waiting:
             self._outgoing.append(command)
             self._sent.append((deadline, on_reply))
-        self._flush()
+        self.flush()
         if self._sent and self._sweeper is None:
             self._sweeper = self._loop.call_later(self.deadline_s, self._sweep)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import hiredis
+
 from sbc.store.pipe import Argument, OnReply, Pipe, Refusal, Reply
 
 _FOLDER = Path(__file__).parent / "scripts"
@@ -25,7 +27,8 @@ class Script:
 
     def send(self, pipe: Pipe, on_reply: OnReply, keys: int, *arguments: Argument) -> None:
         """Run it by digest; ``arguments`` are the ``keys`` key names, then the rest."""
-        pipe.send(on_reply, "EVALSHA", self.sha, keys, *arguments)
+        command = "EVALSHA", self.sha, keys, *arguments
+        pipe.send_packed(on_reply, hiredis.pack_command(command))  # type: ignore[arg-type]  # as in pipe
 
     def send_source(self, pipe: Pipe, on_reply: OnReply, keys: int, *arguments: Argument) -> None:
         """Run it by source, after :func:`unknown` was the reply to :meth:`send`; the store knows it from then on."""

@@ -380,8 +380,13 @@ class SipWorker:
         self._idle_ticks = 0
         self._datagrams.watch(self.loop, None)
         self.loop.remove_reader(self._hand_over.fileno())
-        self.media.gather(True)
+        self._gather(True)
         self.loop.call_later(TICK_S, self._tick)
+
+    def _gather(self, on: bool) -> None:
+        """Whether what is said to media workers and the store leaves at the end of a turn of ours, or by itself."""
+        self.media.gather(on)
+        self.journal.gather(on)
 
     def _tick(self) -> None:
         """One turn for everything that came since the last."""
@@ -399,7 +404,7 @@ class SipWorker:
         else:
             self._ticking = False
             self._close_turns = 0
-            self.media.gather(False)
+            self._gather(False)
             self._watch_sockets()
 
     def _take(self) -> int:
@@ -489,6 +494,9 @@ class SipWorker:
         self._drain_effects()
         self._datagrams.flush()
         self._streams.flush()
+        if self._ticking:
+            self.media.flush()
+            self.journal.flush()
         for name, amount in self.core.take_counts().items():
             self._count(name, amount)
         self._rearm()

@@ -11,14 +11,10 @@ from typing import Any
 import pytest
 
 from sbc.sip.flow import Flow
+from sbc.telemetry.page import Page
 from sbc.worker.datagrams import BATCH, MORE_BATCHES, DatagramSide
 
 Received = list[tuple[bytes, int]]
-
-
-class Counters(dict[str, int]):
-    def count(self, name: str, amount: int = 1) -> None:
-        self[name] = self.get(name, 0) + amount
 
 
 @pytest.fixture
@@ -35,7 +31,7 @@ def sockets() -> Iterator[list[socket.socket]]:
 def side_of(sockets: list[socket.socket], received: Received) -> DatagramSide:
     listen = SimpleNamespace(transport="udp", is_stream=False)
     config = SimpleNamespace(listeners=[("near", listen), ("far", listen)])
-    slot: Any = SimpleNamespace(config=config, sockets=sockets, page=Counters(), slot=0, count=1, shard_key=b"")
+    slot: Any = SimpleNamespace(config=config, sockets=sockets, page=Page(), slot=0, count=1, shard_key=b"")
 
     def receive(data: bytes, flow: Flow, now: float, wall: float) -> None:
         received.append((data, flow.listener))

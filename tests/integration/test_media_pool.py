@@ -87,6 +87,26 @@ async def test_new_sessions_spread_and_stay(asking: Asking) -> None:
         assert (await asking.ask(Delete(f"s{n}"), reply.worker)).worker == reply.worker
 
 
+async def test_with_gather_requests_wait_for_flush(asking: Asking) -> None:
+    pool = asking.pool
+    pool.gather(True)
+    asked = asyncio.create_task(asking.ask(offer("s")))
+    await asyncio.sleep(0.05)
+    assert not asked.done()
+    pool.flush()
+    for _ in range(100):
+        await asyncio.sleep(0.01)
+        pool.poll()
+        if asked.done():
+            break
+    reply = await asked
+    assert reply.ok
+    asked = asyncio.create_task(asking.ask(Delete("s"), reply.worker))
+    await asyncio.sleep(0)
+    pool.gather(False)  # nothing is left behind
+    assert (await asked).ok
+
+
 async def test_a_mute_node_costs_one_deadline_and_leaves_no_ports(asking: Asking) -> None:
     probe = await asking.ask(Engage("s"))
     mute = asking.workers[probe.worker]

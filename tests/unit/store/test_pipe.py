@@ -40,6 +40,29 @@ def test_one_turn_of_the_loop_is_one_write_and_replies_come_in_order(tmp_path: P
     run_virtually(main)
 
 
+def test_a_shell_may_gather_what_it_says_and_flush_it_itself(tmp_path: Path) -> None:
+    async def main() -> None:
+        store, pipe = await ready(tmp_path)
+        before = store.chunks
+        replies: list[Any] = []  # Any: RESP values
+        pipe.gather(True)
+        for number in range(3):
+            pipe.send(replies.append, "ECHO", number)
+            await asyncio.sleep(0.002)
+        assert store.chunks == before
+        pipe.flush()
+        await asyncio.sleep(0.01)
+        assert (store.chunks, replies) == (before + 1, [b"0", b"1", b"2"])
+        pipe.send(replies.append, "ECHO", "left")
+        pipe.gather(False)  # nothing is left behind
+        await asyncio.sleep(0.01)
+        assert replies[3:] == [b"left"]
+        pipe.close()
+        store.stop()
+
+    run_virtually(main)
+
+
 def test_a_refusal_concerns_its_command_alone(tmp_path: Path) -> None:
     async def main() -> None:
         store, pipe = await ready(tmp_path)
