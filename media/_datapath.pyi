@@ -70,6 +70,12 @@ class Datapath:
     def open(self, local: bytes, dscp: int = 0) -> int:
         """Bind a packed address and the port above it. Returns the pair's number, or minus an errno."""
 
+    def adopt(self, rtp_fd: int, rtcp_fd: int, port: int) -> int:
+        """Take over two descriptors that are bound to a port and the one above it. Returns as ``open``."""
+
+    def rtcp_of(self, pair: int) -> int:
+        """The descriptor of a pair's RTCP port; that of its RTP port is its number. Raises ValueError."""
+
     def mark(self, pair: int, dscp: int) -> int:
         """Give all that a pair sends from now on this DSCP (RFC 2474). Returns 0 or an errno."""
 
@@ -81,6 +87,9 @@ class Datapath:
 
         Returns 0 or an errno: EBUSY when more arrives there than can be dropped, EBADF when the pair has a rule.
         """
+
+    def resume(self, pair: int, index: int) -> int:
+        """As ``attach``, but what waits there is relayed: it came for the rule while that had no process."""
 
     def detach(self, index: int) -> int:
         """Drop from now on what arrives at the pair of a rule. Returns the pair's number, negative if there is none."""

@@ -83,6 +83,21 @@ class Allocation:
         self.ports[leg.realm].release(index, now_ns / 1e9)
         self._arena.release_rule(index)
 
+    def inherit(self, pairs: dict[bytes, int]) -> None:
+        """What predecessors have bound, by packed address: before anything is bound again, and ``settle`` follows."""
+        for local, pair in pairs.items():
+            for pool in self.pools:
+                if pool.claims(local):
+                    break
+            else:
+                pool = next((pool for pool in self.pools if pool.shares(local)), self.pools[0])
+            pool.inherit(int.from_bytes(local[2:4], "big"), pair)
+
+    def settle(self, now_ns: int) -> None:
+        """All sessions have their ports again: see PortPool."""
+        for pool in self.pools:
+            pool.settle(now_ns / 1e9)
+
     def rebind(self, session: Session) -> None:
         """What a session of a predecessor had: the same ports. Raises ValueError where one cannot be bound. The pools
         must be settled before anything is lent."""

@@ -59,6 +59,7 @@ class MediaConfig:
     """One media worker.
 
     ``state_fd`` is shared memory of ``media.state.state_size(capacity)`` octets that outlives the worker, -1 for none;
+    ``pairs_fd`` the channel to whoever keeps port pairs beyond a worker's death (``media.kept_pairs``), -1 for nobody;
     ``page`` a memoryview of ``PAGE_WORDS`` u64 for counters, None for none. ``capacity`` is in sessions.
     ``media_timeout_s`` without a packet on any leg, ``hold_timeout_s`` while every stream is held, and ``one_way_s``
     with packets of one leg alone are told to the owner of a session; 0: never. ``curve`` None: whoever reaches
@@ -73,6 +74,7 @@ class MediaConfig:
     endpoint: str
     realms: dict[str, RealmInterface]
     state_fd: int = -1
+    pairs_fd: int = -1
     page: memoryview | None = None
     capacity: int = 8192
     media_timeout_s: float = 60.0

@@ -18,6 +18,7 @@ SPARE = 64  # bound pairs to choose among, before another is bound: who is to gu
 FRESH_EVERY = 32  # one call in so many gets a port out of the whole range, so that those in use wander
 ATTEMPTS = 16  # at ports that another program holds, or that a stranger floods
 SHUT_AT_ONCE = 2  # pairs that one call closes for being too many
+UNKNOWN = -1  # a DSCP: whatever it is, it is none that a call asks for
 _WANTING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})  # of which less use would help
 
 
@@ -54,6 +55,8 @@ class Sockets(Protocol):
 
     def attach(self, pair: int, index: int) -> int: ...
 
+    def resume(self, pair: int, index: int) -> int: ...
+
     def detach(self, index: int) -> int: ...
 
     def attend(self, index: int) -> bool: ...
@@ -89,6 +92,7 @@ class PortPool:
         )  # until when, ports: in quarantine too, but without sockets
         self._bound: set[int] = set()  # pairs with sockets
         self._adopted: set[int] = set()  # ports, until settled
+        self._inherited: dict[int, int] = {}  # pairs by port, until adopted or settled
         self._marked: dict[int, int] = {}  # DSCP of pairs that have one
         self._strays: set[int] = set()  # pairs from outside the range: closed when they come back
         self._local = local
@@ -100,6 +104,8 @@ class PortPool:
 
     def lend(self, index: int, now: float, dscp: int = 0) -> None:
         """Attach a free pair to a rule, with this DSCP on what it sends; raises NoPortError."""
+        if self._inherited:  # and nobody has asked for it
+            self.settle(now)
         self.ripen(now, SHUT_AT_ONCE)
         self._turn += 1
         fresh = len(self._idle) < SPARE or self._turn % FRESH_EVERY == 0
@@ -146,21 +152,37 @@ class PortPool:
                 return done
         return limit
 
-    def adopt(self, index: int, port: int, dscp: int = 0) -> int:
-        """Attach exactly this pair, as a predecessor had it, even from outside the range. Returns 0 or an errno.
+    def claims(self, local: bytes) -> bool:
+        """Whether a packed address is one of ours."""
+        port = int.from_bytes(local[2:4], "big")
+        return port in self._range and self._local(port) == local
 
-        ``settle`` must follow before anything is lent.
+    def shares(self, local: bytes) -> bool:
+        """The same whatever the port."""
+        return self._local(int.from_bytes(local[2:4], "big")) == local
+
+    def inherit(self, port: int, pair: int) -> None:
+        """A predecessor has bound this pair; whoever wants just that one asks before anything is lent."""
+        self._bound.add(pair)
+        self._marked[pair] = UNKNOWN
+        self._inherited[port] = pair
+
+    def adopt(self, index: int, port: int, dscp: int = 0) -> int:
+        """Attach exactly this pair, as a predecessor had it, even from outside the range; what waits there is relayed.
+        Returns 0 or an errno. ``settle`` must follow before anything is lent.
         """
-        pair = self._bind(port)
+        pair = self._inherited.pop(port, -1)
+        if pair < 0:
+            pair = self._bind(port)
         if pair < 0:
             return -pair
         if port in self._range:
             self._adopted.add(port)
         else:
             self._strays.add(pair)
-        if dscp:
+        if dscp or pair in self._marked:
             self._mark(pair, dscp)
-        return self._sockets.attach(pair, index)
+        return self._sockets.resume(pair, index)
 
     def disown(self, index: int) -> None:
         """Close what was adopted for a rule."""
@@ -171,8 +193,15 @@ class PortPool:
             self._strays.discard(pair)
             self._adopted.discard(self._sockets.shut(pair))
 
-    def settle(self) -> None:
-        """What was adopted is free no more."""
+    def settle(self, now: float) -> None:
+        """What was adopted is free no more; what was inherited and not adopted is, after a quarantine."""
+        for port, pair in self._inherited.items():
+            self._quarantine.append((now + self._quarantine_s, pair))
+            if port in self._range:
+                self._adopted.add(port)
+            else:
+                self._strays.add(pair)
+        self._inherited.clear()
         self._unbound = [port for port in self._unbound if port not in self._adopted]
         self._adopted.clear()
 

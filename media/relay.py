@@ -473,8 +473,7 @@ class Relay:
             session.resumed_ns = now_ns
             self.sessions[session.id] = self.by_slot[slot] = session
             claimed.update(rules)
-        for pool in self.allocation.pools:
-            pool.settle()
+        self.allocation.settle(now_ns)
         self.arena.keep({session.slot for session in self.sessions.values()}, claimed)
         if self.features is not None:
             self.features.resume(self.sessions.values())

@@ -21,6 +21,7 @@ from media.counters import WORD_HEARTBEAT_NS, WORD_PID, WORD_READY, WORD_START_N
 from media.dtls import Dtls
 from media.features import Features
 from media.files import Clerk
+from media.kept_pairs import KeptPairs
 from media.playing import Playing
 from media.ports import BufferedRandom
 from media.recording import Recordings
@@ -90,10 +91,11 @@ class Worker:
             arena, config.recordings, config.realms, clerk, datapath.tap_into, self._tell, self.count
         )
         self.features = Features(arena, playing, recordings)
+        self.kept = KeptPairs(datapath, config.pairs_fd) if config.pairs_fd >= 0 else None
         self.relay = Relay(
             config.realms,
             self.arena,
-            self.datapath,
+            self.kept or datapath,
             random,
             self.count,
             worker=name,
@@ -104,6 +106,10 @@ class Worker:
         self.dtls = Dtls(self.arena, self.datapath.send, self.count)
         self._name = name
         self._taking_over = False
+        if self.kept is not None:
+            self.relay.allocation.inherit(self.kept.restore())
+            if not (self.arena.resumed or config.idle()):
+                self.relay.allocation.settle(time.monotonic_ns())
         if self.arena.resumed and not config.idle():
             self._resume()
         else:
@@ -254,6 +260,8 @@ class Worker:
         self.clerk.close(self.features.recordings.close)
         if self.control is not None:
             self.control.close()
+        if self.kept is not None:
+            self.kept.close()
         self.datapath.close()
 
 

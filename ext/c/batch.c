@@ -125,14 +125,18 @@ static int hold_pair(struct relay *relay, int rtp_fd, int rtcp_fd, uint16_t port
 
 int relay_open(struct relay *relay, const struct address *local, int dscp) {
     uint16_t port = ntohs(local->port);
-    int error, rtcp_fd, rtp_fd = bind_one(local, port, dscp, relay->binds_freely);
+    int rtcp_fd, rtp_fd = bind_one(local, port, dscp, relay->binds_freely);
     if (rtp_fd < 0) return rtp_fd;
     rtcp_fd = bind_one(local, (uint16_t)(port + 1), dscp, relay->binds_freely);
     if (rtcp_fd < 0) {
         close(rtp_fd);
         return rtcp_fd;
     }
-    error = hold_pair(relay, rtp_fd, rtcp_fd, port);
+    return relay_adopt(relay, rtp_fd, rtcp_fd, port);
+}
+
+int relay_adopt(struct relay *relay, int rtp_fd, int rtcp_fd, uint16_t port) {
+    int error = hold_pair(relay, rtp_fd, rtcp_fd, port);
     if (!error) error = add_to_epoll(relay, rtp_fd, (uint64_t)rtp_fd << 1);
     if (!error) error = add_to_epoll(relay, rtcp_fd, (uint64_t)rtp_fd << 1 | 1);
     if (error) {
@@ -147,6 +151,11 @@ int relay_open(struct relay *relay, const struct address *local, int dscp) {
 static struct pair *pair_of(struct relay *relay, int pair) {
     if (pair < 0 || (uint32_t)pair >= relay->pair_count || relay->pairs[pair].rtcp_fd < 0) return NULL;
     return &relay->pairs[pair];
+}
+
+int relay_rtcp(struct relay *relay, int pair) {
+    const struct pair *p = pair_of(relay, pair);
+    return p ? p->rtcp_fd : -EBADF;
 }
 
 int relay_mark(struct relay *relay, int pair, int dscp) {
@@ -167,7 +176,10 @@ int relay_shut(struct relay *relay, int pair) {
     struct pair *p = pair_of(relay, pair);
     if (!p) return -EBADF;
     if (p->rule != NO_RULE) relay_detach(relay, p->rule);
-    close(pair); /* leaves epoll by itself: nobody else holds the descriptor */
+    /* It does not leave epoll by itself where somebody else holds a duplicate. */
+    epoll_ctl(relay->epoll_fd, EPOLL_CTL_DEL, pair, NULL);
+    epoll_ctl(relay->epoll_fd, EPOLL_CTL_DEL, p->rtcp_fd, NULL);
+    close(pair);
     close(p->rtcp_fd);
     p->rtcp_fd = -1;
     return p->port;
@@ -187,12 +199,17 @@ static int drain(struct relay *relay, int fd) {
 
 int relay_attach(struct relay *relay, int pair, uint32_t index) {
     struct pair *p = pair_of(relay, pair);
-    struct rule *r = &relay->plane.rules[index];
     int error;
     if (!p || p->rule != NO_RULE) return -EBADF;
     error = drain(relay, pair);
     if (!error) error = drain(relay, p->rtcp_fd);
-    if (error) return error;
+    return error ? error : relay_resume(relay, pair, index);
+}
+
+int relay_resume(struct relay *relay, int pair, uint32_t index) {
+    struct pair *p = pair_of(relay, pair);
+    struct rule *r = &relay->plane.rules[index];
+    if (!p || p->rule != NO_RULE) return -EBADF;
     p->rule = index;
     r->rtp_fd = pair;
     r->rtcp_fd = p->rtcp_fd;

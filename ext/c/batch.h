@@ -60,11 +60,16 @@ int relay_watch(struct relay *relay, int fd, int woken);
 
 /* Bind the ports local and local + 1. The pair's number, or -errno (nothing is left open). */
 int relay_open(struct relay *relay, const struct address *local, int dscp);
+/* The same for two descriptors that are bound already, and are the pair's from now on, whatever comes of it. */
+int relay_adopt(struct relay *relay, int rtp_fd, int rtcp_fd, uint16_t port);
+int relay_rtcp(struct relay *relay, int pair); /* the descriptor of its RTCP port, or -EBADF */
 int relay_mark(struct relay *relay, int pair, int dscp); /* what it sends from now on. 0 or -errno */
 int relay_shut(struct relay *relay, int pair); /* the port that it had, or -EBADF */
 
 /* Relay what arrives at a pair by a rule; what was there before is dropped. 0, or -EBUSY: too much arrives there. */
 int relay_attach(struct relay *relay, int pair, uint32_t rule);
+/* The same, and what was there before is relayed: it came while the rule had no process. 0 or -EBADF. */
+int relay_resume(struct relay *relay, int pair, uint32_t rule);
 /* From now on what arrives at the rule's pair is dropped. The pair's number, or -EBADF for a rule that has none. */
 int relay_detach(struct relay *relay, uint32_t rule);
 

@@ -4,7 +4,7 @@
 cimport cython
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from libc.stdint cimport int16_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int16_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 cdef extern from "rule.h":
@@ -121,9 +121,12 @@ cdef extern from "batch.h":
     void relay_close(relay *r)
     int relay_watch(relay *r, int fd, int woken)
     int relay_open(relay *r, const address *local, int dscp)
+    int relay_adopt(relay *r, int rtp_fd, int rtcp_fd, uint16_t port)
+    int relay_rtcp(relay *r, int pair)
     int relay_mark(relay *r, int pair, int dscp)
     int relay_shut(relay *r, int pair)
     int relay_attach(relay *r, int pair, uint32_t index)
+    int relay_resume(relay *r, int pair, uint32_t index)
     int relay_detach(relay *r, uint32_t index)
     int relay_send(relay *r, uint32_t index, const address *to, const uint8_t *data, uint32_t length)
     int relay_play(relay *r, uint32_t index, const uint8_t *clip, uint32_t samples)
@@ -255,6 +258,15 @@ cdef class Datapath:
             raise ValueError("not a packed address")
         return relay_open(&self.relay, <const address *><const char *>local, dscp)
 
+    def adopt(self, int rtp_fd, int rtcp_fd, uint16_t port):
+        return relay_adopt(&self.relay, rtp_fd, rtcp_fd, port)
+
+    def rtcp_of(self, int pair):
+        cdef int fd = relay_rtcp(&self.relay, pair)
+        if fd < 0:
+            raise ValueError("no such pair")
+        return fd
+
     def mark(self, int pair, int dscp):
         return -relay_mark(&self.relay, pair, dscp)
 
@@ -267,6 +279,10 @@ cdef class Datapath:
     def attach(self, int pair, uint32_t index):
         self.plane.check(index)
         return -relay_attach(&self.relay, pair, index)
+
+    def resume(self, int pair, uint32_t index):
+        self.plane.check(index)
+        return -relay_resume(&self.relay, pair, index)
 
     def detach(self, uint32_t index):
         self.plane.check(index)

@@ -90,6 +90,8 @@ class Keeper:
         """Until the supervisor has stopped the node, or cannot start it."""
         process.become_subreaper()
         self._signals.watch(self._kept.notify.relayed, self._kept.notify.relay)
+        for store in self._estate.pair_stores:
+            self._signals.watch(store.ours, store.serve)
         gc.collect()
         gc.freeze()  # what exists now is never written again, so all processes of the node go on sharing it
         try:
@@ -211,6 +213,8 @@ class Keeper:
             self._kept.lifeline.take()
             self._kept.lifeline.arm()
             self._kept.notify.become_sender()
+            for store in self._estate.pair_stores:
+                store.let_go()
             # An interrupt at the terminal is for the keeper alone, which passes it on.
             os.setpgid(0, 0)
             process.set_title(self._title)

@@ -19,6 +19,7 @@ from sbc.ha.slot import HaSlot
 from sbc.management.slot import ControlSlot
 from sbc.supervisor import embedded_store, folders, process, sockets
 from sbc.supervisor.child import Child, Group
+from sbc.supervisor.pair_store import PairStore
 from sbc.supervisor.segments import Reader, Segments
 from sbc.telemetry.counters import Kind
 from sbc.telemetry.log import get
@@ -153,6 +154,7 @@ class Estate:
         self.sockets = sockets.bind_all(config, self.sip_count)
         self._segments = Segments(config, self.media_count, entries.segment, lasting=lasting)
         self.media_memory = self._segments.fds
+        self.pair_stores = [PairStore() for _ in range(self.media_count)]
         self.media_keys = media_keys
         self.page = Page()  # the supervisor's own
         self.orphaned: Callable[[], bool] = lambda: False  # whether the keeper has died
@@ -195,6 +197,8 @@ class Estate:
             for sock in (*row.listeners, row.inbox, row.hand_over):
                 sock.close()
         self._segments.close()
+        for store in self.pair_stores:
+            store.close()
         if self.cell is not None:
             self.cell.close()
 
@@ -225,6 +229,9 @@ class Estate:
         for slot, fd in enumerate(self.media_memory):
             if not (media and slot == member.slot) and member.group is not Group.HA:
                 os.close(fd)
+        for slot, store in enumerate(self.pair_stores):
+            if not (media and slot == member.slot):
+                store.theirs.close()
         if sip or media:
             for other in self.members:
                 if other is not member:
@@ -265,6 +272,7 @@ class Estate:
             endpoint=self.media_endpoints[f"media-{member.slot}"],
             realms=realms,
             state_fd=self.media_memory[member.slot],
+            pairs_fd=self.pair_stores[member.slot].theirs.fileno(),
             page=member.page.words,
             capacity=MEDIA_SESSIONS,
             media_timeout_s=self.config.timers.media_silence_s,

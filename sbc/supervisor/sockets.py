@@ -112,7 +112,7 @@ def _bound(listen: Listen, free: bool) -> socket.socket:
             sock.bind((listen.host, listen.port))
             sock.listen(BACKLOG)
         else:
-            _buffers(sock)
+            enlarge_buffers(sock)
             sock.bind((listen.host, listen.port))
     except OSError:
         sock.close()
@@ -120,7 +120,7 @@ def _bound(listen: Listen, free: bool) -> socket.socket:
     return sock
 
 
-def _buffers(sock: socket.socket) -> None:
+def enlarge_buffers(sock: socket.socket) -> None:
     """As large as we may: FORCE needs CAP_NET_ADMIN, without it net.core.[rw]mem_max is the limit."""
     for force, plain in ((SO_RCVBUFFORCE, socket.SO_RCVBUF), (SO_SNDBUFFORCE, socket.SO_SNDBUF)):
         try:
@@ -134,7 +134,7 @@ def _pair() -> tuple[socket.socket, socket.socket]:
     read, write = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     for sock in (read, write):
         sock.setblocking(False)
-        _buffers(sock)
+        enlarge_buffers(sock)
     return read, write
 
 

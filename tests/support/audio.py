@@ -37,6 +37,7 @@ class Stream:
     sent: int = 0
     heard: list[tuple[float, int, Address]] = field(default_factory=list)
     forged: int = 0  # what came under another key, or a second time
+    refused: int = 0  # times that the far port was closed (ICMP), which only a connected socket hears of
     payload: bytes = _PAYLOAD
     expected: bytes = _PAYLOAD
     _protect: Any = None  # Any: pylibsrtp has no types
@@ -61,7 +62,11 @@ class Stream:
         assert self.far is not None
         packet = _HEAD.pack(0x80, 0, self.sent & 0xFFFF, self.sent * 160 & 0xFFFFFFFF, self.ssrc) + self.payload
         self._last = packet if self._protect is None else self._protect(packet)
-        self.socket.sendto(self._last, self.far)
+        try:
+            self.socket.sendto(self._last, self.far)
+        except ConnectionRefusedError:  # what an earlier packet has met
+            self.refused += 1
+            self.socket.sendto(self._last, self.far)
         self.sent += 1
 
     def send_again(self) -> None:
@@ -159,6 +164,7 @@ class Audio:
                 data, source = stream.socket.recvfrom(2048)
             except BlockingIOError:
                 return
-            except ConnectionRefusedError:  # the relay was away for a moment
+            except ConnectionRefusedError:
+                stream.refused += 1
                 continue
             stream.hear(data, source, now)

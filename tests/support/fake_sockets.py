@@ -23,6 +23,7 @@ class FakeSockets:
         self.flooded: set[int] = set()
         self.opens = self.shuts = 0
         self.dscp: dict[int, int] = {}  # by pair
+        self.resumed: set[int] = set()  # ports whose queue was not thrown away
         self.attended: set[int] = set()  # rules for which time is minded
 
     def open(self, local: bytes, dscp: int = 0) -> int:
@@ -72,6 +73,11 @@ class FakeSockets:
         rule.rtp_fd, rule.local_port = pair, port
         rule.flags |= RuleFlag.IN_USE
         return 0
+
+    def resume(self, pair: int, index: int) -> int:
+        """As Datapath.resume."""
+        self.resumed.add(self.open_ports[pair])
+        return self.attach(pair, index)
 
     def detach(self, index: int) -> int:
         """As Datapath.detach."""

@@ -48,6 +48,7 @@ class MediaProcess:
         os.ftruncate(self.page_fd, 8 * PAGE_WORDS)
         self.page = memoryview(mmap.mmap(self.page_fd, 8 * PAGE_WORDS)).cast("Q")
         self._arguments = {"slot": 0, "endpoint": endpoint, "realms": realms, **options}
+        self._channel = [int(str(options["pairs_fd"]))] if "pairs_fd" in options else []
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -61,7 +62,9 @@ class MediaProcess:
         self.page[WORD_HEARTBEAT_NS] = 0
         given = json.dumps({**self._arguments, "state_fd": self.state_fd, "page_fd": self.page_fd})
         self._process = subprocess.Popen(
-            [*prefix, sys.executable, "-c", _CHILD, given], cwd=ROOT, pass_fds=(self.state_fd, self.page_fd)
+            [*prefix, sys.executable, "-c", _CHILD, given],
+            cwd=ROOT,
+            pass_fds=(self.state_fd, self.page_fd, *self._channel),
         )
         deadline = time.monotonic() + 10
         while not self.page[WORD_HEARTBEAT_NS]:

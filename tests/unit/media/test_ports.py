@@ -175,13 +175,51 @@ def test_what_a_predecessor_had_is_taken_over_even_from_outside_the_range() -> N
     assert bench.pool.adopt(2, 30004) == errno.EADDRINUSE
     assert bench.pool.adopt(3, 30006) == 0
     bench.pool.disown(3)
-    bench.pool.settle()
+    bench.pool.settle(bench.now)
     assert (bench.pool.free, bench.pool.bound) == (4, 2)
     bench.release(0)
     bench.release(1)
     bench.now += 2.0
     bench.pool.ripen(bench.now, 5)
     assert (bench.pool.free, bench.pool.bound) == (5, 1), "the stray one was closed"
+
+
+def test_what_a_predecessor_bound_serves_its_calls_and_rests_before_others_get_it() -> None:
+    bench = Bench(30000, 30009)
+    at = read_host("192.0.2.1").at
+    pairs = {port: bench.sockets.open(at(port)) for port in (30002, 30006, 50000, 50002)}
+    opens = bench.sockets.opens
+    for port, pair in pairs.items():
+        assert bench.pool.claims(at(port)) == (port < 50000)
+        assert bench.pool.shares(at(port))
+        bench.pool.inherit(port, pair)
+    assert not bench.pool.claims(read_host("192.0.2.2").at(30002))
+    assert not bench.pool.shares(read_host("192.0.2.2").at(30002))
+    assert [bench.pool.adopt(0, 30002), bench.pool.adopt(1, 50000)] == [0, 0]
+    assert bench.sockets.opens == opens, "nothing was bound anew"
+    assert bench.sockets.resumed == {30002, 50000}, "what waits there is relayed"
+    bench.pool.settle(bench.now)
+    assert (bench.pool.bound, bench.pool.quarantined, bench.pool.free) == (4, 2, 3)
+    assert 30006 not in {bench.lend(index) for index in (2, 3, 4)}, "it is in quarantine"
+    bench.now += 2.0
+    assert bench.lend(5) == 30006
+    assert bench.pool.bound == 6, "the one from outside the range was closed"
+    assert bench.sockets.shuts == 1
+
+
+def test_a_mark_that_a_predecessor_left_goes_nowhere() -> None:
+    bench = Bench(30000, 30005)
+    at = read_host("192.0.2.1").at
+    kept, idle = (bench.sockets.open(at(port), 46) for port in (30000, 30002))
+    bench.pool.inherit(30000, kept)
+    bench.pool.inherit(30002, idle)
+    bench.pool.adopt(0, 30000, 34)
+    bench.pool.settle(bench.now)
+    assert bench.sockets.dscp == {kept: 34, idle: 46}
+    bench.now += 2.0
+    for index in (1, 2):
+        bench.lend(index)
+    assert bench.sockets.dscp[idle] == 0
 
 
 @given(st.integers(1, 9), st.integers(30000, 30005), st.integers(30040, 30060))
