@@ -11,9 +11,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # Higher number: higher layer. A package may import its own layer's listed friends and anything strictly lower.
 LAYERS: dict[str, int] = {
-    "sbc.__main__": 14,
-    "sbc.testing": 14,
-    "sbc.cli": 13,
+    "sbc.__main__": 15,
+    "sbc.testing": 15,
+    "sbc.cli": 14,
+    "sbc.selftest": 13,
     "sbc.demo": 12,
     "sbc.supervisor": 11,
     "sbc.importer": 10,
