@@ -12,6 +12,7 @@ import typer
 
 from sbc.ha.command import app as ha_app
 from sbc.importer.app import app as import_app
+from sbc.selftest.app import app as selftest_app
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -397,6 +398,9 @@ def demo(as_json: AsJson = False) -> None:
     from sbc.demo import main as run_demo
 
     raise typer.Exit(run_demo(as_json=as_json))
+
+
+app.add_typer(selftest_app, name="selftest")
 
 
 # --- shared by the commands

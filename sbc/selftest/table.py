@@ -1,0 +1,108 @@
+"""All rows, and what came of them as text and as JSON."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sbc.selftest import mix, processes, resources, settings, stores
+from sbc.selftest.measure import Measures, text
+from sbc.selftest.row import Row
+
+ROWS: tuple[Row, ...] = (*processes.ROWS, *stores.ROWS, *resources.ROWS, *settings.ROWS, *mix.ROWS)
+WIDTH = 110
+
+
+@dataclass(slots=True)
+class Outcome:
+    """A row and what came of it. ``not_tried`` says what this machine lacks."""
+
+    row: Row
+    measures: Measures = field(default_factory=Measures)
+    not_tried: str = ""
+    took_s: float = 0.0
+
+    @property
+    def verdict(self) -> str:
+        if self.not_tried:
+            return "not tried"
+        return "FAIL" if self.measures.reasons() else "pass"
+
+    @property
+    def has_failed(self) -> bool:
+        return self.verdict == "FAIL"
+
+
+def choose(rows: Sequence[Row], only: str) -> list[Row]:
+    """Those that ``P1,R3`` names, in the order of the table; all but the long mix for an empty text. ValueError names
+    what is unknown."""
+    wanted = [name.strip().upper() for name in only.split(",") if name.strip()]
+    unknown = set(wanted) - {row.id for row in rows}
+    if unknown:
+        raise ValueError(f"no row {', '.join(sorted(unknown))}: sbc selftest faults --list shows them")
+    return [row for row in rows if not wanted or row.id in wanted]
+
+
+def listed(rows: Sequence[Row]) -> Iterator[str]:
+    """The rows without results."""
+    for row in rows:
+        yield f"{row.id:5}{row.fault}"
+        yield from textwrap.wrap(row.expected, WIDTH, initial_indent="     ", subsequent_indent="     ")
+
+
+def shown(outcome: Outcome) -> Iterator[str]:
+    """One row with its results, as lines."""
+    row, measures = outcome.row, outcome.measures
+    yield f"{row.id:5}{row.fault:{WIDTH - 20}.{WIDTH - 20}} {outcome.verdict}"
+    yield from textwrap.wrap(row.expected, WIDTH, initial_indent="     expected: ", subsequent_indent="     ")
+    if outcome.not_tried:
+        yield f"     {outcome.not_tried}"
+        return
+    for metric in measures.metrics.values():
+        if metric.values:
+            p50, p99, worst = (text(metric.at(share)) for share in (0.5, 0.99, 1.0))
+            allowed = f"  allowed: {metric.limit}" if str(metric.limit) else ""
+            times = f"p50 {p50:>8}  p99 {p99:>8}  max {worst:>8}"
+            yield f"     {metric.name:<36} {times}  ({len(metric.values)}){allowed}"
+    for note in measures.notes:
+        yield from textwrap.wrap(note, WIDTH, initial_indent="     ", subsequent_indent="       ")
+    for reason in measures.reasons():
+        yield from textwrap.wrap(reason, WIDTH, initial_indent="     FAIL: ", subsequent_indent="       ")
+
+
+def summary(outcomes: Sequence[Outcome]) -> str:
+    """The last line."""
+    count = {verdict: sum(one.verdict == verdict for one in outcomes) for verdict in ("pass", "FAIL", "not tried")}
+    failed = f" ({', '.join(one.row.id for one in outcomes if one.has_failed)})" if count["FAIL"] else ""
+    return f"{count['pass']} rows passed, {count['FAIL']} failed{failed}, {count['not tried']} not tried"
+
+
+def as_json(outcome: Outcome) -> dict[str, Any]:  # Any: JSON values
+    """One row with its results; times in milliseconds."""
+    measures = outcome.measures
+    return {
+        "id": outcome.row.id,
+        "fault": outcome.row.fault,
+        "expected": outcome.row.expected,
+        "verdict": outcome.verdict.lower(),
+        "reasons": [outcome.not_tried] if outcome.not_tried else measures.reasons(),
+        "notes": measures.notes,
+        "runs": measures.runs,
+        "took_s": round(outcome.took_s, 1),
+        "measured": [
+            {
+                "name": metric.name,
+                "count": len(metric.values),
+                **{name: round(metric.at(share) * 1000, 2) for name, share in _SHARES},
+                "allowed_p99_ms": None if metric.limit.p99_s is None else metric.limit.p99_s * 1000,
+                "allowed_max_ms": None if metric.limit.max_s is None else metric.limit.max_s * 1000,
+            }
+            for metric in measures.metrics.values()
+            if metric.values
+        ],
+    }
+
+
+_SHARES = (("p50_ms", 0.5), ("p99_ms", 0.99), ("max_ms", 1.0))
