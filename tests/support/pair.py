@@ -42,7 +42,7 @@ realms:
 peers:
   carrier: {{ realm: outside, addresses: {caller}, direction: from_carrier, calls_to: pbx }}
   pbx: {{ realm: core, addresses: {callee}, direction: from_pbx, gateway: "sip:{callee}:5060" }}
-timers: {{ drain_timeout_s: 0.3 }}
+timers: {{ drain_timeout_s: 0.3, media_timeout_ms: 3000 }}
 ha:
   name: {name}
   key_file: {key}
