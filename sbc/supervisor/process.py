@@ -14,6 +14,7 @@ PR_SET_PDEATHSIG, PR_SET_KEEPCAPS, PR_SET_CHILD_SUBREAPER = 1, 8, 36  # <linux/p
 CAPABILITY_VERSION_3 = 0x20080522  # <linux/capability.h>
 CAP_NET_ADMIN, CAP_NET_RAW = 1 << 12, 1 << 13
 NOFILE_WANTED = 1 << 20
+NICENESS_OF_THE_PUNCTUAL = -15
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -53,6 +54,12 @@ def oom_score(adjust: int) -> None:
     """How eager the kernel is to end us when memory runs out, -1000 (never) to 1000; lowering needs root."""
     with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write(str(adjust))
+
+
+def go_before_others() -> None:
+    """Run before whoever is busy, as far as we may: for a process that does little and must not be late."""
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, NICENESS_OF_THE_PUNCTUAL)
 
 
 def become(account: pwd.struct_passwd | None, capabilities: int = 0) -> None:

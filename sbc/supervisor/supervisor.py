@@ -484,6 +484,8 @@ class Supervisor:
         os.setpgid(0, 0)
         process.set_title(title)
         process.oom_score(0)
+        if capabilities:  # the process that must renew a lease in time
+            process.go_before_others()
         process.become(self._account, capabilities)
 
     def _live(self, member: Member, parent: int) -> NoReturn:
