@@ -111,7 +111,8 @@ def test_a_call_over_a_media_node_that_dies(tmp_path: Path) -> None:
             placed = at.establish(4)
             assert {call["media_node"] for call in at.sbc.calls()} == {"media-0"}
             eventually(lambda: nodes(at)[name]["state"] == "down", 5, "the node to be down")
-            assert "requests without an answer" in str(nodes(at)[name]["reason"])
+            reason = str(nodes(at)[name]["reason"])  # the second one where a connection was just being made
+            assert "requests without an answer" in reason or "no handshake" in reason
             at.end(placed)
             assert "media node gets no new calls" in at.sbc.log
         finally:
