@@ -37,7 +37,8 @@ def sip_worker_killed(site: Site, measures: Measures) -> None:
 def _setup_ends(site: Site, measures: Measures, ringing: list[Call]) -> None:
     """Each call that rang comes up when it is answered, or has a final answer in time; nothing of it is left."""
     for call in ringing:
-        site.callee.answer(call.b)
+        if call.b.invite is not None:  # else it has been cancelled
+            site.callee.answer(call.b)
     end = time.monotonic() + SETUP_END_S
     while time.monotonic() < end and not all(_decided(call) for call in ringing):
         time.sleep(0.02)
