@@ -27,6 +27,8 @@ BATCH = 500
 GATHER_S = 1.0  # between two reads: CDRs are written in batches, each with one commit
 BLOCK_MS = 1000
 LAST_S = 3.0  # for what is left in the stream when the node stops
+LAST_TRIES = 5  # then, at a store that does not answer
+LAST_AGAIN_S = 0.1
 BACK_OFF_S = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0)
 REJECTED_KEPT = 1000
 
@@ -95,10 +97,15 @@ class CdrWriter:
     def _write_last(self) -> None:
         """The SIP workers have ended before us, so the stream holds all that there will be; an embedded store forgets
         it with its own end, which comes next."""
-        deadline = time.monotonic() + LAST_S
-        while time.monotonic() < deadline and not self.store_error and not self.database_error:
+        deadline, failed = time.monotonic() + LAST_S, 0
+        while time.monotonic() < deadline and failed < LAST_TRIES and not self.database_error:
             recovering = self._recovering  # this read is of what was delivered before; the new comes after it
-            if not self._turn(None) and not recovering:
+            if self._turn(None):
+                failed = 0
+            elif self.store_error:  # it may have been started anew a moment ago
+                failed += 1
+                time.sleep(LAST_AGAIN_S)
+            elif not recovering:
                 return
 
     def _turn(self, block_ms: int | None) -> bool:

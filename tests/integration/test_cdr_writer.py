@@ -248,6 +248,24 @@ def test_a_store_that_dies_and_returns_is_read_again(store: StoreServer, look: r
     assert csv_ids(tmp_path) == ["before", "after"]
 
 
+def test_a_store_that_died_just_before_the_end_is_read_once_more(
+    store: StoreServer, look: redis.Redis, tmp_path: Path
+) -> None:
+    put(look, "before")
+
+    def dies_and_the_node_stops() -> bool:
+        if not table_is(tmp_path, ["before"]):
+            return False
+        store.kill()
+        store.start()
+        look.connection_pool.disconnect()
+        put(look, "after")
+        return True
+
+    run_until(writer_for(store, tmp_path), dies_and_the_node_stops)
+    assert csv_ids(tmp_path) == ["before", "after"]
+
+
 def table_is(folder: Path, ids: list[str]) -> bool:
     try:
         return table_ids(folder) == ids
