@@ -119,6 +119,7 @@ class Core(Output):
         self.journalled = True  # False: nobody keeps the records of calls, so none are made
         self.unprotected = False  # new calls would not survive this worker, and are not wanted then
         self.incomplete = False  # calls of ours may still be in the journal alone
+        self.awaits_until = 0.0  # then their requests are not refused: the other side will repeat them
         self.overload = Overload()
         self.legs: dict[str, Leg] = {}  # by our tag in their dialog
         self.trunks: dict[str, Trunk] = {}  # peers at which this node registers, whichever worker does it

@@ -49,6 +49,9 @@ def request(core: Core, msg: Message, flow: Flow, source: Source, now: float) ->
         return
     if core.lodging.away and not layer.knows(msg) and core.lodging.forwards(msg.to_tag, msg, flow):
         return
+    if now < core.awaits_until and _is_awaited(core, msg):
+        core.count("DIALOG_AWAITED")
+        return
     overload = core.overload
     loaded = overload.late or overload.share
     if loaded and method == "INVITE" and not msg.to_tag and not layer.knows(msg) and overload.refuses():
@@ -75,6 +78,12 @@ def request(core: Core, msg: Message, flow: Flow, source: Source, now: float) ->
             replaces.receive(core, call, msg, now)
     else:
         forward.receive(core, msg, tx, source, now)
+
+
+def _is_awaited(core: Core, msg: Message) -> bool:
+    """Whether this may be for a call that the journal has: a refusal would end that call."""
+    tag = msg.to_tag
+    return bool(tag) and tag not in core.legs and tag not in core.requests.sides and not core.layer.knows(msg)
 
 
 def _ack(core: Core, msg: Message, flow: Flow, source: Source, now: float) -> None:

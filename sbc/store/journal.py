@@ -32,6 +32,7 @@ Done = Callable[[bool], None]
 Note = Callable[[str, str, dict[str, Any]], None]  # level, event, fields; Any: log fields are free
 
 CDR_CAPACITY = 100_000
+LOAD_DEADLINE_S = 1.0
 _TICK_S = 1.0
 _REPLAY_WINDOW = 128  # commands of a replay that may be under way: a turn of the loop stays short
 
@@ -532,9 +533,17 @@ class Journal:
 
     # -- at start
 
-    def load(self, shards: Iterable[int]) -> AsyncIterator[StoredCall]:
-        """See :func:`sbc.store.loading.load`."""
-        return load(self._pipe, self._keys, shards, self._note, self._take_over, self._ended)
+    async def load(self, shards: Iterable[int], *, patient: bool = False) -> AsyncIterator[StoredCall]:
+        """See :func:`sbc.store.loading.load`. ``patient``: each command has LOAD_DEADLINE_S meanwhile, more than
+        a call can wait."""
+        pipe, usual_s = self._pipe, self._pipe.deadline_s
+        if patient:
+            pipe.deadline_s = max(usual_s, LOAD_DEADLINE_S)
+        try:
+            async for stored in load(pipe, self._keys, shards, self._note, self._take_over, self._ended):
+                yield stored
+        finally:
+            pipe.deadline_s = usual_s
 
     async def _take_over(self, keys: list[str]) -> list[Any]:  # Any: replies
         """What these records hold, and that they are ours from now on; a number where a later owner has one.

@@ -51,7 +51,7 @@ class NoJournal:
     def republish(self, records: Iterable[SaveCall]) -> None:
         """Nowhere to."""
 
-    async def load(self, shards: Iterable[int]) -> AsyncIterator[StoredCall]:
+    async def load(self, shards: Iterable[int], *, patient: bool = False) -> AsyncIterator[StoredCall]:
         """No calls."""
         nothing: tuple[StoredCall, ...] = ()
         for call in nothing:

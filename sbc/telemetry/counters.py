@@ -99,6 +99,7 @@ class Counter(IntEnum):
     MAX_FORWARDS_REFUSED = "Requests refused because Max-Forwards reached 0 (483)."
     LOOP_REFUSED = "Requests refused as a loop or merged request (482)."
     DIALOG_UNKNOWN = "In-dialog requests that belong to no call (481)."
+    DIALOG_AWAITED = "In-dialog requests left unanswered while the calls of a former worker were not all there yet."
     CSEQ_REFUSED = "In-dialog requests refused for a CSeq out of order."
     WRONG_SOURCE_REFUSED = "In-dialog messages refused because they came from a source outside the dialog's peer."
     GLARE_REFUSED = "Requests refused because another one of the same dialog is pending (491)."

@@ -35,13 +35,14 @@ class Resumption:
         self._drain = drain
         self._log = log
 
-    async def attempt(self, timeout_s: float) -> bool:
-        """Wait for the store, at most ``timeout_s``, and load; whether all calls have been seen."""
+    async def attempt(self, timeout_s: float, *, patient: bool = False) -> bool:
+        """Wait for the store, at most ``timeout_s``, and load; whether all calls have been seen. ``patient``: nobody is
+        served yet, so a slow store gets more time for each answer."""
         if not await self._journal.ready(timeout_s):
             return False
         resumed, complete = 0, True
         try:
-            async for stored in self._journal.load(self._shards):
+            async for stored in self._journal.load(self._shards, patient=patient):
                 if stored.key in self._calls:  # made, or resumed by an earlier attempt
                     continue
                 if self._resume(stored.record):

@@ -65,6 +65,7 @@ TICK_S = 0.004
 BUSY_GAP_S = 0.004  # turns this close together, BUSY_TURNS times in a row, are load
 BUSY_TURNS = 8
 IDLE_TICKS = 25  # ticks without a datagram, then the sockets wake us again
+AWAITED_S = 10.0  # then, how long requests of calls that may still be there get no answer; they are repeated for 32 s
 STORE_START_S = 5.0  # how long a starting worker waits for the store before it serves without what it held
 
 
@@ -221,9 +222,10 @@ class SipWorker:
         mine = range(self.slot.slot, SHARDS, self.slot.count)
         self.core.incomplete = True
         resumption = Resumption(self.journal, mine, self.core.calls, self._resume_call, self._after_input, self.log)
-        if await resumption.attempt(STORE_START_S):
+        if await resumption.attempt(STORE_START_S, patient=True):
             self._end_orphans()
         else:
+            self.core.awaits_until = self._now() + AWAITED_S
             self.log.error("the store does not answer: serving without the calls that it may hold")
             self._resuming = self.loop.create_task(resumption.complete())
             self._resuming.add_done_callback(lambda task: None if task.cancelled() else self._end_orphans())
@@ -234,6 +236,7 @@ class SipWorker:
     def _end_orphans(self) -> None:
         """All calls of ours are here: what belongs to none is to end."""
         self.core.incomplete = False
+        self.core.awaits_until = 0.0
         self._media.end_orphans(self.core.calls)
 
     def _owns(self, call_id: str) -> bool:

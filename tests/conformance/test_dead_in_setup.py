@@ -274,6 +274,40 @@ def test_not_before_all_calls_are_known() -> None:
     f.b.nothing()
 
 
+def test_requests_of_a_call_that_the_journal_still_has_wait() -> None:
+    """A 481 would end a call that comes back in a moment; who has asked asks again."""
+    f = Ladder()
+    f.set_up()
+    stored = dict(f.records)
+    f.records.clear()  # the store does not answer yet
+    f.dies()
+    f.core.awaits_until = f.now + 10
+    f.b.request("BYE")
+    f.b.nothing()
+    f.a.nothing()
+    assert f.counts["DIALOG_AWAITED"] == 1
+    f.after(5)
+    for record in stored.values():
+        assert f.core.resume(record, f.now, f.wall) is not None
+    f.b.again()
+    f.b.expect(200)
+    f.a.reply(200, to=f.a.expect("BYE"))
+    f.over()
+
+
+def test_requests_of_no_call_do_not_wait_for_ever() -> None:
+    f = Ladder()
+    f.set_up()
+    f.records.clear()
+    f.dies()
+    f.core.awaits_until = f.now + 10
+    f.b.request("BYE")
+    f.b.nothing()
+    f.after(10)
+    f.b.again()
+    f.b.expect(481)
+
+
 @pytest.mark.parametrize("what", ["stranger", "call-id", "tag", "branch", "second via", "host", "no to-tag", "486"])
 def test_nothing_else_is_answered(what: str) -> None:
     f = ringing(0.1)
