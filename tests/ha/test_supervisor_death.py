@@ -54,6 +54,8 @@ def test_calls_go_on_and_another_supervisor_adopts_the_workers(tmp_path: Path) -
             name: workers[name] for name in ("sip 1", "control")
         }
         at.end(pairs[10:20])
+        eventually(lambda: len(at.sbc.cdrs()) == 20, 15, "the records of ended calls, which the store had lost")
+        near.talking = far.talking = False
         pairs = pairs[20:] + at.establish(5)
 
         os.kill(at.sbc.main_pid, signal.SIGHUP)
@@ -61,7 +63,6 @@ def test_calls_go_on_and_another_supervisor_adopts_the_workers(tmp_path: Path) -
 
         os.kill(at.sbc.main_pid, signal.SIGTERM)
         eventually(lambda: at.sbc.log.count('"draining"') == 2, 5, "both workers draining")
-        near.talking = far.talking = False
         at.end(pairs)
         eventually(lambda: has_ended(at.sbc.main_pid), 15, "the end of it all")
         assert all(has_ended(pid) for pid in workers.values())
