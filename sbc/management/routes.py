@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -16,14 +14,13 @@ from sbc.routing.versions import Versions, Wish, describe
 LIMIT_S: Final = 150.0  # the proof has two minutes
 SWAP_LIMIT_S: Final = 10.0
 LOOK_S: Final = 0.05
-AGAIN_S: Final = 3.0
 
 Answer = dict[str, Any]  # Any: JSON values
 Ask = Callable[[str, rpc.Params], Awaitable[tuple[list[tuple[str, Any]], list[str]]]]
 
 
 class RouteVersions:
-    """``ask`` asks every SIP worker; the supervisor, our parent, is told by SIGHUP."""
+    """``ask`` asks every SIP worker; the supervisor looks for wishes by itself."""
 
     def __init__(self, state_dir: str, ask: Ask) -> None:
         self._versions = Versions(state_dir)
@@ -68,13 +65,9 @@ class RouteVersions:
             self._versions.wish(wish)
         except ConfigError as error:
             raise rpc.RpcError(rpc.UNAVAILABLE, error.faults[0]) from error
-        deadline, told = time.monotonic() + LIMIT_S, 0.0
+        deadline = time.monotonic() + LIMIT_S  # the supervisor looks for wishes: we may not be of its user
         while self._versions.has_wish or self._versions.read().attempt == before.attempt:
-            now = time.monotonic()
-            if self._versions.has_wish and now - told > AGAIN_S:  # nobody has taken it up yet
-                os.kill(os.getppid(), signal.SIGHUP)
-                told = now
-            if now > deadline:
+            if time.monotonic() > deadline:
                 raise rpc.RpcError(rpc.UNAVAILABLE, f"no outcome within {LIMIT_S:.0f} s; the log may tell more")
             await asyncio.sleep(LOOK_S)
         index = self._versions.read()

@@ -230,6 +230,8 @@ class Supervisor:
         elif not self._booted and all(m.child.state is State.READY for m in self.members if m.group in SERVING):
             self._booted = True
             self._serving()
+        elif self._booted and self._proof is None and Versions(self.estate.config.state_dir).has_wish:
+            self._reload()  # by the control worker, which may be of a user that cannot send us a signal
 
     def _serving(self) -> None:
         config = self.estate.config

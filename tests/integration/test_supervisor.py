@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from sbc.routing.versions import Versions, Wish
 from tests.support.sbc import children, has_ended
 
 ROOT = Path(__file__).parents[2]
@@ -487,6 +488,24 @@ def test_a_reload_that_was_being_proven_is_refused_when_the_supervisor_dies(node
     node.until(lambda: has_ended(proof), "end of the proof")
     node.signal(signal.SIGTERM)
     assert node.wait() == 0
+
+
+def test_a_wish_for_a_reload_needs_no_signal(node: Node) -> None:
+    """Who leaves it may be of a user that cannot send the supervisor one."""
+    routes = node.folder / "routes.py"
+    text = "from sbc.routing import Request, Routes\nroutes = Routes()\n@routes.route\n"
+    text += "async def main(request: Request) -> None: "
+    routes.write_text(text + "pass\n")
+    node.write(extra="routes: routes.py")
+    node.up()
+    versions = Versions(str(node.folder / "state"))
+    routes.write_text(text + "await request.reject(480)\n")
+    versions.wish(Wish())
+    node.until(lambda: versions.read().current == 2, "the new routes")
+    assert not versions.has_wish
+    versions.wish(Wish(1))
+    node.until(lambda: versions.read().current == 3, "the old ones")
+    assert versions.read().versions[-1].by == "rollback to 1"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can change to another user")
