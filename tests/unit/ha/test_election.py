@@ -231,8 +231,8 @@ FAULTS = st.sampled_from(
 @given(st.lists(st.tuples(FAULTS, st.sampled_from([0.1, 0.35, 0.7, 1.6, 4.0])), min_size=1, max_size=14))
 def test_never_two_for_longer_than_a_second(script: list[tuple[str, float]]) -> None:
     """Whatever happens in whatever order: while the store or the paths are there for both, or the one that is cut off
-    from everything has been so since they were, two are never active for longer than a second; and once all is well
-    there is exactly one."""
+    from everything has been so since they were and nobody has started since, two are never active for longer than a
+    second; and once all is well there is exactly one."""
     pair, dark = ready_pair(), False
     reached, returned_s = (True, True), 0.0
     for fault, pause_s in [*script, ("well", 8.0)]:
@@ -265,6 +265,8 @@ def test_never_two_for_longer_than_a_second(script: list[tuple[str, float]]) -> 
         reached = reach
         if pair.cut and (not any(reach) or pair.now - returned_s < 1):
             dark = True  # no witness at all, or one that they had no time to tell each other of
+        if fault == "start" and pair.cut and not all(reach):
+            dark = True  # nobody tells it of one that serves without the store, knowing to be alone
         before = pair.both_s
         pair.advance(pause_s)
         if dark:
