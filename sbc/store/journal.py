@@ -21,7 +21,7 @@ from sbc.store.breaker import State
 from sbc.store.epoch import UNKNOWN, epoch_of, incarnation_of, last_of, token_of
 from sbc.store.jsontext import to_json
 from sbc.store.keys import CDR_FIELD, QUARANTINE_TTL_S, RECORD_TTL_MARGIN_S, Keys, member_of
-from sbc.store.loading import StoredCall, load
+from sbc.store.loading import StoredCall, load, with_deadline
 from sbc.store.outbox import Outbox, StreamId, stream_id
 from sbc.store.pipe import Pipe, Refusal, Reply, StoreAway
 from sbc.store.script import Script, unknown
@@ -533,17 +533,11 @@ class Journal:
 
     # -- at start
 
-    async def load(self, shards: Iterable[int], *, patient: bool = False) -> AsyncIterator[StoredCall]:
-        """See :func:`sbc.store.loading.load`. ``patient``: each command has LOAD_DEADLINE_S meanwhile, more than
-        a call can wait."""
-        pipe, usual_s = self._pipe, self._pipe.deadline_s
-        if patient:
-            pipe.deadline_s = max(usual_s, LOAD_DEADLINE_S)
-        try:
-            async for stored in load(pipe, self._keys, shards, self._note, self._take_over, self._ended):
-                yield stored
-        finally:
-            pipe.deadline_s = usual_s
+    def load(self, shards: Iterable[int], *, patient: bool = False) -> AsyncIterator[StoredCall]:
+        """See :func:`sbc.store.loading.load`. ``patient``: each command has LOAD_DEADLINE_S meanwhile, more than a call
+        can wait."""
+        found = load(self._pipe, self._keys, shards, self._note, self._take_over, self._ended)
+        return with_deadline(self._pipe, LOAD_DEADLINE_S, found) if patient else found
 
     async def _take_over(self, keys: list[str]) -> list[Any]:  # Any: replies
         """What these records hold, and that they are ours from now on; a number where a later owner has one.

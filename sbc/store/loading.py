@@ -55,6 +55,17 @@ async def load(
                 yield stored
 
 
+async def with_deadline(pipe: Pipe, deadline_s: float, found: AsyncIterator[StoredCall]) -> AsyncIterator[StoredCall]:
+    """The same, each command of ``pipe`` having so long meanwhile, if that is longer than usual."""
+    usual_s = pipe.deadline_s
+    pipe.deadline_s = max(usual_s, deadline_s)
+    try:
+        async for stored in found:
+            yield stored
+    finally:
+        pipe.deadline_s = usual_s
+
+
 def _proper(pipe: Pipe, keys: Keys, shard: int, found: list[bytes]) -> Iterator[tuple[int, str]]:
     for raw in found:
         member = raw.decode("utf-8", "replace")
