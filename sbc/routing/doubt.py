@@ -7,7 +7,7 @@ from typing import Final
 
 REFILL: Final = 0.005  # of the time: what a doubtful function may block
 ALLOWANCE_STEPS: Final = 2  # budgets of a step until it is used up: what was blocked at first, and as much again
-LEASH: Final = 0.1  # of a step's budget: what a doubtful line may take at once, so that hardly anybody notices
+LEASH: Final = 0.05  # of a step's budget: what a doubtful line may take at once, so that hardly anybody notices
 FORGIVEN_S: Final = 60.0  # without blocking, and it is trusted again
 SHORTEST_S: Final = 0.001  # less is no time to try again with
 

@@ -555,15 +555,15 @@ def test_an_allowance_refills_with_time_and_what_is_owed_has_an_end() -> None:
     assert doubt.lines == {7, 8}
 
 
-def test_a_doubtful_line_gets_a_tenth_of_the_budget_as_long_as_there_is_some() -> None:
-    doubt = Doubt(loops.__code__, 0.04, 0.0)
-    doubt.charge(7, 0.02, 0.0)
+def test_a_doubtful_line_gets_a_twentieth_of_the_budget_as_long_as_there_is_some() -> None:
+    doubt = Doubt(loops.__code__, 0.08, 0.0)
+    doubt.charge(7, 0.04, 0.0)
     taken = []
-    while leash_s := doubt.leash(0.02, 0.0):
+    while leash_s := doubt.leash(0.04, 0.0):
         taken.append(leash_s)
         doubt.charge(7, leash_s, 0.0)
-    assert taken == pytest.approx([0.002] * 10)
-    assert doubt.leash(0.02, 0.3) == pytest.approx(0.0015)
+    assert taken == pytest.approx([0.002] * 20)
+    assert doubt.leash(0.04, 0.3) == pytest.approx(0.0015)
     assert doubt.leash(0.005, 100.0) == 0.001  # of a small budget a tenth would be nothing
 
 
