@@ -8,7 +8,7 @@ set for each step: it is left to run, and looks which step it meets, so a step p
   gave it up by itself (a sleep, a read).
 - While the core acts for the route (:class:`sbc.routing.acts.Acts`, or code of ours on the stack) the exception waits.
 - What catches everything (``except:`` in a loop) is told again and again, and at each line that it comes to.
-- A function that was ended is **doubtful** for a while: at the lines where it was, it gets a twentieth of the budget, of an
+- A function that was ended is **doubtful** for a while: at the lines where it was, it gets 1/20 of the budget, of an
   allowance that refills by ``REFILL`` of the time; once that is used up it is ended there at once. So a function
   blocks the others for a whole step once, and for no more than ``REFILL`` of the time for long. Calls that do not come
   to such a line never notice. A trace function watches for these lines, only while there are any.
