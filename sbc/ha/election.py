@@ -244,6 +244,8 @@ class Election:
 
     def hand_over(self, now: float) -> str:
         """A planned switch: begins it, or says in a sentence why it cannot be."""
+        if not self._decides:
+            return "keepalived decides here: lower the priority of this node there"
         if self.state is not S.ACTIVE:
             return f"this node is not active but {self.state.name.lower()}"
         if reason := self.peer_unready(now):

@@ -301,8 +301,6 @@ class HaNode:
 
     def _switch(self, _params: rpc.Params) -> dict[str, Any]:  # Any: JSON values
         refusal = self.election.hand_over(self._loop.time())
-        if not self.election._decides:
-            refusal = "keepalived decides here: lower the priority of this node there"
         if refusal:
             raise rpc.RpcError(rpc.REFUSED, refusal)
         self._drain()
@@ -322,7 +320,7 @@ class HaNode:
 
     def _leave(self) -> None:
         """The supervisor is about to stop this node: the other one is to have the calls, if it can."""
-        refusal = self.election.hand_over(self._loop.time()) if self.ha.decided_by == "lease" else "keepalived decides"
+        refusal = self.election.hand_over(self._loop.time())
         self.election.stop()
         self._drain()
         if refusal:

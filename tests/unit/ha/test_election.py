@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sbc.ha.election import TABLE, Event, State, Timing
+from sbc.ha.election import TABLE, Beat, Election, Event, State, Timing
 from tests.unit.ha.pair import Pair, ready_pair
 
 ACTIVE, STANDBY = State.ACTIVE, State.STANDBY
@@ -203,6 +203,14 @@ def test_a_claim_by_order_wins_over_the_lease() -> None:
     pair.until(lambda: pair.owners == ["b"], 1)
     assert pair.election("b").token == 2
     assert pair.both_s < 0.6
+
+
+def test_where_a_vrrp_daemon_decides_nothing_is_handed_over_by_us() -> None:
+    election = Election("a", Timing(), 1, 0.0, has_lease=True, token=1, active=True, decides=False)
+    election.heard(0, Beat("b", STANDBY, 1, store=True, ready=True), 0.1)
+    assert "keepalived decides" in election.hand_over(0.2)
+    assert election.state is ACTIVE
+    assert election.poll() is None
 
 
 def test_after_a_split_without_a_store_the_later_token_wins() -> None:
