@@ -8,7 +8,6 @@ import random
 import signal
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import islice
 from typing import Any
 
 import uvloop
@@ -29,7 +28,7 @@ from sbc.routing.node import Node
 from sbc.routing.routes import Routes
 from sbc.routing.runner import Runner
 from sbc.sip.flow import Flow
-from sbc.sip.ids import SHARDS, Ids
+from sbc.sip.ids import Ids
 from sbc.sip.shard import shard_of
 from sbc.sip.uri import parse_uri
 from sbc.store.journal import Journal
@@ -37,9 +36,9 @@ from sbc.store.nothing import NoJournal
 from sbc.store.spool import open_spool
 from sbc.store.url import parse_store_url
 from sbc.telemetry import log
-from sbc.telemetry.role import RoleCell
 from sbc.transport.resolver import NameServers, Resolver
 from sbc.transport.source_address import SourceAddresses
+from sbc.worker.beginning import Beginning
 from sbc.worker.datagrams import BATCH, DatagramSide
 from sbc.worker.garbage import Garbage
 from sbc.worker.keep_alive import KeepAliveSide
@@ -48,10 +47,9 @@ from sbc.worker.lodging import LodgingSide
 from sbc.worker.lookups import LookupSide
 from sbc.worker.media import MediaSide
 from sbc.worker.peers import BINDING, FAILED, LODGING, RECEIVED, HandOver
-from sbc.worker.resume import Resumption
+from sbc.worker.questions import Questions
 from sbc.worker.settings import core_settings
 from sbc.worker.slot import SipSlot
-from sbc.worker.standing_by import Standing
 from sbc.worker.streams import StreamSide
 from sbc.worker.trunks import TrunkSide
 
@@ -65,8 +63,6 @@ TICK_S = 0.004
 BUSY_GAP_S = 0.004  # turns this close together, BUSY_TURNS times in a row, are load
 BUSY_TURNS = 8
 IDLE_TICKS = 25  # ticks without a datagram, then the sockets wake us again
-AWAITED_S = 10.0  # then, how long requests of calls that may still be there get no answer; they are repeated for 32 s
-STORE_START_S = 5.0  # how long a starting worker waits for the store before it serves without what it held
 
 
 class SipWorker:
@@ -139,8 +135,16 @@ class SipWorker:
         self._idle_ticks = 0
         self._stopped = loop.create_future()
         self._draining = False
-        self._has_started_up = False
-        self._resuming: asyncio.Task[None] | None = None
+        self._beginning = Beginning(
+            slot,
+            self.core,
+            loop,
+            clock,
+            self.journal,
+            self.runner,
+            after_input=self._after_input,
+            all_here=self._all_here,
+        )
         self._perform: dict[type, Callable[[Any], None]] = {  # Any: each takes the effect that it is listed under
             effects.Transmit: self._transmit,
             effects.RunRoute: self.runner.perform,
@@ -165,7 +169,8 @@ class SipWorker:
             self.loop.add_signal_handler(number, act)
         self._beat()
         self.runner.watch()
-        methods: dict[str, rpc.Method] = {"calls": self._list_calls, "call": self._one_call, "hangup": self._hang_up}
+        questions = Questions(self.core, self._now, self._wake)
+        methods = questions.methods()
         methods["registrations"] = self._trunks.describe
         methods["routes"] = lambda _: {
             "version": self._routes.version,
@@ -173,15 +178,14 @@ class SipWorker:
         }
         methods["troubles"] = lambda _: self.journal.troubles()
         methods |= self._media.methods()
-        server = await rpc.serve(self.slot.control_path, methods, self._rpc_fault)
+        server = await rpc.serve(self.slot.control_path, methods, questions.fault)
         try:
-            if self.slot.cell is None or await self._stand_by(self.slot.cell):
+            if await self._beginning.stand_by(self._stopped):
                 await self._begin()
                 await self._stopped
         finally:
             await server.close()
-            if self._resuming is not None:
-                self._resuming.cancel()
+            self._beginning.close()
             self.runner.close()
             self._lookups.close()
             self.resolver.close()
@@ -193,21 +197,9 @@ class SipWorker:
             if left:
                 self.log.error("stopped with state that the store did not take", records=left)
 
-    async def _stand_by(self, cell: RoleCell) -> bool:
-        """Be ready for the moment in which this node of a pair becomes active; False where it was stopped before."""
-        standing = Standing(self.slot, cell, self.loop, self.journal.close)
-        if not cell.is_active:
-            await self.runner.start_up()
-            self._has_started_up = True
-            self.slot.page.ready()
-        return await standing.by(self._stopped)
-
     async def _begin(self) -> None:
         """Take up the calls of our shards, and serve."""
-        self.journal.start()
-        await self._resume()
-        if not self._has_started_up:
-            await self.runner.start_up()
+        await self._beginning.take_up()
         self._watch_sockets()
         self._streams.streams.start()
         self._trunks.configure(self.config)
@@ -217,26 +209,8 @@ class SipWorker:
         self._measure()
         self.slot.page.ready()
 
-    async def _resume(self) -> None:
-        """Take up the calls of our shards; those that the store keeps to itself at the start, when it answers."""
-        mine = range(self.slot.slot, SHARDS, self.slot.count)
-        self.core.incomplete = True
-        resumption = Resumption(self.journal, mine, self.core.calls, self._resume_call, self._after_input, self.log)
-        if await resumption.attempt(STORE_START_S, patient=True):
-            self._end_orphans()
-        else:
-            self.core.awaits_until = self._now() + AWAITED_S
-            self.log.error("the store does not answer: serving without the calls that it may hold")
-            self._resuming = self.loop.create_task(resumption.complete())
-            self._resuming.add_done_callback(lambda task: None if task.cancelled() else self._end_orphans())
-
-    def _resume_call(self, record: bytes) -> bool:
-        return self.core.resume(record, self._now(), self._wall()) is not None
-
-    def _end_orphans(self) -> None:
-        """All calls of ours are here: what belongs to none is to end."""
-        self.core.incomplete = False
-        self.core.awaits_until = 0.0
+    def _all_here(self) -> None:
+        """All calls of ours have been taken up: what belongs to none is to end."""
         self._media.end_orphans(self.core.calls)
 
     def _owns(self, call_id: str) -> bool:
@@ -579,28 +553,6 @@ class SipWorker:
         self._trunks.changed(effect)
         if former is None or former.registered is not effect.trunk.registered:
             self.runner.trunk_state(effect.peer, effect.trunk.registered)
-
-    # --- questions of the control worker ---------------------------------------------------------------------------
-
-    def _list_calls(self, params: rpc.Params) -> dict[str, Any]:  # Any: JSON values
-        calls, offset = self.core.calls, int(params.get("offset", 0))
-        chosen = islice(calls.values(), offset, offset + int(params.get("limit", 1000)))
-        return {"total": len(calls), "calls": [call.describe() for call in chosen]}
-
-    def _one_call(self, params: rpc.Params) -> dict[str, Any] | None:  # Any: JSON values
-        call = self.core.calls.get(params["key"])
-        return None if call is None else call.describe()
-
-    def _hang_up(self, params: rpc.Params) -> bool:
-        call = self.core.calls.get(params["key"])
-        if call is None:
-            return False
-        self.core.release(call, self._now(), reason=str(params.get("reason", "ended by the operator")))
-        self._wake()
-        return True
-
-    def _rpc_fault(self, method: str, error: Exception) -> None:
-        self.log.exception("a question of the control worker met a fault", error, method=method)
 
     def _log_cdr(self, cdr: dict[str, Any]) -> None:  # Any: JSON values
         self.log.info("call ended", **cdr)
