@@ -197,6 +197,14 @@ class Agent:
             self._ask(call, "INVITE", self._sdp(call))
             return call
 
+    def register_at(self, gateway: Address, user: str = "phone") -> Asked:
+        """Send a REGISTER for ``user``."""
+        with self._lock:
+            here = f"<sip:{user}@{gateway[0]}>"
+            call = UaCall(f"{uuid.uuid4().hex}@{self.host}", f"{here};tag={uuid.uuid4().hex[:12]}", remote=here)
+            call.target, call.far = f"sip:{gateway[0]}", gateway
+            return self._ask(call, "REGISTER", extra=["Expires: 300"])
+
     def ask(self, call: UaCall, method: str) -> Asked:
         """Send a request inside the dialog of a call."""
         with self._lock:

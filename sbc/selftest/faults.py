@@ -13,8 +13,9 @@ from pathlib import Path
 from types import FrameType
 
 from sbc.selftest.measure import Failed, NotTried
+from sbc.selftest.pair import pair_site
 from sbc.selftest.row import Row
-from sbc.selftest.site import CALLS, site
+from sbc.selftest.site import CALLS, Site, site
 from sbc.selftest.table import Outcome
 
 START_S = 240.0  # for node and ends, beside the runs
@@ -62,7 +63,7 @@ def run_row(row: Row, options: Options, folder: Path) -> Outcome:
             for run in range(1, options.runs + 1):
                 # A node of its own for each: who dies again and again is started again later and later.
                 place = folder / (row.id if run == 1 else f"{row.id}-{run}")
-                with site(place, row.setup, is_apart=options.is_apart) as at:
+                with _opened(place, row, options) as at:
                     at.calls, at.minutes, at.seed = options.calls, options.minutes, options.seed
                     at.run = measures.runs = run
                     row.run(at, measures)
@@ -74,6 +75,18 @@ def run_row(row: Row, options: Options, folder: Path) -> Outcome:
         measures.expect(False, f"the row itself failed: {type(error).__name__}: {error}")
     outcome.took_s = time.monotonic() - begun_s
     return outcome
+
+
+@contextmanager
+def _opened(place: Path, row: Row, options: Options) -> Iterator[Site]:
+    """What the row needs, started."""
+    if row.setup.pair:
+        with pair_site(place) as two:
+            two.begin()
+            yield two
+    else:
+        with site(place, row.setup, is_apart=options.is_apart) as one:
+            yield one
 
 
 @contextmanager

@@ -13,11 +13,11 @@ class Limit:
 
     p99_s: float | None = None
     max_s: float | None = None
+    p50_s: float | None = None
 
     def __str__(self) -> str:
-        said = [
-            f"{name} {text(value)}" for name, value in (("p99", self.p99_s), ("max", self.max_s)) if value is not None
-        ]
+        shares = (("p50", self.p50_s), ("p99", self.p99_s), ("max", self.max_s))
+        said = [f"{name} {text(value)}" for name, value in shares if value is not None]
         return ", ".join(said)
 
 
@@ -36,7 +36,8 @@ class Metric:
 
     def excess(self) -> str:
         """A sentence when it took longer than allowed, else nothing."""
-        for name, share, allowed in (("max", 1.0, self.limit.max_s), ("p99", 0.99, self.limit.p99_s)):
+        limit = self.limit
+        for name, share, allowed in (("max", 1.0, limit.max_s), ("p99", 0.99, limit.p99_s), ("p50", 0.5, limit.p50_s)):
             if allowed is not None and self.values and self.at(share) > allowed:
                 return f"{self.name}: {name} {text(self.at(share))}, at most {text(allowed)} is promised"
         return ""
@@ -60,10 +61,16 @@ class Measures:
         self.runs = 0
 
     def add(
-        self, name: str, seconds: Iterable[float], *, max_s: float | None = None, p99_s: float | None = None
+        self,
+        name: str,
+        seconds: Iterable[float],
+        *,
+        max_s: float | None = None,
+        p99_s: float | None = None,
+        p50_s: float | None = None,
     ) -> None:
         """Times that belong to the metric ``name``; the limits are those of the first call."""
-        metric = self.metrics.setdefault(name, Metric(name, Limit(p99_s, max_s)))
+        metric = self.metrics.setdefault(name, Metric(name, Limit(p99_s, max_s, p50_s)))
         metric.values += seconds
 
     def expect(self, holds: bool, otherwise: str) -> None:

@@ -9,7 +9,7 @@ import shutil
 import signal
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,10 @@ def fake_clock_environment(file: Path) -> list[str]:
 
 
 class Node:
-    """One node. ``start`` again after it has died; ``close`` ends it and whatever of it is left."""
+    """One node. ``start`` again after it has died; ``close`` ends it and whatever of it is left. ``inside``: the words
+    that put a command where it is to run."""
+
+    inside: Sequence[str] = ()
 
     def __init__(self, folder: Path, **settings: Any) -> None:  # Any: values of the configuration
         self.folder = folder
@@ -101,7 +104,7 @@ class Node:
         log = self.folder / "sbc.log"
         if log.exists():
             log.rename(self.folder / f"sbc.log.{time.time():.3f}")
-        prefix = [*dying_with_us(), *(["env", *self._environment] if self._environment else [])]
+        prefix = [*self.inside, *dying_with_us(), *(["env", *self._environment] if self._environment else [])]
         try:
             process = self._stack.enter_context(running_sbc(self.config, log, timeout_s=START_S, prefix=prefix))
         except CallFailed as error:

@@ -28,13 +28,14 @@ CALLS = 20
 @dataclass(frozen=True, slots=True)
 class Setup:
     """What a row needs: a store that is not the node's child, SRTP on both sides, a clock that can be set, a disk of so
-    many octets for CDRs, settings of the configuration."""
+    many octets for CDRs, settings of the configuration; two nodes."""
 
     own_store: bool = False
     secure: bool = False
     clock: bool = False
     small_disk: int = 0
     settings: dict[str, object] = field(default_factory=dict)
+    pair: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,6 @@ class Site:
         store: Store | None,
         ends: tuple[Agent, Agent, Talk, Talk],
         *,
-        secure: bool = False,
         is_apart: bool = False,
     ) -> None:
         self.folder = folder
@@ -70,7 +70,6 @@ class Site:
         self.is_apart = is_apart  # what is mounted is seen by this process and its children only
         self._number = 0
         self._answered: set[str] = set()  # Call-IDs of all calls that came up
-        self._secure = secure
 
     @property
     def store(self) -> Store:
@@ -123,7 +122,7 @@ class Site:
         streams = self._near.stream(a.audio_port), self._far.stream(b.audio_port)
         for stream, side in zip(streams, (a, b), strict=True):
             stream.call = a.number.encode().ljust(8, b"\0")[:8]
-            if self._secure:
+            if side.key:
                 stream.secure(side.key, side.far_key)
             stream.far = side.far_audio
         return Call(a, b, streams)
@@ -182,12 +181,20 @@ class Site:
         wait(lambda: all(heard(stream) for call in calls for stream in call.streams), limit_s, "audio in each call")
 
     def measure_gap(
-        self, calls: Sequence[Call], fault_at: float, measures: Measures, *, max_s: float, p99_s: float | None = None
+        self,
+        calls: Sequence[Call],
+        fault_at: float,
+        measures: Measures,
+        *,
+        max_s: float,
+        p99_s: float | None = None,
+        p50_s: float | None = None,
+        what: str = "gap",
     ) -> None:
         """The gaps from before the fault until now, and what was lost, came twice, or came to the wrong call."""
         end = time.time() - INTERVAL_S
         streams = [stream for call in calls for stream in call.streams]
-        measures.add("gap", self.gaps(calls, fault_at - BEFORE_S, end), max_s=max_s, p99_s=p99_s)
+        measures.add(what, self.gaps(calls, fault_at - BEFORE_S, end), max_s=max_s, p99_s=p99_s, p50_s=p50_s)
         losses = [stream.losses(fault_at - BEFORE_S, end) for stream in streams]
         lost, again = (sum(part) for part in zip(*losses, strict=True)) if losses else (0, 0)
         measures.note(f"run {measures.runs}: packets lost {lost}, twice {again}, of {len(streams)} streams")
@@ -253,7 +260,7 @@ def site(folder: Path, setup: Setup, *, is_apart: bool) -> Iterator[Site]:
         near, far = stack.enter_context(Talk(CALLER, 0)), stack.enter_context(Talk(CALLEE, 1))
         caller = stack.enter_context(Agent(CALLER, audio_port=near.open, secure=setup.secure))
         callee = stack.enter_context(Agent(CALLEE, node.callee_port, audio_port=far.open, secure=setup.secure))
-        made = Site(folder, node, store, (caller, callee, near, far), secure=setup.secure, is_apart=is_apart)
+        made = Site(folder, node, store, (caller, callee, near, far), is_apart=is_apart)
         stack.callback(node.close)
         node.start()
         yield made

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sbc.selftest import mix, processes, resources, settings, stores
+from sbc.selftest import mix, pairs, processes, resources, settings, stores
 from sbc.selftest.measure import Measures, text
 from sbc.selftest.row import Row
 
-ROWS: tuple[Row, ...] = (*processes.ROWS, *stores.ROWS, *resources.ROWS, *settings.ROWS, *mix.ROWS)
+ROWS: tuple[Row, ...] = (*processes.ROWS, *pairs.ROWS, *stores.ROWS, *resources.ROWS, *settings.ROWS, *mix.ROWS)
 WIDTH = 110
 
 
@@ -96,6 +96,7 @@ def as_json(outcome: Outcome) -> dict[str, Any]:  # Any: JSON values
                 "name": metric.name,
                 "count": len(metric.values),
                 **{name: round(metric.at(share) * 1000, 2) for name, share in _SHARES},
+                "allowed_p50_ms": None if metric.limit.p50_s is None else metric.limit.p50_s * 1000,
                 "allowed_p99_ms": None if metric.limit.p99_s is None else metric.limit.p99_s * 1000,
                 "allowed_max_ms": None if metric.limit.max_s is None else metric.limit.max_s * 1000,
             }

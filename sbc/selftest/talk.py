@@ -11,7 +11,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from types import TracebackType
@@ -45,6 +45,11 @@ class Stream:
     @property
     def port(self) -> int:
         return int(self.socket.getsockname()[1])
+
+    @property
+    def is_secure(self) -> bool:
+        """Whether it speaks SRTP."""
+        return self._protect is not None
 
     def secure(self, key: str, far_key: str) -> None:
         """Speak SRTP, AES_CM_128_HMAC_SHA1_80, from now on; master keys in base64. ImportError without pylibsrtp."""
@@ -97,11 +102,12 @@ class Stream:
 
 
 class Talk:
-    """All streams of one host, in a thread until the end of the block."""
+    """All streams of one host, in a thread until the end of the block. ``open_socket``: where its sockets come from."""
 
-    def __init__(self, host: str, side: int) -> None:
+    def __init__(self, host: str, side: int, open_socket: Callable[[], socket.socket] | None = None) -> None:
         self.host = host
         self.side = side
+        self._open_socket = open_socket or (lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
         self._streams: dict[int, Stream] = {}  # by port
         self._lock = threading.Lock()
         self._selector = selectors.DefaultSelector()
@@ -110,7 +116,7 @@ class Talk:
 
     def open(self) -> int:
         """A new stream, which listens; returns its port."""
-        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock = self._open_socket()
         sock.setsockopt(socket.SOL_SOCKET, _TIMESTAMP, 1)
         sock.bind((self.host, 0))
         sock.setblocking(False)

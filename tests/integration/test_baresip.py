@@ -16,9 +16,9 @@ from pathlib import Path
 import pylibsrtp
 import pytest
 
+from sbc.selftest.netns import Lab
 from tests.support.baresip import LOUD, Baresip, amplitude, spoken
 from tests.support.certificates import Authority, Pair
-from tests.support.netns import Lab
 from tests.support.sbc import Sbc, eventually, running
 from tests.support.sniff import Datagram, read, recording
 

@@ -19,9 +19,9 @@ import pytest
 
 from media.counters import MediaCounter
 from media.protocol import Answer, Delete, Endpoint, Latch, ListSessions, Offer, Query, Reply, Stream
+from sbc.selftest.netns import Lab
 from tests.support import sprayer
 from tests.support.media_process import MediaControl, MediaProcess
-from tests.support.netns import Lab
 from tests.support.sprayer import EVIL, spraying
 
 PAIRS = 20

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.netns import Lab
+from sbc.selftest.netns import Lab
 from tests.support.sbc import Sbc, eventually, running
 from tests.support.sipp import Counted, Sipp
 from tests.support.sniff import Datagram, read, recording

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.netns import Lab
+from sbc.selftest.netns import Lab
 from tests.support.sbc import eventually, running
 from tests.support.sipp import Sipp
 from tests.support.sniff import read, recording

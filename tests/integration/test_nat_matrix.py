@@ -20,11 +20,11 @@ from typing import Any
 
 import pytest
 
+from sbc.selftest.netns import Lab
 from tests.support import nat
 from tests.support.baresip import LOUD, Baresip
 from tests.support.kamailio import Kamailio
 from tests.support.nat import BY_PORT, Alg, Behaviour, Phone, Reflector, Wire, hear_each_other
-from tests.support.netns import Lab
 from tests.support.sbc import Sbc, eventually, running
 
 pytestmark = pytest.mark.peer("kamailio", "ip", "nft", "root")

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from sbc.selftest.netns import Lab
 from tests.support.baresip import LOUD, Baresip
 from tests.support.kamailio import Kamailio
-from tests.support.netns import Lab
 from tests.support.sbc import eventually, running
 
 pytestmark = pytest.mark.peer("baresip", "kamailio", "ip", "root")

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from sbc.selftest.netns import Lab
 from tests.support.audio import Audio, Stream
 from tests.support.baresip import LOUD, Baresip
 from tests.support.callers import Pair, site
 from tests.support.loopback import CALLEE, CALLER, loopback
-from tests.support.netns import Lab
 from tests.support.sbc import eventually, running
 
 PHONE_A, OUTSIDE, CORE, PHONE_B = "10.81.1.2", "10.81.1.1", "10.81.2.1", "10.81.2.2"

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from tests.support.netns import Lab
+from sbc.selftest.netns import Lab
 from tests.support.sbc import eventually
 
 CONTROL = 10_000  # its control port, above its SIP port

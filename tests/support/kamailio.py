@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
+from sbc.selftest.netns import Lab
 from tests.conftest import SEARCH
-from tests.support.netns import Lab
 from tests.support.sbc import eventually
 
 CONFIG = """\

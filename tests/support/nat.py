@@ -19,9 +19,9 @@ from functools import partial
 from types import TracebackType
 from typing import NamedTuple, Self
 
+from sbc.selftest.netns import Lab
 from tests.support.agents import Address, Agent, Asked, Received, UaCall
 from tests.support.audio import Audio, Stream
-from tests.support.netns import Lab
 from tests.support.sbc import eventually
 from tests.support.sniff import ETH_P_ALL, Datagram, datagram
 

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from sbc.management import client
+from sbc.selftest.netns import Lab
 from sbc.supervisor.embedded_store import find_server
 from tests.support.agents import Agent, UaCall
 from tests.support.audio import Audio
 from tests.support.callers import PACE_S, Pair
-from tests.support.netns import Lab
 from tests.support.sbc import Sbc, eventually, running
 
 CALLER, CALLEE, STORE = "10.77.0.1", "10.77.0.2", "10.77.0.5"

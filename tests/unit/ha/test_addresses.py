@@ -17,7 +17,7 @@ import pytest
 
 from sbc.ha import addresses
 from sbc.ha.addresses import AddressError, Virtual
-from tests.support.netns import CLONE_NEWNET, Lab
+from sbc.selftest.netns import CLONE_NEWNET, Lab
 
 MAC = bytes.fromhex("020000000001")
 

@@ -1,14 +1,18 @@
-"""Network namespaces for tests: hosts that the test makes, wires together, and removes."""
+"""Network namespaces: hosts that a test makes, wires together, and removes. For root alone."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import socket
 import subprocess
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Self
+
+from sbc.selftest.measure import Failed
 
 CLONE_NEWNET = 0x40000000  # of setns(2)
 
@@ -98,7 +102,13 @@ class Lab:
             [*self.inside(host), *words], input=given, check=False, capture_output=True, text=True, timeout=10
         )
         if done.returncode:
-            raise AssertionError(f"{' '.join(words)} in {host}: {done.stderr}")
+            raise Failed(f"{' '.join(words)} in {host}: {done.stderr}")
+
+    def pids(self, host: str) -> list[int]:
+        """All processes within a host."""
+        words = ["ip", "netns", "pids", self.hosts[host]]
+        found = subprocess.run(words, capture_output=True, text=True, check=False, timeout=10)
+        return [int(pid) for pid in found.stdout.split()]
 
     def inside(self, host: str) -> list[str]:
         """The words that put a command into this host."""
@@ -140,8 +150,8 @@ class Lab:
         self.close()
 
     def close(self) -> None:
-        for namespace in self.hosts.values():
-            found = subprocess.run(["ip", "netns", "pids", namespace], capture_output=True, text=True, check=False)
-            for pid in found.stdout.split():
-                subprocess.run(["kill", "-9", pid], check=False)
+        for host, namespace in self.hosts.items():
+            for pid in self.pids(host):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             subprocess.run(["ip", "netns", "delete", namespace], check=False, capture_output=True)

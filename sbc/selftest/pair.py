@@ -1,0 +1,423 @@
+"""Two nodes with virtual addresses, their store, and callers and callees that outlive them: hosts of a network that is
+made of namespaces."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sbc.errors import ConfigError
+from sbc.management.client import ManagementError, ask
+from sbc.selftest.agents import Agent, Asked, UaCall
+from sbc.selftest.measure import Failed, Measures, NotTried
+from sbc.selftest.netns import Lab
+from sbc.selftest.node import Node, wait
+from sbc.selftest.site import PACE_S, Call, Site
+from sbc.selftest.talk import BEFORE_S, INTERVAL_S, Talk
+from sbc.supervisor.embedded_store import find_server
+
+CALLER, CALLEE, SMALL, STORE = "10.77.0.1", "10.77.0.2", "10.77.0.3", "10.77.0.5"
+OWN = {"a": "10.77.0.11", "b": "10.77.0.12"}
+DIRECT = {"a": "10.78.0.11", "b": "10.78.0.12"}
+OUTSIDE, CORE = "10.77.0.100", "10.77.0.101"  # the virtual addresses
+SMALL_CALLS = 4  # what the customer at SMALL may have at a time: an equal share in each worker
+SMALL_TRIES = 24
+PATH_PORT = 7400
+PING_S = 0.01
+CONFIG = """\
+node: pair
+run_dir: {folder}/run
+state_dir: {folder}/state
+database: sqlite:///{folder}/state/sbc.db
+workers: {{ sip: 2, media: 1 }}
+store: {store}
+realms:
+  outside:
+    listen: [udp:{outside}:5060]
+    media: {{ address: {outside}, ports: 10000-10999, srtp: optional }}
+  core:
+    listen: [udp:{core}:5060]
+    media: {{ address: {core}, ports: 20000-20999 }}
+    trusted: true
+peers:
+  carrier: {{ realm: outside, addresses: {caller}, direction: from_carrier, calls_to: pbx }}
+  small: {{ realm: outside, addresses: {small}, direction: from_small, calls_to: pbx, max_calls: {small_calls} }}
+  pbx: {{ realm: core, addresses: {callee}, direction: from_pbx, gateway: "sip:{callee}:5060" }}
+timers: {{ drain_timeout_s: 0.3, media_timeout_ms: 3000, media_silence_s: 20 }}
+management: {{ metrics: "" }}
+log: {{ level: info, format: json }}
+ha:
+  name: {name}
+  key_file: {key}
+  paths:
+    - {{ local: "{own}:{port}", peer: "{other}:{port}" }}
+    - {{ local: "{direct}:{port}", peer: "{other_direct}:{port}" }}
+"""
+ADDRESSES = "  addresses: [{outside}/24 on {interface}, {core}/24 on {interface}]\n"
+BY_KEEPALIVED = "  decided_by: keepalived\n"
+OPTIONS = (
+    "OPTIONS sip:{to} SIP/2.0\r\nVia: SIP/2.0/UDP {me}:{port};branch=z9hG4bK{n}\r\nMax-Forwards: 70\r\n"
+    "From: <sip:ping@{me}>;tag={n}\r\nTo: <sip:{to}>\r\nCall-ID: {n}\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n"
+)
+
+
+class Half(Node):
+    """One of the two. ``text`` is its configuration, ``inside`` the words that put a command into its host."""
+
+    def __init__(self, folder: Path, text: str, inside: Sequence[str]) -> None:
+        self.folder = folder
+        self.port, self.callee_port = 5060, 5060
+        folder.mkdir(parents=True, exist_ok=True)
+        self.config = folder / "sbc.yaml"
+        self.text = text
+        self.config.write_text(text)
+        self.inside = inside
+        self.main_pid = 0
+        self._stack = ExitStack()
+        self._environment = []
+
+    def ha(self, method: str) -> Any:  # Any: JSON values
+        """A question or an order to its process ``ha``; raises ManagementError."""
+        return ask(str(self.folder / "run" / "ha.sock"), method, timeout_s=2)
+
+
+@dataclass(slots=True)
+class Ends:
+    """Callers with RTP and with SRTP, a callee, and a customer with few channels who is also a phone that registers."""
+
+    caller: Agent
+    safe: Agent | None  # None: without pylibsrtp nobody speaks SRTP
+    small: Agent
+    callee: Agent
+    near: Talk
+    far: Talk
+
+
+class Span(NamedTuple):
+    """How long something was the case, and since when all was as it should be."""
+
+    seconds: float
+    took_s: float
+
+
+class PairSite(Site):
+    """Calls through the virtual addresses of ``a`` and ``b``. ``node`` is the active one of them, as far as known."""
+
+    def __init__(self, folder: Path, lab: Lab, interfaces: dict[str, str], ends: Ends, nodes: dict[str, Half]) -> None:
+        self.lab = lab
+        self.interfaces = interfaces
+        self.ends = ends
+        self.nodes = nodes
+        super().__init__(folder, self.nodes["a"], None, (ends.caller, ends.callee, ends.near, ends.far), is_apart=True)
+        self._safe: set[str] = set()  # Call-IDs of the callers with SRTP
+
+    # -- nodes
+
+    @property
+    def active(self) -> str:
+        return next(name for name, node in self.nodes.items() if node is self.node)
+
+    @property
+    def other(self) -> str:
+        return "b" if self.active == "a" else "a"
+
+    def begin(self, limit_s: float = 90.0) -> None:
+        """Start both, ``a`` first, and wait until either says that the other one could take over."""
+        self.nodes["a"].start()
+        wait(lambda: self.role("a") == "active", limit_s, "a is active")
+        self.nodes["b"].start()
+        self.ready()
+
+    def status(self, name: str) -> dict[str, Any]:  # Any: JSON values
+        """What ``sbc ha status`` asks; nothing where nobody answers."""
+        with suppress(ManagementError):
+            found: dict[str, Any] = self.nodes[name].ha("status")  # Any: JSON values
+            return found
+        return {}
+
+    def role(self, name: str) -> str:
+        return str(self.status(name).get("role", "gone"))
+
+    def roles(self) -> dict[str, str]:
+        return {name: self.role(name) for name in self.nodes}
+
+    def ready(self, limit_s: float = 60.0) -> float:
+        """Wait until either node says that the other one could take over; the seconds that it took."""
+        why: list[str] = []
+
+        def are_ready() -> bool:
+            said = [self.status(name) for name in self.nodes]
+            why[:] = [str(one.get("why_not", "no answer")) for one in said]
+            return all(one.get("ready") for one in said)
+
+        try:
+            return wait(are_ready, limit_s, "HA ready")
+        except Failed as error:
+            raise Failed(f"{error}: {'; '.join(why)}") from None
+
+    def taken_over(self, limit_s: float = 15.0) -> None:
+        """Wait until the other node says that it is active, and go by it from now on."""
+        other = self.other
+        wait(lambda: self.role(other) == "active", limit_s, f"{other} is active")
+        self.node = self.nodes[other]
+
+    def switch(self) -> None:
+        """Order the active node to hand over. Failed where it refuses."""
+        try:
+            self.node_half.ha("switch")
+        except ManagementError as error:
+            raise Failed(f"a planned switch is refused: {error}") from error
+
+    @property
+    def node_half(self) -> Half:
+        return self.nodes[self.active]
+
+    def die(self, name: str) -> float:
+        """Every process and the link, at once; when that was (monotonic seconds)."""
+        pids = self.lab.pids(name)
+        began_s = time.monotonic()
+        for number in (signal.SIGSTOP, signal.SIGKILL):  # nobody is to see another one die
+            for pid in pids:
+                os.kill(pid, number)
+        self.cable(name, "down")
+        return began_s
+
+    def mend(self, name: str) -> None:
+        """The machine is there again, without a process."""
+        self.cable(name, "up")
+        self.nodes[name].close()
+
+    def cable(self, name: str, state: str) -> None:
+        """Pull it out of the switch (``down``), or put it there again (``up``)."""
+        words = [*self.lab.inside(name), "ip", "link", "set", self.interfaces[name], state]
+        subprocess.run(words, check=True, timeout=10)
+
+    def cut(self, name: str, *, beats: bool = False, store: bool = False) -> None:
+        """Have a node hear and say nothing there any more, without a word about it to anybody; neither: heal it."""
+        here = [f"{kind} dport {PATH_PORT} drop" for kind in ("udp", "tcp")] * beats
+        there = [*here, *[f"ip daddr {STORE} tcp dport 6379 drop"] * store]
+        chains = "".join(
+            f"chain {hook} {{ type filter hook {hook} priority 0; {'; '.join(rules)}; }}\n"
+            for hook, rules in (("output", there), ("input", here))
+            if rules
+        )
+        self.lab.firewall(name, f"table ip cut\ndelete table ip cut\ntable ip cut {{\n{chains}}}\n")
+
+    def holds(self, name: str) -> bool:
+        """Whether a virtual address is on this node."""
+        with suppress(OSError):
+            known = Path(f"/proc/{self.nodes[name].main_pid}/net/fib_trie").read_text().split()
+            return OUTSIDE in known or CORE in known
+        return False
+
+    def one_owner(self, former: str, owner: str, limit_s: float = 15.0) -> Span:
+        """Wait until ``owner`` alone has the addresses; how long both had them."""
+        both_s, began_s = 0.0, time.monotonic()
+        last_s = began_s
+        while True:
+            holds = self.holds(former), self.holds(owner)
+            now_s = time.monotonic()
+            both_s += (now_s - last_s) * all(holds)
+            if holds == (False, True):
+                return Span(both_s, now_s - began_s)
+            if now_s - began_s > limit_s:
+                raise Failed(f"not within {limit_s:g} s: {owner} alone has the addresses")
+            last_s = now_s
+            time.sleep(0.005)
+
+    def answers(self, limit_s: float = 15.0, since_s: float | None = None) -> float:
+        """Ping a virtual address until an answer comes; the seconds that it took since then."""
+        began_s = time.monotonic() if since_s is None else since_s
+        with self.lab.open_socket("cust") as sock:
+            sock.bind((CALLER, 0))
+            sock.settimeout(PING_S)
+            port = sock.getsockname()[1]
+            while time.monotonic() - began_s < limit_s:
+                ping = OPTIONS.format(to=OUTSIDE, me=CALLER, port=port, n=uuid.uuid4().hex)
+                with suppress(OSError):
+                    sock.sendto(ping.encode(), (OUTSIDE, 5060))
+                    sock.recv(4096)
+                    return time.monotonic() - began_s
+        raise Failed(f"nobody answers at {OUTSIDE} within {limit_s:g} s")
+
+    # -- calls
+
+    def invite(self, *, rings: bool = False) -> UaCall:
+        self._number += 1
+        return self.caller.call((OUTSIDE, 5060), f"{2 if rings else 1}{self._number:06}")
+
+    def _place(self, count: int, *, rings: bool = False) -> list[UaCall]:
+        """Every other one with SRTP at the caller."""
+        placed = []
+        for n in range(count):
+            if n % 2 and self.ends.safe is not None:
+                self._number += 1
+                call = self.ends.safe.call((OUTSIDE, 5060), f"{2 if rings else 1}{self._number:06}")
+                self._safe.add(call.call_id)
+            else:
+                call = self.invite(rings=rings)
+            placed.append(call)
+            time.sleep(PACE_S)
+        return placed
+
+    def hang_up(self, calls: Sequence[Call]) -> list[Asked]:
+        return [
+            self.callee.hang_up(call.b) if n % 2 else self.caller_of(call.a).hang_up(call.a)
+            for n, call in enumerate(calls)
+        ]
+
+    def caller_of(self, call: UaCall) -> Agent:
+        if call.call_id in self._safe and self.ends.safe is not None:
+            return self.ends.safe
+        return self.caller
+
+    # -- audio
+
+    def measure_gap(
+        self,
+        calls: Sequence[Call],
+        fault_at: float,
+        measures: Measures,
+        *,
+        max_s: float,
+        p99_s: float | None = None,
+        p50_s: float | None = None,
+        what: str = "gap",
+    ) -> None:
+        """As above; and again, apart, where SRTP arrives."""
+        super().measure_gap(calls, fault_at, measures, max_s=max_s, p99_s=p99_s, p50_s=p50_s, what=what)
+        start, end = fault_at - BEFORE_S, time.time() - INTERVAL_S
+        safe = [stream.gap(start, end) for call in calls for stream in call.streams if stream.is_secure]
+        if safe:
+            measures.add(f"{what}, of these where SRTP comes", safe)
+
+    # -- limits and registrations
+
+    def fill_up(self) -> list[UaCall]:
+        """Calls of the small customer until he gets no more; those that came up."""
+        calls = [self.ends.small.call((OUTSIDE, 5060), f"17{n:05}") for n in range(SMALL_TRIES)]
+        wait(lambda: all(call.up or call.asked["INVITE"].status for call in calls), 35, "answers to a small customer")
+        up = [call for call in calls if call.up]
+        self.expect_records(up)
+        return up
+
+    def register(self) -> str:
+        """Register a phone; the user part by which it is reached."""
+        asked = self.ends.small.register_at((OUTSIDE, 5060))
+        wait(lambda: asked.status != 0, 35, "an answer to REGISTER")
+        if asked.status != 200 or not self.callee.registered:
+            raise Failed(f"REGISTER was answered with {asked.status}")
+        return self.callee.registered[-1].partition("sip:")[2].partition("@")[0]
+
+    def reaches_phone(self, user: str) -> bool:
+        """Whether a call to the phone from the other side comes up; it is ended."""
+        call = self.callee.call((CORE, 5060), user)
+        wait(lambda: call.asked["INVITE"].status != 0, 35, "an answer to a call to a registered phone")
+        if call.up:
+            self.expect_records([call])
+            ended = self.callee.hang_up(call)
+            wait(lambda: ended.status != 0, 35, "an answer to its BYE")
+        return call.up
+
+    # -- afterwards
+
+    def recorded(self) -> Counter[str]:
+        return Counter(str(cdr["a_call_id"]) for node in self.nodes.values() for cdr in node.cdrs())
+
+
+def _network(lab: Lab) -> dict[str, str]:
+    """One network of all, and a cable between the nodes; the interfaces of the hosts in the former."""
+    lab.host("lan")
+    lab.bridge("lan")
+    hosts = {"cust": (CALLER, CALLEE, SMALL), "a": (OWN["a"],), "b": (OWN["b"],), "red": (STORE,)}
+    found = {}
+    for host, addresses in hosts.items():
+        lab.host(host)
+        found[host] = lab.plug("lan", host, *(f"{address}/24" for address in addresses))
+    lab.wire("a", f"{DIRECT['a']}/24", "b", f"{DIRECT['b']}/24")
+    return found
+
+
+def _config(folder: Path, name: str, interface: str, *, embedded: bool, keepalived: bool) -> str:
+    other = "b" if name == "a" else "a"
+    return (CONFIG + (BY_KEEPALIVED if keepalived else ADDRESSES)).format(
+        **{"folder": folder / name, "name": name, "key": folder / "pair.key", "interface": interface},
+        **{"store": "embedded" if embedded else f"redis://{STORE}:6379/0", "small_calls": SMALL_CALLS},
+        **{"own": OWN[name], "other": OWN[other], "direct": DIRECT[name], "other_direct": DIRECT[other]},
+        **{"outside": OUTSIDE, "core": CORE, "caller": CALLER, "callee": CALLEE, "small": SMALL, "port": PATH_PORT},
+    )
+
+
+def needs_root() -> None:
+    """Hosts, cables and a firewall are to be made."""
+    if os.geteuid() != 0:
+        raise NotTried("two nodes need network namespaces of their own: run it as root")
+    missing = [program for program in ("ip", "nft") if shutil.which(program) is None]
+    if missing:
+        raise NotTried(f"two nodes need {' and '.join(missing)}: install iproute2 and nftables")
+
+
+@contextmanager
+def pair_site(folder: Path, *, embedded: bool = False, keepalived: bool = False) -> Iterator[PairSite]:
+    """The network with its store and both ends until the end of the block; then nothing of it is left. Nodes are still
+    to be started. NotTried where this machine lacks something."""
+    needs_root()
+    folder.mkdir(parents=True, exist_ok=True)
+    key = folder / "pair.key"
+    key.write_text(os.urandom(32).hex() + "\n")
+    key.chmod(0o600)
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        lab = stack.enter_context(Lab(f"st{os.getpid()}"))
+        interfaces = _network(lab)
+        if not embedded:
+            _start_store(lab, folder, stack)
+        opens = partial(lab.open_socket, "cust")
+        near, far = (stack.enter_context(Talk(host, side, opens)) for side, host in enumerate((CALLER, CALLEE)))
+        agent = partial(_agent, stack, opens)
+        safe = agent(CALLER, 5062, near, secure=True) if find_spec("pylibsrtp") is not None else None
+        ends = Ends(agent(CALLER, 5060, near), safe, agent(SMALL, 5060, near), agent(CALLEE, 5060, far), near, far)
+        nodes = {}
+        for name in ("a", "b"):
+            text = _config(folder, name, interfaces[name], embedded=embedded, keepalived=keepalived)
+            nodes[name] = Half(folder / name, text, lab.inside(name))
+            stack.callback(nodes[name].close)
+        yield PairSite(folder, lab, interfaces, ends, nodes)
+
+
+def _agent(
+    stack: ExitStack, opens: Callable[[], Any], host: str, port: int, talk: Talk, *, secure: bool = False
+) -> Agent:
+    return stack.enter_context(Agent(host, port, audio_port=talk.open, open_socket=opens, secure=secure))
+
+
+def _start_store(lab: Lab, folder: Path, stack: ExitStack) -> None:
+    try:
+        program = find_server()
+    except ConfigError as error:
+        raise NotTried(error.faults[0]) from error
+    words = [program, "--bind", STORE, "--port", "6379", "--protected-mode", "no", "--save", "", "--dir", str(folder)]
+    out = subprocess.DEVNULL
+    store = subprocess.Popen([*lab.inside("red"), *words], stdout=out, stderr=out, start_new_session=True)
+    stack.callback(store.wait)
+    stack.callback(store.kill)
+
+    def listens() -> bool:
+        with suppress(OSError):
+            lab.connect("cust", (STORE, 6379)).close()
+            return True
+        return False
+
+    wait(listens, 10, "a store")
