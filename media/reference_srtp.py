@@ -19,6 +19,7 @@ from media.counters import Reason
 from media.srtp import MKI_BYTES, SOURCES, WINDOW, LegKeys, SessionKeys, Source, Stream, Suite
 
 LAST_INDEX = 2**48 - 1
+ROLLOVER = 2**16  # the first index of rollover 1
 LAST_RTCP_INDEX = 2**31 - 1
 ENCRYPTED = 0x80000000  # E of SRTCP
 RTCP_HEADER = 8
@@ -109,6 +110,15 @@ def _add(stream: Stream, ssrc: int, receiving: bool) -> Source | None:
     source.ssrc = ssrc
     stream.sources = min(stream.sources + 1, SOURCES)
     return source
+
+
+def _doubt(stream: Stream, source: Source, sequence: int) -> None:
+    """A source that is new since a take-over: the former node may have used indices of it."""
+    if sequence <= stream.unsure:
+        stream.doubtful |= 1 << (stream.sources - 1)
+    if stream.renumbered:
+        source.latest = sequence + stream.unsure
+        source.window[:] = [2**64 - 1] * 2
 
 
 def _key(suite: Suite, keys: SessionKeys) -> bytes:
@@ -263,13 +273,20 @@ def protect(keys: LegKeys, rtcp: bool, data: bytes) -> tuple[Reason, bytes]:
 def _protect_rtp(suite: Suite, stream: Stream, data: bytes) -> tuple[Reason, bytes]:
     header, ssrc = _header_bytes(data), int.from_bytes(data[8:12], "big")
     sequence = int.from_bytes(data[2:4], "big")
-    source = _find(stream, ssrc) or _add(stream, ssrc, receiving=False)
+    source = _find(stream, ssrc)
     if source is None:
-        return Reason.SOURCES_FULL, data
+        source = _add(stream, ssrc, receiving=False)
+        if source is None:
+            return Reason.SOURCES_FULL, data
+        if stream.unsure:
+            _doubt(stream, source, sequence)
     heard = any(source.window)
     index = estimate(source.latest, sequence) if heard else sequence
     if index > LAST_INDEX:
         return Reason.KEY_SPENT, data
+    number = next(n for n in range(SOURCES) if stream.source[n].ssrc == ssrc)
+    if stream.doubtful >> number & 1 and abs(index - ROLLOVER) <= stream.unsure:
+        return Reason.INDEX_USED, data
     if heard and is_used(source.window, source.latest, index):
         return Reason.INDEX_USED, data
     source.latest = use(source.window, source.latest, index)

@@ -71,7 +71,8 @@ class SessionKeys(ctypes.Structure):
 
 
 class Stream(ctypes.Structure):
-    """One direction of one leg under one master key; ``suite`` 0 is none."""
+    """One direction of one leg under one master key; ``suite`` 0 is none. ``unsure``, ``doubtful``, ``renumbered``: of
+    the sending side, after a take-over (``media.replication.takeover``)."""
 
     suite: int
     mki_bytes: int
@@ -82,6 +83,9 @@ class Stream(ctypes.Structure):
     mki: ctypes.Array[ctypes.c_ubyte]
     rtp: SessionKeys
     rtcp: SessionKeys
+    unsure: int
+    doubtful: int
+    renumbered: int
     source: ctypes.Array[Source]
     _fields_ = [
         *((name, ctypes.c_uint8) for name in ("suite", "mki_bytes", "sources", "next")),
@@ -90,7 +94,10 @@ class Stream(ctypes.Structure):
         ("mki", ctypes.c_uint8 * MKI_BYTES),
         ("rtp", SessionKeys),
         ("rtcp", SessionKeys),
-        ("reserved", ctypes.c_uint8 * 6),
+        ("unsure", ctypes.c_uint16),
+        ("doubtful", ctypes.c_uint16),
+        ("renumbered", ctypes.c_uint8),
+        ("reserved", ctypes.c_uint8),
         ("source", Source * SOURCES),
     ]
 

@@ -370,15 +370,33 @@ enum reason srtp_unprotect(struct srtp_engine *engine, struct srtp_leg *leg, int
     return second == FORWARD ? FORWARD : reason;
 }
 
+/* A source that is new since a take-over. Where we number its packets ourselves it begins behind what may be used. */
+static struct srtp_source *add_unsure(struct srtp_stream *s, uint32_t ssrc, uint16_t sequence) {
+    struct srtp_source *source = add(s, ssrc, 0);
+    if (source && sequence <= s->unsure) s->doubtful |= (uint16_t)(1u << (source - s->source));
+    if (source && s->renumbered) {
+        source->latest = (uint64_t)sequence + s->unsure;
+        source->window[0] = source->window[1] = UINT64_MAX;
+    }
+    return source;
+}
+
+/* If a doubtful source had rolled over, these are the indices that it used; nobody has noticed, so they come again. */
+static int is_doubtful(const struct srtp_stream *s, const struct srtp_source *source, uint64_t index) {
+    if (!(s->doubtful >> (source - s->source) & 1)) return 0;
+    return index + s->unsure >= 0x10000 && index <= (uint64_t)0x10000 + s->unsure;
+}
+
 static enum reason protect_rtp(struct srtp_engine *engine, struct srtp_stream *s, uint8_t *data, uint32_t *length) {
     const struct suite *suite = &SUITES[s->suite];
     uint32_t header = header_bytes(data), ssrc = read32(data + 8);
     uint16_t sequence = (uint16_t)(data[2] << 8 | data[3]);
     uint8_t rollovers[4];
     struct srtp_source *source = find(s, ssrc);
-    if (!source && !(source = add(s, ssrc, 0))) return SOURCES_FULL;
+    if (!source && !(source = s->unsure ? add_unsure(s, ssrc, sequence) : add(s, ssrc, 0))) return SOURCES_FULL;
     uint64_t index = has_rtp(source) ? estimate(source->latest, sequence) : sequence;
     if (index > LAST_INDEX) return KEY_SPENT;
+    if (s->doubtful && is_doubtful(s, source, index)) return INDEX_USED;
     if (has_rtp(source) && is_used(source->window, source->latest, index)) return INDEX_USED;
     use(source->window, &source->latest, index); /* before anything is encrypted: it is used, whatever comes */
     write32(rollovers, (uint32_t)(index >> 16));

@@ -50,7 +50,11 @@ struct srtp_stream {
     uint8_t master[SRTP_MASTER];
     uint8_t mki[SRTP_MKI];
     struct srtp_keys rtp, rtcp;
-    uint8_t reserved[6];
+    /* Of the sending side, after a take-over by another node (media/replication/takeover.py): */
+    uint16_t unsure;    /* so many indices may a source have used that is not known here; 0: all are known */
+    uint16_t doubtful;  /* bit n: source n came since then, and may have rolled over before */
+    uint8_t renumbered; /* by us: a later number of the peer's need not be a later index */
+    uint8_t reserved;
     struct srtp_source source[SRTP_SOURCES];
 };
 

@@ -33,6 +33,7 @@ _FLAGS, _SLOT_AT = offset(Rule, "flags"), offset(Rule, "slot")
 _FEATURES = offset(Rule, "features")
 _FDS = slice(offset(Rule, "rtp_fd"), offset(Rule, "rtcp_fd") + 4)
 NO_DESCRIPTORS = b"\xff" * 8
+DRIFT = 5000  # two clocks part by one in so many at most (200 ppm)
 
 
 class Receiver:
@@ -53,7 +54,8 @@ class Receiver:
         self.synced = False  # there has been an END
         self.covered_ns = 0  # how old what we know of keys is, at most
         self._number = 0
-        self._offset_ns: int | None = None  # of our clock to the sender's
+        self._offset_ns: int | None = None  # of our clock to the sender's, as of the last frame
+        self._heard_ns = 0
         self._rules: dict[int, list[int]] = {}  # by slot
         self._owners: dict[int, int] = {}  # slots, by rule
         self._unseen: set[int] = set()  # slots that the full synchronisation has not named yet
@@ -77,9 +79,7 @@ class Receiver:
             self._reset()
             raise FrameError("the idle media worker has begun anew")
         self._number = (frame.number + 1) & 0xFFFFFFFF
-        ahead_ns = now_ns - frame.sampled_ns
-        self._offset_ns = ahead_ns if self._offset_ns is None else min(self._offset_ns, ahead_ns)
-        sampled_ns = frame.sampled_ns + self._offset_ns
+        sampled_ns = frame.sampled_ns + self._offset(frame.sampled_ns, now_ns)
         match frame.kind:
             case Kind.IDENTITY:
                 self._write_identity(frames.read_identity(frame.body))
@@ -122,6 +122,17 @@ class Receiver:
         return found
 
     # -- parts
+
+    def _offset(self, sampled_ns: int, now_ns: int) -> int:
+        """Of the two clocks, by the frame that came fastest: one that waited on its way is older than it seems. But
+        clocks drift, by seconds in a week, so an old measure is worth less the older it is."""
+        ahead_ns = now_ns - sampled_ns
+        if self._offset_ns is None:
+            self._offset_ns = ahead_ns
+        else:
+            self._offset_ns = min(self._offset_ns + (now_ns - self._heard_ns) // DRIFT, ahead_ns)
+        self._heard_ns = now_ns
+        return self._offset_ns
 
     def _begin(self, frame: Frame) -> None:
         capacity = frames.read_begin(frame.body)

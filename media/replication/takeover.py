@@ -5,6 +5,19 @@ of those used since the last report the standby knows nothing. So it counts as u
 each source, as its indices told, times the time since. Packets of these indices are dropped, the next ones pass; their
 numbers are the peer's own, so the far end sees nothing but a gap. What was received is a lesser matter: the window
 begins anew at the last index known, and rollovers are guessed within 2^15 packets of it (RFC 3711 §3.3.1).
+
+The time since is that of the connection, not of the session: a report covers every session that it does not name, so a
+call on hold is as fresh after an hour as any other. Only where nothing at all was told for some minutes (the connection
+was broken, of which HA readiness tells) are sessions with keys given up, their rollover being past guessing.
+
+**A source that began since the last report** is not known at all, and its first packet here has the peer's number for
+its index, in rollover 0. Is that index new? The peer counts up, so what it sent before has lower numbers; the same
+number again is a packet that the network doubled: the same octets under the same index, which tell nobody anything. Two
+cases remain. Where we number the packets ourselves (a processed leg: packets of other lengths, digits put in), what has
+left may be ahead of what came: such a source begins behind all that it may have used. And one that had rolled over
+already, having begun near 2^16, is thought to be in rollover 0 still. The far end then understands nothing, which
+cannot be helped; but a rollover later the indices used before would come again, so these are left out. Both by
+``Stream.unsure``; known sources and other calls are spared it.
 """
 
 from __future__ import annotations
@@ -14,18 +27,21 @@ from typing import NamedTuple
 
 from media.replication.blocks import SENDING_HEAD
 from media.rules import Feature, RuleFlag
-from media.srtp import SOURCES, LegKeys, Source
+from media.srtp import SOURCES, LegKeys, Source, Stream
 from media.state import Arena
 
 RATE_LEAST = 50.0  # packets a second: a source that is silent may have begun to speak
 MARGIN = 1.1  # over the rate of late
 MARGIN_PACKETS = 8
 MARGIN_MOST = 0x4000  # the far end must still guess the rollover
+RATE_MOST = 10_000.0  # what is beyond was a leap of the peer's numbers: no medium sends so many
 RTCP_MARGIN = 1000  # of 2^31
 LOOKS = 6  # reports of which the second highest rate counts: one leap of a peer's numbers is no rate
 PLAYED_RATE = 50.0  # packets of 20 ms
 ALL_USED = 2**64 - 1
 LOOK_LEAST_NS = 100_000_000  # over less than that a rate says nothing
+NEW_RATE = 100.0  # packets of 10 ms, of a source that is not known
+UNSURE_MOST = 2**15 - 1
 
 
 class Takeover(NamedTuple):
@@ -70,7 +86,8 @@ class Indices:
             self._known[index, number] = _Known(latest, now_ns)
         elif latest > known.latest:
             rate = (latest - known.latest) * 1e9 / max(now_ns - max(known.since_ns, covered_ns), LOOK_LEAST_NS)
-            known.rates = [*known.rates[1 - LOOKS :], rate]
+            if rate <= RATE_MOST:
+                known.rates = [*known.rates[1 - LOOKS :], rate]
             known.latest, known.since_ns = latest, now_ns
 
     def forget(self, index: int) -> None:
@@ -94,6 +111,7 @@ class Indices:
                 if not rule.flags & RuleFlag.KEYED:
                     continue
                 margins += self._jump_keys(index, arena.keys[index], age_s)
+                _mind_unknown(arena.keys[index].sending, age_s, renumbered=bool(rule.features & Feature.PROCESSED))
             if max(margins, default=0) > MARGIN_MOST:
                 given_up += 1
                 continue  # half-written: nobody takes it over
@@ -117,6 +135,12 @@ class Indices:
         if sending.suite:
             sending.rtcp_index = min(sending.rtcp_index + RTCP_MARGIN, 2**31 - 1)
         return found
+
+
+def _mind_unknown(sending: Stream, age_s: float, *, renumbered: bool) -> None:
+    """Sources that began since the last report."""
+    sending.unsure = max(sending.unsure, min(packets(NEW_RATE, age_s), UNSURE_MOST))
+    sending.renumbered = renumbered
 
 
 def packets(rate: float, age_s: float) -> int:

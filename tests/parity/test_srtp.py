@@ -322,3 +322,20 @@ def test_a_successor_uses_no_index_again() -> None:
     assert twin.protect(rtp(11))[0] is Reason.INDEX_USED
     assert twin.protect(rtp(13))[0] is Reason.FORWARD
     assert int.from_bytes(twin.protect(rtcp(), is_rtcp=True)[1][-14:-10], "big") & 0x7FFFFFFF == 1 + 16 + 1
+
+
+@pytest.mark.parametrize("renumbered", [0, 1])
+@pytest.mark.parametrize("first", [3, 20, 21, 65_530])
+def test_a_source_that_is_new_since_a_takeover(renumbered: int, first: int) -> None:
+    """A known source is as before; a new one leaves out what it may have used already, if that may be ahead of it."""
+    twin = TwinKeys(Suite.AES_CM_128_HMAC_SHA1_80)
+    twin.protect(rtp(65_500))
+    for keys in (twin.compiled, twin.reference):
+        keys.sending.unsure, keys.sending.renumbered = 20, renumbered
+    assert twin.protect(rtp(65_535))[0] is Reason.FORWARD
+    sent = [first, *range(first + 1, 65_000, 1000), *range(max(first + 1, 65_500), 65_600)]
+    passed = [number for number in sent if twin.protect(rtp(number & 0xFFFF, ssrc=9))[0] is Reason.FORWARD]
+    assert (first in passed) is not bool(renumbered)
+    around = {number for number in sent if abs(number - 65_536) <= 20 and number > first + 20 * renumbered}
+    assert set(passed) & around == (set() if first <= 20 else around)
+    assert passed[-1] == 65_599

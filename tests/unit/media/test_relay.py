@@ -55,12 +55,11 @@ class Bench:
         return self.relay.sessions["s"].legs[leg].rules[stream]
 
     def packet(
-        self, leg: str, host: str, port: int, sequence: int = 1, *, rtcp: bool = False
+        self, leg: str, host: str, port: int, sequence: int = 1, *, rtcp: bool = False, ssrc: int = 0
     ) -> tuple[Reason | Handled, str]:
         """One packet to the port that faces ``leg``; the verdict, and the address that it would be sent to."""
-        data = (
-            bytes.fromhex("80c90001aabbccdd") if rtcp else bytes([0x80, 8]) + sequence.to_bytes(2, "big") + bytes(168)
-        )
+        rtp = bytes([0x80, 8]) + sequence.to_bytes(2, "big") + bytes(4) + ssrc.to_bytes(4, "big") + bytes(160)
+        data = bytes.fromhex("80c90001aabbccdd") if rtcp else rtp
         source = pack_address(ipaddress.ip_address(host), port)
         rules = self.arena.rules
         self.now_ns += 20_000_000

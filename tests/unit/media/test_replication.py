@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from random import Random
 
@@ -17,7 +17,7 @@ from media.replication.blocks import BLOCKS, EXTENTS, OF_SECTION, QUALITY, STRID
 from media.replication.frames import HEAD_BYTES, FrameError, Kind
 from media.replication.receiver import Receiver
 from media.replication.takeover import MARGIN_MOST, packets
-from media.rules import RuleFlag
+from media.rules import Feature, RuleFlag
 from media.srtp import Suite
 from media.state import Arena
 from tests.support.replicas import MOVED_NS, Churn, Pair, S, state_of
@@ -218,6 +218,97 @@ def test_keys_that_are_too_old_are_not_gone_on_with(pair: Pair) -> None:
     second = Bench(fd=pair.fds[1])
     assert second.relay.resume(second.now_ns) == (0, 1)
     assert packets(50, 600) > MARGIN_MOST
+
+
+@pytest.mark.parametrize("drift", [-0.0001, 0.0001])
+def test_a_call_that_was_silent_for_days_is_gone_on_with(pair: Pair, drift: float) -> None:
+    """Nothing has changed since, so nothing was told of it: what counts is when the other node last told anything. The
+    clocks of the two have parted by a minute meanwhile, and frames that waited on their way look no newer by it."""
+    bench = secure_call(pair)
+    now_ns = pair.settle(bench.now_ns)
+    began_ns, latest = now_ns, bench.arena.keys[bench.rule("b1")].sending.source[0].latest
+    moved_ns = MOVED_NS
+    for minute in range(7 * 24 * 60):
+        now_ns += 60 * S
+        moved_ns = MOVED_NS + round((now_ns - began_ns) * drift)
+        late_ns = 10 * S if minute % 5 else 0
+        for frame in pair.sender.poll(now_ns):
+            pair.receiver.feed(frame, now_ns + moved_ns + late_ns)
+    assert abs(moved_ns - MOVED_NS) > 60 * S
+    found = pair.receiver.activate(now_ns + moved_ns + S)
+    assert (found.sessions, found.given_up) == (1, 0)
+    assert packets(50, 0.9) <= found.furthest <= packets(50, 1.1)
+    second = Bench(fd=pair.fds[1])
+    assert second.relay.resume(second.now_ns) == (1, 0)
+    assert second.packet("a", PHONE, 5555, (latest + found.furthest + 1) & 0xFFFF)[0] is Reason.FORWARD
+
+
+def test_leaps_of_the_numbers_of_a_peer_are_no_rate(pair: Pair) -> None:
+    """Held and resumed some times within a second, a peer begins elsewhere with its numbers, and is silent then."""
+    bench = secure_call(pair)
+    now_ns, sequence = bench.now_ns, 20
+    for _ in range(4):
+        sequence += 12_000
+        assert bench.packet("a", PHONE, 5555, sequence)[0] is Reason.FORWARD
+        now_ns += 200_000_000
+        pair.carry(now_ns)
+    found = pair.receiver.activate(now_ns + MOVED_NS + S)
+    assert (found.sessions, found.given_up) == (1, 0)
+    assert found.furthest < 100
+
+
+def taken_over(pair: Pair, *, processed: bool = False) -> Bench:
+    """The call at the standby, 0.8 s after the last report; of what came between nobody there knows."""
+    bench = secure_call(pair)
+    if processed:
+        bench.arena.rules[bench.rule("b1")].features |= Feature.PROCESSED
+    now_ns = pair.settle(bench.now_ns)
+    pair.receiver.activate(now_ns + MOVED_NS + 800_000_000)
+    second = Bench(fd=pair.fds[1])
+    assert second.relay.resume(second.now_ns) == (1, 0)
+    return second
+
+
+def used(bench: Bench, ssrc: int, sequences: Iterable[int]) -> list[int]:
+    """The packet indices that were used of these numbers of a source."""
+    sending = bench.arena.keys[bench.rule("b1")].sending
+    return [
+        next(one.latest for one in sending.source if one.ssrc == ssrc)
+        for sequence in sequences
+        if bench.packet("a", PHONE, 5555, sequence & 0xFFFF, ssrc=ssrc)[0] is Reason.FORWARD
+    ]
+
+
+def test_a_source_that_began_unknown_goes_on_at_once(pair: Pair) -> None:
+    """Its numbers are its own, and later than those that it has used: no packet is lost."""
+    bench = taken_over(pair)
+    assert used(bench, 7777, range(1000, 1050)) == list(range(1000, 1050))
+    assert used(bench, 8888, [*range(65_500, 65_536), *range(20)]) == list(range(65_500, 65_556))
+
+
+def test_a_source_that_had_rolled_over_unknown_uses_no_index_twice(pair: Pair) -> None:
+    """It began at 65530 and was at 4 when the node died. To us it begins at 5 in rollover 0, where the next rollover
+    would bring all of these again: they are left out, and no others."""
+    bench = taken_over(pair)
+    sent = [5, *range(6, 65_000, 1000), *range(65_000, 66_000)]
+    found = used(bench, 7777, sent)
+    left_out = set(sent) - set(found)
+    assert set(range(65_530, 65_541)) <= left_out
+    assert len(left_out) < 300
+    assert (found[0], found[-1]) == (5, 65_999)
+
+
+def test_a_source_that_we_number_begins_behind_what_it_may_have_used(pair: Pair) -> None:
+    """What leaves may have been ahead of what came by as many packets as it had."""
+    bench = taken_over(pair)
+    sending = bench.arena.keys[bench.rule("b1")].sending
+    assert sending.unsure >= 80
+    sending.renumbered = 1
+    assert used(bench, 7777, range(1000, 2000)) == list(range(1001 + sending.unsure, 2000))
+
+
+def test_what_is_numbered_by_us_is_told_by_the_rule(pair: Pair) -> None:
+    assert taken_over(pair, processed=True).arena.keys[1].sending.renumbered
 
 
 def test_an_idle_worker_that_begins_anew_is_told_everything_again(pair: Pair) -> None:
