@@ -22,7 +22,7 @@ CACHE_S = 10.0  # longer than any client waits and repeats
 CACHE_REPLIES = 4096
 MAX_REQUEST_BYTES = 256 * 1024  # a frame; who sends more is disconnected
 MAX_CLIENTS = 256
-REQUESTS_PER_DRAIN = 1000  # whoever floods us may not keep the worker from its packets and its heartbeat
+REQUESTS_PER_DRAIN = 250  # whoever floods us may not keep the worker from its packets and its heartbeat
 HIGH_WATER = 1000  # messages each way and client: more than any client asks before its deadlines have passed
 FAULT_LOG_NS = 1_000_000_000  # one fault in so long is told in full
 VERSION_LOG_NS = 10_000_000_000  # a client of another version is told of once in so long
@@ -100,7 +100,7 @@ class Control:
     def drain(self, now_ns: int) -> int:
         """Answer what has arrived; returns how many requests that was.
 
-        After REQUESTS_PER_DRAIN the rest is left to the next call, without an edge that says so.
+        After REQUESTS_PER_DRAIN the rest is left to the next call, without an edge that says so: call again soon.
         """
         if self._gate is not None:
             self._gate.answer()

@@ -456,11 +456,15 @@ class Relay:
 
     # -- life
 
-    def resume(self, now_ns: int) -> tuple[int, int]:
-        """Take over what a predecessor left in the arena: same ports, latches and counters. (resumed, given up)."""
+    def resume(self, now_ns: int, alive: Callable[[], object] | None = None) -> tuple[int, int]:
+        """Take over what a predecessor left in the arena: same ports, latches and counters. (resumed, given up).
+
+        ``alive`` is called for each session: many of them take longer than a heartbeat may be away."""
         found, lost = self.arena.scan()
         claimed: set[int] = set()
         for slot, blob in found.items():
+            if alive is not None:
+                alive()
             try:
                 session = decode(slot, blob, len(self.arena.rules))
                 rules = session.all_rules()

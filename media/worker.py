@@ -15,7 +15,7 @@ from typing import Any
 from media._datapath import CONTROL, EVENTS, SIGNAL, Datapath
 from media.clips import Clips
 from media.config import PAGE_WORDS, MediaConfig
-from media.control import Control
+from media.control import REQUESTS_PER_DRAIN, Control
 from media.conversion import load_codecs, told
 from media.counters import WORD_HEARTBEAT_NS, WORD_PID, WORD_READY, WORD_START_NS, MediaCounter
 from media.dtls import Dtls
@@ -30,6 +30,7 @@ from media.session import Session
 from media.state import Arena
 
 TICK_MS = 100
+SOON_MS = 1
 NEVER = 1_000_000_000
 FEW_SESSIONS = 200  # at so few the collector is done before a packet is late
 GARBAGE_REST_S = 600.0
@@ -135,7 +136,7 @@ class Worker:
     def _resume(self) -> None:
         """Go on with what lies in the arena, whoever has left it there."""
         begun_ns = time.monotonic_ns()
-        resumed, lost = self.relay.resume(begun_ns)
+        resumed, lost = self.relay.resume(begun_ns, self._beat)
         self.relay.allocation.changed += (i for session in self.relay.sessions.values() for i in session.all_rules())
         if resumed or lost:
             took_ms = (time.monotonic_ns() - begun_ns) / 1e6
@@ -155,17 +156,18 @@ class Worker:
         control = self.control
         assert control is not None  # made with the worker
         self.page[WORD_READY] = 1
+        is_asked = False  # more than was answered yet
         while not self.stopping:
-            now_ns = time.monotonic_ns()
+            now_ns = self._beat()
             if now_ns >= next_tick_ns:
                 self._tick(now_ns)
                 next_tick_ns = now_ns + TICK_MS * 1_000_000
-            woken = self.datapath.run(TICK_MS)
-            now_ns = time.monotonic_ns()
+            woken = self.datapath.run(SOON_MS if is_asked else TICK_MS)
+            now_ns = self._beat()
             if self._taking_over:
                 self._take_over()
-            if woken & CONTROL:
-                control.drain(now_ns)
+            if is_asked or woken & CONTROL:
+                is_asked = control.drain(now_ns) >= REQUESTS_PER_DRAIN
             if woken & EVENTS:
                 self._report_latches()
                 self._report_features()
@@ -176,8 +178,12 @@ class Worker:
             if self.relay.allocation.changed:
                 self._look(now_ns)
 
+    def _beat(self) -> int:
+        """Say that this loop goes round: the supervisor ends whoever does not for a second. The time, in ns."""
+        now_ns = self.page[WORD_HEARTBEAT_NS] = time.monotonic_ns()
+        return now_ns
+
     def _tick(self, now_ns: int) -> None:
-        self.page[WORD_HEARTBEAT_NS] = now_ns
         self.relay.allocation.tidy(now_ns)
         self._show_levels()
         for index in self.datapath.sample(now_ns, round(self.config.one_way_s)):

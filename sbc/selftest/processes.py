@@ -98,10 +98,27 @@ def media_worker_hung(site: Site, measures: Measures) -> None:
     fault_at, fault_s = time.time(), time.monotonic()
     hung = site.node.signal("media 0", signal.SIGSTOP)
     site.node.back("media 0", hung)
-    measures.add("replaced after", [time.monotonic() - fault_s], max_s=5.0)
+    measures.add("replaced after", [time.monotonic() - fault_s], max_s=MEDIA_HUNG_S)
     site.heard_again(calls, time.time(), 5)
     site.measure_gap(calls, fault_at, measures, max_s=MEDIA_HUNG_S)
     site.end(calls, measures)
+    site.settled(measures)
+
+
+def node_frozen(site: Site, measures: Measures) -> None:
+    """SIGSTOP of every process, as a machine that is paused does it; the supervisor is the first to go on."""
+    calls = site.establish(site.calls)
+    site.control(calls, measures)
+    before = site.node.pids()
+    fault_at, fault_s = time.time(), time.monotonic()
+    site.node.freeze(FROZEN_S)
+    frozen_s = time.monotonic() - fault_s
+    site.heard_again(calls, time.time(), 5)
+    time.sleep(MEDIA_HUNG_S)  # whoever were taken for hung would be ended by now
+    site.measure_gap(calls, fault_at, measures, max_s=frozen_s + 0.15)
+    ended = [name for name, pid in site.node.pids().items() if before.get(name) != pid]
+    measures.expect(not ended, f"these were ended, and had only been frozen: {', '.join(ended)}")
+    site.end(calls, measures, max_s=1.0)
     site.settled(measures)
 
 
@@ -167,7 +184,8 @@ def needs_pylibsrtp() -> None:
         raise NotTried("the callers need pylibsrtp to speak SRTP: pip install pylibsrtp")
 
 
-MEDIA_HUNG_S = 4.5  # the watchdog's three seconds, its look every half second, and a start
+MEDIA_HUNG_S = 1.3  # the watchdog's patience with media workers, and a start
+FROZEN_S = 2.0
 
 ROWS = (
     Row(
@@ -201,6 +219,12 @@ ROWS = (
         "a media worker hangs",
         f"it is replaced, then as P3; gap at most {MEDIA_HUNG_S:g} s",
         media_worker_hung,
+    ),
+    Row(
+        "P4F",
+        f"every process of the node is frozen for {FROZEN_S:g} s, and goes on",
+        "nobody is taken for hung, no call is lost, the gap is as long as that",
+        node_frozen,
     ),
     Row(
         "P5",

@@ -6,6 +6,7 @@ from enum import Enum, auto
 
 BEAT_LIMIT_S = 3.0  # a child that did not beat for so long hangs
 HA_BEAT_LIMIT_S = 1.0  # its successor goes on where it was, and finds out in time whether the lease has gone
+MEDIA_BEAT_LIMIT_S = 0.9  # its loop beats every 100 ms and waits for nothing; all its calls are silent meanwhile
 BOOT_LIMIT_S = 30.0  # a child that is not ready after so long hangs
 HEALTHY_S = 30.0  # a child that served for so long starts again at once
 BACKOFF_FIRST_S = 0.1
@@ -116,6 +117,8 @@ class Child:
                     return Event.SERVES
                 return Event.HUNG if now - max(beat_s, self.started_s) > BOOT_LIMIT_S else None
             case State.READY | State.DRAINING:
+                if self.state is State.DRAINING:  # it may close files
+                    limit_s = max(limit_s, BEAT_LIMIT_S)
                 return Event.HUNG if now - max(beat_s, self.started_s) > limit_s else None
             case State.STOPPED:
                 return None
@@ -140,6 +143,7 @@ class Group(Enum):
     STORE = "store"
 
 
+BEAT_LIMITS_S = {Group.MEDIA: MEDIA_BEAT_LIMIT_S, Group.HA: HA_BEAT_LIMIT_S}
 GRACE_S: dict[Group, float] = {Group.SIP: 2.0, Group.MEDIA: 3.0, Group.CONTROL: 5.0, Group.HA: 2.0, Group.STORE: 3.0}
 HURRY_S = 2.0
 

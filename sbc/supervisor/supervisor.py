@@ -20,7 +20,8 @@ from sbc.errors import ConfigError
 from sbc.routing.versions import Versions
 from sbc.supervisor import embedded_store, folders, process, sockets
 from sbc.supervisor.adoption import adopt, proof_under_way, take_in_the_lost
-from sbc.supervisor.child import BEAT_LIMIT_S, HA_BEAT_LIMIT_S, Event, Group, Order, Shutdown, State
+from sbc.supervisor.attention import Attention
+from sbc.supervisor.child import BEAT_LIMIT_S, BEAT_LIMITS_S, Event, Group, Order, Shutdown, State
 from sbc.supervisor.keeper import EXIT_CRASHED, Kept, keep
 from sbc.supervisor.members import CAPABILITIES, KINDS, Entries, Estate, Member, real_entries
 from sbc.supervisor.proof import LIMIT_S, prove
@@ -98,7 +99,7 @@ class Supervisor:
         self._exit_code = 0
         self._booted = served
         self._looked_s = time.monotonic()
-        self._trust_beats_s = 0.0
+        self._attention = Attention(self._looked_s)
         self._proof: Proof | None = None
         self._is_abandoned = False
 
@@ -150,7 +151,8 @@ class Supervisor:
             self._halt(str(error))
 
     def _patience(self) -> float:
-        """How long to wait for a signal: less while a child starts, and not beyond the next start that is due."""
+        """How long to wait for a signal: less while a child starts, and not beyond the next start that is due, or the
+        moment at which a child that does not beat again is to be ended."""
         now = time.monotonic()
         wait = LOOK_S
         for member in self.members:
@@ -158,7 +160,16 @@ class Supervisor:
                 wait = min(wait, LOOK_STARTING_S)
             elif member.child.state is State.BACKOFF:
                 wait = min(wait, member.child.due_s - now)
+            elif (left := self._heard_s(member, now) + _limit_s(member) - now) > 0.0:
+                wait = min(wait, left + LOOK_STARTING_S)
+        self._attention.sleep(self._looked_s + wait)
         return max(0.0, wait)
+
+    def _heard_s(self, member: Member, now: float) -> float:
+        """When a child was last known to be well."""
+        if member.group is Group.STORE:  # it has no page; its deadlines are with those who ask it
+            return now
+        return self._attention.heard_s(member.row, member.page.beat_ns / 1e9)
 
     # --- what happens
 
@@ -206,19 +217,16 @@ class Supervisor:
 
     def _look(self, now: float) -> None:
         """Beats, starts that are due, and the progress of a stop."""
-        if now - self._looked_s > 2 * LOOK_S + 1.0:
-            # We slept ourselves (machine paused, supervisor stopped): so may the workers have. Let them beat first.
-            self._trust_beats_s = now + BEAT_LIMIT_S
+        self._attention.look(now)
         self._looked_s = now
         self.estate.page.beat()
         if self._proof is not None and now > self._proof.deadline_s:
             self._proof.is_late = True
             self._end_proof()
         for member in self.members:
-            store = member.group is Group.STORE  # it has no page; its deadlines are with those who ask it
-            beat_s = now if store or now < self._trust_beats_s else member.page.beat_ns / 1e9
-            limit_s = HA_BEAT_LIMIT_S if member.group is Group.HA else BEAT_LIMIT_S
-            event = member.child.look(now, beat_s=beat_s, serves=store or member.page.is_ready, limit_s=limit_s)
+            serves = member.group is Group.STORE or member.page.is_ready
+            beat_s = self._heard_s(member, now)
+            event = member.child.look(now, beat_s=beat_s, serves=serves, limit_s=_limit_s(member))
             if event is not None:
                 self._event(member, event, now)
             if event is Event.SERVES and member.config is not self.estate.config:
@@ -513,3 +521,7 @@ class Supervisor:
             for stream in (sys.stdout, sys.stderr):
                 stream.flush()
             os._exit(status)
+
+
+def _limit_s(member: Member) -> float:
+    return BEAT_LIMITS_S.get(member.group, BEAT_LIMIT_S)

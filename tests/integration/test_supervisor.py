@@ -222,6 +222,31 @@ def test_the_watchdog_ends_a_worker_that_hangs_and_only_that(node: Node) -> None
     assert len(node.lines("worker died")) == 1
 
 
+def test_the_watchdog_has_less_patience_with_media_workers(node: Node) -> None:
+    node.up()
+    before = node.pids()["sbc: media 0"]
+    os.kill(before, signal.SIGSTOP)
+    hangs = node.said("worker hangs, ending it")
+    assert [(row["worker"], row["pid"]) for row in hangs] == [("media 0", before)]
+    assert 0.9 <= hangs[0]["silent_s"] < 2.5
+    node.respawned("sbc: media 0", before)
+    assert len(node.lines("worker died")) == 1
+
+
+def test_a_node_that_was_frozen_ends_nobody(node: Node) -> None:
+    node.up()
+    workers = node.pids()
+    pids = [node.supervisor_pid, *workers.values()]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    time.sleep(2.0)
+    for pid in pids:
+        os.kill(pid, signal.SIGCONT)
+    time.sleep(1.5)
+    assert node.pids() == workers
+    assert not node.lines("worker hangs, ending it")
+
+
 def test_a_media_worker_finds_the_memory_of_the_one_before(node: Node) -> None:
     node.up()
     os.kill(node.pids()["sbc: media 0"], signal.SIGKILL)
