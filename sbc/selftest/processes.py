@@ -91,6 +91,40 @@ def media_worker_killed(site: Site, measures: Measures) -> None:
     site.settled(measures)
 
 
+def sip_worker_killed_twice(site: Site, measures: Measures) -> None:
+    """kill -9, and its successor as well within a second; BYE from then on."""
+    calls = site.establish(site.calls)
+    site.control(calls, measures)
+    fault_at = time.time()
+    _kill_twice(site, measures, "sip 0", calls)
+    site.heard_again(calls, time.time(), 5)
+    site.measure_gap(calls, fault_at, measures, max_s=0.15)
+    site.end(calls, measures, max_s=1.0)
+    site.settled(measures)
+
+
+def media_worker_killed_twice(site: Site, measures: Measures) -> None:
+    """The same with a media worker: two gaps, and neither longer than after one death."""
+    calls = site.establish(site.calls)
+    site.control(calls, measures)
+    fault_at = time.time()
+    _kill_twice(site, measures, "media 0", calls)
+    site.heard_again(calls, time.time(), 5)
+    site.measure_gap(calls, fault_at, measures, p99_s=0.15, max_s=0.25)
+    site.end(calls, measures)
+    site.settled(measures)
+
+
+def _kill_twice(site: Site, measures: Measures, name: str, calls: list[Call]) -> None:
+    first_s = time.monotonic()
+    for _ in range(2):
+        fault_s = time.monotonic()
+        site.node.back(name, site.node.kill(name))
+        measures.add("worker serves again", [time.monotonic() - fault_s], max_s=1.0)
+        site.heard_again(calls, time.time(), 5)
+    measures.add("both deaths within", [fault_s - first_s], max_s=1.0)
+
+
 def media_worker_hung(site: Site, measures: Measures) -> None:
     """SIGSTOP; the supervisor notices and replaces it."""
     calls = site.establish(site.calls)
@@ -195,6 +229,12 @@ ROWS = (
         sip_worker_killed,
     ),
     Row(
+        "P1D",
+        "a SIP worker is killed, and its successor within a second",
+        "as P1: nobody waits longer because it is the second time",
+        sip_worker_killed_twice,
+    ),
+    Row(
         "P2",
         "a SIP worker hangs",
         "it is replaced within 5 s, then as P1; the other workers go on",
@@ -205,6 +245,12 @@ ROWS = (
         "a media worker is killed",
         "no call is lost; gap at most 150 ms (p99), 250 ms (max); the same ports, no packet to a wrong call",
         media_worker_killed,
+    ),
+    Row(
+        "P3D",
+        "a media worker is killed, and its successor within a second",
+        "as P3: each of both gaps",
+        media_worker_killed_twice,
     ),
     Row(
         "P3S",

@@ -8,7 +8,8 @@ BEAT_LIMIT_S = 3.0  # a child that did not beat for so long hangs
 HA_BEAT_LIMIT_S = 1.0  # its successor goes on where it was, and finds out in time whether the lease has gone
 MEDIA_BEAT_LIMIT_S = 0.9  # its loop beats every 100 ms and waits for nothing; all its calls are silent meanwhile
 BOOT_LIMIT_S = 30.0  # a child that is not ready after so long hangs
-HEALTHY_S = 30.0  # a child that served for so long starts again at once
+HEALTHY_S = 10.0  # a child that served for so long is as good as one that never died
+AT_ONCE = 3  # deaths in a row after which it starts at once: each moment of waiting is a gap in calls
 BACKOFF_FIRST_S = 0.1
 BACKOFF_MOST_S = 5.0
 
@@ -129,8 +130,10 @@ class Child:
 
 
 def backoff_s(failures: int) -> float:
-    """How long to wait after so many deaths in a row before this one: 0, 0.1 s, doubling, at most 5 s."""
-    return 0.0 if failures == 0 else float(min(BACKOFF_FIRST_S * 2 ** min(failures - 1, 10), BACKOFF_MOST_S))
+    """How long to wait after so many deaths in a row before this one: AT_ONCE times nothing, then 0.1 s, doubling, at
+    most 5 s."""
+    over = failures - AT_ONCE
+    return 0.0 if over < 0 else float(min(BACKOFF_FIRST_S * 2 ** min(over, 10), BACKOFF_MOST_S))
 
 
 class Group(Enum):

@@ -50,19 +50,32 @@ def test_a_later_life_that_ends_early_only_waits_longer() -> None:
         assert child.look(now, beat_s=0, serves=False) is Event.DUE
         assert child.on(Event.DUE, now) == (Order.FORK,)
         assert child.state is State.STARTING
-    assert waits == [0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
+    assert waits == [0.0, 0.0, 0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2]
     assert backoff_s(1000) == 5.0
 
 
-@pytest.mark.parametrize(("healthy_s", "wait_s"), [(29.9, 0.2), (30.0, 0.0)])
-def test_half_a_minute_of_health_forgives(healthy_s: float, wait_s: float) -> None:
-    child = ready()
-    for now in (1.0, 2.0):
-        child.on(Event.DIED, now)
-        child.on(Event.DUE, now + 0.5)
-        child.on(Event.SERVES, now + 0.5)
-    child.on(Event.DIED, 2.5 + healthy_s)
-    assert child.due_s - (2.5 + healthy_s) == pytest.approx(wait_s)
+@pytest.mark.parametrize(
+    ("lives_s", "waits_s"),
+    [
+        ((0.3,) * 3, [0.0, 0.0, 0.0]),  # twice within a second is no reason to wait
+        ((0.3,) * 5, [0.0, 0.0, 0.0, 0.1, 0.2]),
+        ((9.9,) * 5, [0.0, 0.0, 0.0, 0.1, 0.2]),
+        ((10.0,) * 5, [0.0] * 5),
+        ((0.3, 0.3, 0.3, 0.3, 10.0, 0.3, 0.3, 0.3), [0.0, 0.0, 0.0, 0.1, 0.0, 0.0, 0.0, 0.1]),
+    ],
+)
+def test_the_first_deaths_in_a_row_cost_no_wait_and_ten_seconds_of_health_forgive(
+    lives_s: tuple[float, ...], waits_s: list[float]
+) -> None:
+    child, now, waits = ready(), 0.0, []
+    for life_s in lives_s:
+        now += life_s
+        assert child.on(Event.DIED, now) == (Order.WAIT,)
+        waits.append(round(child.due_s - now, 3))
+        now = child.due_s
+        child.on(Event.DUE, now)
+        child.on(Event.SERVES, now)
+    assert waits == waits_s
 
 
 def test_a_child_without_a_beat_is_killed_once() -> None:
