@@ -66,13 +66,17 @@ def check(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
     from dataclasses import asdict
 
     from sbc.config import loader
+    from sbc.config.advice import advice
 
     loaded, faults = loader.check(config)
+    warnings = advice(loaded) if loaded is not None else []
     if as_json:
-        print(json.dumps({"ok": not faults, "faults": [asdict(fault) for fault in faults]}))
+        print(json.dumps({"ok": not faults, "faults": [asdict(fault) for fault in faults], "warnings": warnings}))
     else:
         for fault in faults:
             print(fault)
+        for warning in warnings:
+            print(f"{config}: warning: {warning}")
     if faults or loaded is None:
         raise typer.Exit(EXIT_FAULT)
     if not as_json:

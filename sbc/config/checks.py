@@ -17,8 +17,9 @@ from sbc.config.matching import ambiguous, identity
 from sbc.config.media import MediaProfile
 from sbc.config.models import Config
 from sbc.config.source import Path, Source, dotted
+from sbc.config.store_url import Cluster, parse_store_url, tag_of
+from sbc.errors import ConfigError
 
-STORE_SCHEMES = ("redis", "rediss", "unix")
 # Linux: struct sockaddr_un holds 108 octets with the final 0.
 UNIX_PATH_MAX = 107
 _TRANSPORT = re.compile(r";transport=([a-z]+)")
@@ -378,14 +379,11 @@ def _routes(path: str, read: Source) -> None:
 
 
 def _store(config: Config, read: Source) -> None:
-    scheme, colon, _ = config.store.partition("://")
-    if scheme == "sentinel":
-        read.fault(("store",), "sentinel:// is not supported yet; name the server itself with redis:// or rediss://")
-    elif config.store not in ("embedded", "none") and not (colon and scheme in STORE_SCHEMES):
-        known = ", ".join(f"{name}://…" for name in STORE_SCHEMES)
-        read.fault(
-            ("store",), f"'{scheme if colon else config.store}' is neither 'embedded', 'none' nor one of {known}"
-        )
+    if config.store != "none":
+        try:
+            parse_store_url(config.store, config.run_dir)
+        except ConfigError as error:
+            read.fault(("store",), error.faults[0].removeprefix("store: "))
     if ":" not in config.database:
         read.fault(("database",), f"'{config.database}' is not a database URL, for example sqlite:///sbc.db")
 
@@ -397,3 +395,14 @@ def _lookups(config: Config, read: Source) -> None:
     for name, redis in lookups.redis.items():
         if redis.url.get_secret_value() == "store" and config.store == "none":
             read.fault(("lookups", "redis", name), "this node has no store of its own: write the url of another one")
+            continue
+        url = redis.url.get_secret_value()
+        try:
+            address = parse_store_url(config.store if url == "store" else url, config.run_dir)
+        except ConfigError as error:
+            if url != "store":
+                read.fault(("lookups", "redis", name, "url"), error.faults[0].removeprefix("store: "))
+            continue
+        if isinstance(address.via, Cluster) and not tag_of(redis.prefix):
+            text = "in a cluster all keys must be in one slot: put a hash tag into the prefix, for example '{routes}:'"
+            read.fault(("lookups", "redis", name, "prefix"), text)

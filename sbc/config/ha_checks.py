@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from sbc.config.models import Config
 from sbc.config.source import Source
+from sbc.config.store_url import parse_store_url
+from sbc.errors import ConfigError
 
 KEY_BYTES = 32
 
@@ -24,7 +25,10 @@ def check(config: Config, read: Source) -> None:
         if len(ha.paths) < 2 and ha.decided_by == "lease":
             read.fault(("ha", "paths"), "with store: embedded heartbeats alone decide, so there must be two paths")
     elif config.store.startswith("unix://"):
-        read.fault(("store",), "a pair needs a store that both nodes reach: redis:// or rediss://, or embedded")
+        read.fault(
+            ("store",),
+            "a pair needs a store that both nodes reach, by redis://, sentinel:// or cluster://, or embedded",
+        )
     else:
         _place_of_store(config, read)
     for number, virtual in enumerate(ha.addresses):
@@ -49,11 +53,25 @@ def _key(path: str, read: Source) -> None:
 def _place_of_store(config: Config, read: Source) -> None:
     """The store is a witness: one on either node would die with it, and then nobody could tell."""
     assert config.ha is not None
-    host = urlsplit(config.store).hostname
-    ends = {end[0] for path in config.ha.paths for end in (path.local, path.peer)}
-    if host is not None and (host in ends or host in ("localhost", "127.0.0.1", "::1")):
-        read.fault(
-            ("store",),
-            f"{host} is one of the two nodes: a store there dies with it; use one elsewhere, or store: embedded,"
-            " which keeps a copy on each",
-        )
+    try:
+        address = parse_store_url(config.store, config.run_dir)
+    except ConfigError:
+        return  # told as a fault of the store
+    sides = [{path.local[0] for path in config.ha.paths} | {"localhost", "127.0.0.1", "::1"}]
+    sides.append({path.peer[0] for path in config.ha.paths})
+    hosts = [host for host, _ in address.via.ends] if address.via is not None else [address.host]
+    for side in sides:
+        here = [host for host in hosts if host in side]
+        if len(here) * 2 <= len(hosts):
+            continue
+        if address.via is None:
+            text = (
+                f"{here[0]} is one of the two nodes: a store there dies with it; use one elsewhere, or store: embedded,"
+                " which keeps a copy on each"
+            )
+        else:
+            text = (
+                f"{len(here)} of the {len(hosts)} hosts are on one of the two nodes: without it the others are no"
+                " majority, and replace no master; put one of them on a third machine"
+            )
+        read.fault(("store",), text)

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, SecretStr
 
 from sbc.config.base import Model
+from sbc.config.store_url import SCHEMES
 
 _SECRET_URL = re.compile(r"^(?P<scheme>[a-z][a-z0-9+]*)://")
-_REDIS_SCHEMES = ("redis", "rediss", "unix")
 # by the name of SQLAlchemy's dialect: the drivers that we bound in time, the module of each, what installs it
 _DRIVERS: dict[str, dict[str, tuple[str, str]]] = {
     "sqlite": {"": ("sqlite3", ""), "pysqlite": ("sqlite3", "")},
@@ -31,8 +31,8 @@ def _scheme(url: str) -> str:
 
 def _redis_url(url: SecretStr) -> SecretStr:
     text = url.get_secret_value()
-    if text != "store" and _scheme(text) not in _REDIS_SCHEMES:
-        known = ", ".join(f"{name}://…" for name in _REDIS_SCHEMES)
+    if text != "store" and _scheme(text) not in SCHEMES:
+        known = ", ".join(f"{name}://…" for name in SCHEMES)
         raise ValueError(f"the URL of a Redis store is 'store' (that of this node) or one of {known}")
     return url
 

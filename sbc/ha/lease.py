@@ -32,6 +32,8 @@ class LeaseStore:
         self._pipe = Pipe(
             address,
             loop,
+            key=self._keys[0],
+            strict=True,
             deadline_s=DEADLINE_S,
             attempt_s=ATTEMPT_S,
             breaker=Breaker(first_s=0.05, longest_s=0.25),
@@ -45,6 +47,11 @@ class LeaseStore:
 
     def close(self) -> None:
         self._pipe.close()
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """What would keep the store from outliving a death of its own, as far as those say who watch it."""
+        return self._pipe.finder.doubts if self._pipe.finder is not None else ()
 
     def ask(self, what: Ask, token: int, done: Answered, to: str = "") -> None:
         """``done`` hears the answer, or None when there is none in time or the store refuses; once, maybe at once."""

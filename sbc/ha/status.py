@@ -53,6 +53,8 @@ def doubts(node: HaNode, now: float) -> list[str]:
         found.append(f"the store does not answer{why}")
     elif beat is not None and node.lease is not None and election.hears_peer(now) and not beat.store:
         found.append(f"the store does not answer {beat.name}")
+    if node.lease is not None:
+        found += node.lease.doubts
     return found
 
 

@@ -30,7 +30,7 @@ class RedisStore:
         self._server = f"redis {name} ({address})"
         self._changed = changed
         self._was_away = False
-        self._pipe = Pipe(address, loop, deadline_s=self._timeout_s, on_change=self._noted)
+        self._pipe = Pipe(address, loop, key=config.prefix, deadline_s=self._timeout_s, on_change=self._noted)
         self._pipe.start()
 
     def _noted(self, state: State, reason: str) -> None:

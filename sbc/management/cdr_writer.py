@@ -13,12 +13,12 @@ from typing import Any
 
 import orjson
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError, StatementError
 
 from sbc.database.cdr import CdrTable, Row, row_of
 from sbc.database.csv_file import CsvFile
+from sbc.errors import StoreError
+from sbc.management.store_client import StoreClient
 from sbc.store.keys import CDR_FIELD, CDR_GROUP, Keys
 from sbc.store.url import StoreAddress
 
@@ -59,7 +59,6 @@ class CdrWriter:
         self.database_error = ""
         self.csv_error = ""
         self.waiting = 0
-        self._address = address
         self._keys = Keys(node)
         self._node = node
         self._table = table
@@ -70,7 +69,7 @@ class CdrWriter:
         self._note = note
         self._observe = observe
         self._stopping = threading.Event()
-        self._client = _connect(address)
+        self._store = StoreClient(address, self._keys.marker)
         self._recovering = True  # look at what was read and not acknowledged, before anything new
         self._known_group = False
         self._failures = 0
@@ -90,7 +89,7 @@ class CdrWriter:
             while not self._stopping.is_set():
                 self._turn(BLOCK_MS)
             self._write_last()
-        self._client.close()
+        self._store.close()
         if self._csv is not None:
             self._csv.close()
 
@@ -113,7 +112,7 @@ class CdrWriter:
         try:
             entries = self._read(block_ms)
             self.store_error = ""
-        except (redis.RedisError, OSError) as error:
+        except (redis.RedisError, StoreError, OSError) as error:
             self._store_failed(error)
             return False
         if not entries:
@@ -126,7 +125,7 @@ class CdrWriter:
             return False  # told to stop while the database was away: the entries stay for our successor
         try:
             self._acknowledge(entries, rejected)
-        except (redis.RedisError, OSError) as error:
+        except (redis.RedisError, StoreError, OSError) as error:
             self._store_failed(error)
             return False
         self._failures = 0
@@ -135,27 +134,32 @@ class CdrWriter:
             self._stopping.wait(GATHER_S)
         return True
 
+    @property
+    def store_doubts(self) -> tuple[str, ...]:
+        """What would keep the store from outliving a death of its own; none where it is one server."""
+        return self._store.doubts
+
     # -- the stream
 
     def _read(self, block_ms: int | None) -> list[Entry]:
-        stream = self._keys.cdr_stream
+        stream, client = self._keys.cdr_stream, self._store.client()
         if not self._known_group:
             try:
-                self._client.xgroup_create(stream, CDR_GROUP, id="0", mkstream=True)
+                client.xgroup_create(stream, CDR_GROUP, id="0", mkstream=True)
             except redis.ResponseError as error:
                 if "BUSYGROUP" not in str(error):
                     raise
             self._known_group = True
         start = "0" if self._recovering else ">"
         # Any: redis-py types replies as unions over all protocol versions
-        found: Any = self._client.xreadgroup(CDR_GROUP, CONSUMER, {stream: start}, count=BATCH, block=block_ms)
-        self.waiting = int(self._client.xlen(stream))
+        found: Any = client.xreadgroup(CDR_GROUP, CONSUMER, {stream: start}, count=BATCH, block=block_ms)
+        self.waiting = int(client.xlen(stream))
         self._gauge("CDR_WAITING", self.waiting)
         return [(identity, fields) for _, entries in found or () for identity, fields in entries]
 
     def _acknowledge(self, entries: list[Entry], rejected: dict[bytes, bytes]) -> None:
         identities = [identity for identity, _ in entries]
-        with self._client.pipeline(transaction=True) as pipe:
+        with self._store.client().pipeline(transaction=True) as pipe:
             for raw in rejected.values():
                 pipe.xadd(self._keys.bad("cdr"), {CDR_FIELD: raw}, maxlen=REJECTED_KEPT, approximate=True)
             pipe.xack(self._keys.cdr_stream, CDR_GROUP, *identities)
@@ -168,7 +172,7 @@ class CdrWriter:
         self.store_error = str(error) or type(error).__name__
         self._known_group = False
         self._recovering = True  # a reply that was lost may have made entries ours
-        self._client.connection_pool.disconnect()
+        self._store.disconnect()
         self._back_off()
 
     # -- rows
@@ -265,19 +269,3 @@ class CdrWriter:
     def _back_off(self) -> None:
         self._stopping.wait(BACK_OFF_S[min(self._failures, len(BACK_OFF_S) - 1)])
         self._failures += 1
-
-
-def _connect(address: StoreAddress) -> redis.Redis:
-    """A client that never repeats a command by itself: a repeated XREADGROUP would leave the first reply unread."""
-    common: dict[str, Any] = {  # Any: keyword arguments of several types
-        "db": address.database,
-        "username": address.username or None,
-        "password": address.password or None,
-        "socket_timeout": 5.0,
-        "socket_connect_timeout": 2.0,
-        "retry": Retry(NoBackoff(), 0),
-        "protocol": 2,
-    }
-    if address.path:
-        return redis.Redis(unix_socket_path=address.path, **common)
-    return redis.Redis(host=address.host, port=address.port, ssl=address.tls is not None, **common)

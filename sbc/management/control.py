@@ -181,7 +181,8 @@ class Control:
         if self._writer is None:
             return {"state": "none"}
         error = self._writer.store_error
-        return {"state": "away" if error else "ready", "url": self._store_text(), "error": error}
+        doubts = list(self._writer.store_doubts)
+        return {"state": "away" if error else "ready", "url": self._store_text(), "error": error, "doubts": doubts}
 
     def _describe_certificates(self) -> list[dict[str, Any]]:  # Any: JSON values
         return self._certificates.rows(time.time())

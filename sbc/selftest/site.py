@@ -27,10 +27,10 @@ CALLS = 20
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What a row needs: a store that is not the node's child, SRTP on both sides, a clock that can be set, a disk of so
-    many octets for CDRs, settings of the configuration; two nodes."""
+    """What a row needs: a store that is not the node's child (of this kind), SRTP on both sides, a clock that can be
+    set, a disk of so many octets for CDRs, settings of the configuration; two nodes."""
 
-    own_store: bool = False
+    own_store: bool | type[Store] = False
     secure: bool = False
     clock: bool = False
     small_disk: int = 0
@@ -242,7 +242,8 @@ def site(folder: Path, setup: Setup, *, is_apart: bool) -> Iterator[Site]:
     folder.mkdir(parents=True)
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        store = Store(folder) if setup.own_store else None
+        kind = setup.own_store if isinstance(setup.own_store, type) else Store
+        store = kind(folder) if setup.own_store else None
         settings = dict(setup.settings)
         if store is not None:
             stack.callback(store.kill)

@@ -33,7 +33,9 @@ def _through_an_outage(
     fault_at, fault_s = time.time(), time.monotonic()
     begin()
     new = site.establish(NEW // 2, talk=False)
-    told_s = wait(lambda: _alarm(site, cause), 5, f"an alarm{f' that says {cause!r}' if cause else ''} in sbc status")
+    told_s = wait(
+        lambda: is_alarmed(site, cause), 5, f"an alarm{f' that says {cause!r}' if cause else ''} in sbc status"
+    )
     new += site.establish(NEW // 2, talk=False)
     site.end(new[::2], measures, max_s=1.0)
     time.sleep(max(0.0, AWAY_S - (time.monotonic() - fault_s)))
@@ -51,7 +53,8 @@ def _through_an_outage(
     site.settled(measures)
 
 
-def _alarm(site: Site, cause: str) -> bool:
+def is_alarmed(site: Site, cause: str) -> bool:
+    """Whether ``sbc status`` says that the store is away, or why it takes nothing."""
     status = site.node.patient("status")
     told = str(status["store"].get("error", ""))
     down = bool(status["totals"].get("store_down")) or bool(told)

@@ -7,11 +7,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sbc.selftest import mix, pairs, processes, resources, settings, stores
+from sbc.selftest import failovers, mix, pairs, processes, resources, settings, stores
 from sbc.selftest.measure import Measures, text
 from sbc.selftest.row import Row
 
-ROWS: tuple[Row, ...] = (*processes.ROWS, *pairs.ROWS, *stores.ROWS, *resources.ROWS, *settings.ROWS, *mix.ROWS)
+ROWS: tuple[Row, ...] = (
+    *processes.ROWS,
+    *pairs.ROWS,
+    *stores.ROWS,
+    *failovers.ROWS,
+    *resources.ROWS,
+    *settings.ROWS,
+    *mix.ROWS,
+)
 WIDTH = 110
 
 

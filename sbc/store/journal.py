@@ -95,7 +95,9 @@ class Journal:
         self._note = note or (lambda _level, _event, _fields: None)
         self._cdr_capacity = cdr_capacity
         deadline_s = 0.05 if self._nobody_waits else max(0.005, commit_timeout_s)
-        self._pipe = pipe or Pipe(address, loop, deadline_s=deadline_s, count=lambda name: self._count(name, 1))
+        self._pipe = pipe or Pipe(
+            address, loop, key=self._keys.marker, deadline_s=deadline_s, count=lambda name: self._count(name, 1)
+        )
         self._pipe.on_ready = self._connected
         self._pipe.on_change = self._state_changed
         self._save = Script("save")

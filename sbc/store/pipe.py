@@ -9,36 +9,28 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Any
 
 import hiredis
 
 from sbc.errors import StoreError
 from sbc.store.breaker import Action, Breaker, Event, State
+from sbc.store.finding import Finder
 from sbc.store.url import StoreAddress
+from sbc.store.wire import Argument, Connection, Refusal, Reply, StoreAway, pack
 
-# Any: a RESP value is None, int, bytes or a list of them; a failure comes as an exception in its place
-Reply = Any
+__all__ = ["Argument", "OnReply", "Pipe", "Refusal", "Reply", "StoreAway", "pack"]
+
 OnReply = Callable[[Reply], None]
-Argument = str | bytes | int | float
 
-# What the store said no to (OOM, READONLY, WRONGTYPE, NOSCRIPT ...); it comes as the reply of that command alone.
-Refusal = hiredis.ReplyError
-
-_NOT_YET = object()
+# Refusals by a server that is no master, or not that of our keys, any more
+_ELSEWHERE = ("READONLY", "MOVED", "MASTERDOWN", "CLUSTERDOWN", "LOADING")
+_WATCH_S = 1.0  # how often those who know are asked whether the master is another one
 
 
-def pack(*command: Argument) -> bytes:
-    """One command as octets of RESP."""
-    packed: bytes = hiredis.pack_command(command)  # type: ignore[arg-type]  # its stub says a tuple of one
-    return packed
-
-
-class StoreAway(StoreError):
-    """There is no reply and there will be none: the store is away, late, or too much waits for it already.
-
-    The command may or may not have been performed.
-    """
+def _elsewhere(replies: list[Reply]) -> str:
+    """What a refusal among these says of another server that is to be asked; empty where there is none."""
+    refused = (str(reply) for reply in replies if isinstance(reply, Refusal))
+    return next((text for text in refused if any(word in text for word in _ELSEWHERE)), "")
 
 
 class Pipe:
@@ -47,6 +39,10 @@ class Pipe:
     ``deadline_s`` bounds each command, ``attempt_s`` an attempt to connect, ``capacity`` what may wait for a reply.
     ``on_ready`` is called after each successful connect, before what waited is sent; ``on_change`` with every new
     state and the reason, for logs and gauges; ``count`` with counter names (STORE_CONNECTS, STORE_TIMEOUTS).
+
+    Where the address does not name the server but those who know the master (:mod:`sbc.store.finding`), each attempt
+    asks them, and so does a timer while the pipe is ready; a server that is no master is left at once. ``key`` is one
+    of those that will be asked for, all in one slot of a cluster; ``strict`` as in Finder.
     """
 
     def __init__(
@@ -54,6 +50,8 @@ class Pipe:
         address: StoreAddress,
         loop: asyncio.AbstractEventLoop,
         *,
+        key: str = "",
+        strict: bool = False,
         deadline_s: float = 0.05,
         attempt_s: float = 1.0,
         capacity: int = 20_000,
@@ -74,9 +72,14 @@ class Pipe:
         self._sent: deque[tuple[float, OnReply]] = deque()  # (deadline, callback) in the order of the wire
         self._outgoing: list[bytes] = []  # of this turn of the loop; their callbacks are in _sent already
         self._waiting: deque[tuple[float, OnReply, bytes]] = deque()  # for a connection
-        self._connection: _Connection | None = None
+        self._connection: Connection | None = None
         self._client_id = 0  # the server's number for the connection, within its run
         self._gathering = False
+        self._key = key
+        self.finder = (
+            Finder(address, loop, key, limit_s=attempt_s / 2, strict=strict) if address.via is not None else None
+        )
+        self._following: asyncio.Task[None] | None = None
         self.run_id = ""  # which run of which server: another one may hold other data
         self._attempt: asyncio.Task[None] | None = None
         self._sweeper: asyncio.TimerHandle | None = None
@@ -99,6 +102,8 @@ class Pipe:
     def close(self) -> None:
         """End the connection; what still waits is failed."""
         self._step(Event.STOP, "closed")
+        if self.finder is not None:
+            self.finder.close()
 
     def send(self, on_reply: OnReply, *command: Argument) -> None:
         """Issue one command; ``on_reply`` gets its reply, a Refusal or StoreAway, once, within ``deadline_s``.
@@ -157,19 +162,25 @@ class Pipe:
             self._outgoing.clear()
             self._connection.write(data)
 
-    def received(self, connection: _Connection, replies: list[Reply]) -> None:
+    def received(self, connection: Connection, replies: list[Reply]) -> None:
         """Replies came in; called by the connection."""
         if connection is not self._connection:
             return
         sent = self._sent
+        elsewhere = "" if self.finder is None else _elsewhere(replies)
         for reply in replies:
             if not sent:
                 self._step(Event.LOST, "a reply that nobody asked for")
                 return
+            if elsewhere and isinstance(reply, Refusal):
+                reply = StoreAway(elsewhere)
             on_reply = sent.popleft()[1]
             self._answer(on_reply, reply)
             if connection is not self._connection:
                 return  # the callback closed the pipe
+        if elsewhere:
+            self._step(Event.LOST, elsewhere)
+            return
         self._breaker.succeeded()
 
     def _answer(self, on_reply: OnReply, reply: Reply) -> None:
@@ -198,7 +209,7 @@ class Pipe:
 
     # -- the life of the connection
 
-    def lost(self, connection: _Connection, reason: str) -> None:
+    def lost(self, connection: Connection, reason: str) -> None:
         """The connection ended; called by the connection."""
         if connection is self._connection:
             self._step(Event.LOST, reason)
@@ -241,6 +252,9 @@ class Pipe:
         if self._back_off is not None:
             self._back_off.cancel()
             self._back_off = None
+        following, self._following = self._following, None
+        if following is not None:
+            following.cancel()
         return failed
 
     def _backed_off(self) -> None:
@@ -249,15 +263,15 @@ class Pipe:
 
     async def _connect(self) -> None:
         """One attempt to connect and to make acquaintance. Ends with PROVED or LOST."""
-        connection = _Connection(self, self._loop)
+        connection = Connection(self, self._loop)
         try:
             async with asyncio.timeout(self._attempt_s):
-                address = self.address
+                address = self.address if self.finder is None else await self.finder.find()
                 if address.path:
                     await self._loop.create_unix_connection(lambda: connection, address.path)
                 else:
                     await self._loop.create_connection(lambda: connection, address.host, address.port, ssl=address.tls)
-                await self._greet(connection)
+                await self._greet(connection, address)
         except asyncio.CancelledError:
             connection.abort()
             raise
@@ -270,11 +284,26 @@ class Pipe:
         self._connection = connection
         self._count("STORE_CONNECTS")
         self._step(Event.PROVED, "")
+        if self.finder is not None and self._connection is connection:
+            self._following = self._loop.create_task(self._follow(self.finder, address))
 
-    async def _greet(self, connection: _Connection) -> None:
+    async def _follow(self, finder: Finder, master: StoreAddress) -> None:
+        """While we are connected: is it the master still, in the eyes of those who decide? One that was cut off from
+        them would take what we write, and forget it when it is told."""
+        reason = ""
+        while not reason:
+            await asyncio.sleep(_WATCH_S)
+            try:
+                found = await finder.find()
+                reason = "" if found == master else f"the master is {found} now"
+            except StoreAway as error:
+                reason = str(error) if finder.strict else ""
+        self._following = None
+        self._step(Event.LOST, reason)
+
+    async def _greet(self, connection: Connection, address: StoreAddress) -> None:
         """AUTH and SELECT, prove with PING that it answers, and end what our former connection may still hold there:
         commands that a stopped server has in its buffers must not be performed after newer ones."""
-        address = self.address
         greeting: list[tuple[Argument, ...]] = []
         if address.password:
             greeting.append(("AUTH", *([address.username] if address.username else []), address.password))
@@ -292,6 +321,12 @@ class Pipe:
             await connection.ask(("CLIENT", "KILL", "ID", self._client_id))
         self.run_id = run_id
         self._client_id = client_id if isinstance(client_id, int) else 0
+        if self.finder is not None:
+            role, place = await connection.ask(("ROLE",), ("EXISTS", self._key))
+            if isinstance(role, list) and role[0] != b"master":
+                raise StoreAway(f"{address} is a replica, and not the master")
+            if isinstance(place, Refusal) and _elsewhere([place]):
+                raise StoreAway(str(place))
         if not connection.is_alive:
             raise StoreAway("the store closed the connection")
 
@@ -309,72 +344,3 @@ class Pipe:
         self.flush()
         if self._sent and self._sweeper is None:
             self._sweeper = self._loop.call_later(self.deadline_s, self._sweep)
-
-
-class _Connection(asyncio.Protocol):
-    """The socket and its RESP parser. Replies settle :meth:`ask` while the pipe makes acquaintance, then go to it."""
-
-    def __init__(self, pipe: Pipe, loop: asyncio.AbstractEventLoop) -> None:
-        self._pipe = pipe
-        self._loop = loop
-        self._reader = hiredis.Reader(notEnoughData=_NOT_YET)
-        self._transport: asyncio.Transport | None = None
-        self._asked: asyncio.Future[list[Reply]] | None = None
-        self._expected = 0
-        self._answers: list[Reply] = []
-        self._reason = ""
-
-    @property
-    def is_alive(self) -> bool:
-        return self._transport is not None
-
-    async def ask(self, *commands: tuple[Argument, ...]) -> list[Reply]:
-        """The replies to these commands, refusals among them; raises StoreAway when the connection ends."""
-        if self._transport is None:
-            raise StoreAway(self._reason or "the store closed the connection")
-        self._expected, self._answers = len(commands), []
-        self._asked = self._loop.create_future()
-        try:
-            self.write(b"".join(pack(*command) for command in commands))
-            return await self._asked
-        finally:
-            self._asked = None
-
-    def write(self, data: bytes) -> None:
-        if self._transport is not None:
-            self._transport.write(data)
-
-    def abort(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
-            self._transport = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport  # type: ignore[assignment]  # uvloop's transports do not derive from asyncio's
-
-    def data_received(self, data: bytes) -> None:
-        self._reader.feed(data)
-        replies: list[Reply] = []
-        try:
-            while (reply := self._reader.gets()) is not _NOT_YET:
-                replies.append(reply)
-        except hiredis.ProtocolError as error:
-            self._fail(f"not RESP: {error}")
-            return
-        if self._asked is None:
-            self._pipe.received(self, replies)
-            return
-        self._answers += replies
-        if len(self._answers) >= self._expected and not self._asked.done():
-            self._asked.set_result(self._answers)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._transport = None
-        self._fail(str(exc) if exc is not None else "the store closed the connection")
-
-    def _fail(self, reason: str) -> None:
-        self._reason = reason
-        if self._asked is None:
-            self._pipe.lost(self, reason)
-        elif not self._asked.done():
-            self._asked.set_exception(StoreAway(reason))

@@ -21,7 +21,7 @@ class SipSlot:
     ``hand_over``   write ends by slot, non-blocking; ``hand_over[slot]`` leads to the own inbox
     ``page``        counters; call ``page.ready()`` when serving and ``page.beat()`` every second
     ``media_endpoints``  media worker name (``media-0``) to ZeroMQ endpoint
-    ``store_url``   ``redis://``, ``rediss://``, ``sentinel://`` or ``unix:///path`` (the embedded store)
+    ``store_url``   as in :mod:`sbc.config.store_url`, with the password of the embedded store
     ``media_keys``  our CURVE public and secret key for media nodes elsewhere, None where there is none with a key
     ``cell``        the role of this node in its pair, None where it is alone
     ``orphaned``    whether the node ends because its first process has died

@@ -51,6 +51,8 @@ def test_a_pair(tmp_path: Path) -> None:
         ("pair.key", "none.key", "make it with sbc ha keygen"),
         ("10.9.0.5:6379", "10.9.0.2:6379", "is one of the two nodes"),
         ("10.9.0.5:6379", "127.0.0.1:6379", "is one of the two nodes"),
+        ("redis://10.9.0.5:6379/0", "sentinel://10.9.0.1,10.9.0.5,10.9.0.1:2/s", "2 of the 3 hosts are on one of"),
+        ("redis://10.9.0.5:6379/0", "cluster://10.9.0.2", "1 of the 1 hosts are on one of the two nodes"),
         ("redis://10.9.0.5:6379/0", "none", "a pair needs a store"),
         ("redis://10.9.0.5:6379/0", "unix:///run/redis.sock", "that both nodes reach"),
         ("name: left", "name: left\n  lease_ms: 500", "is less than 3 heartbeats"),
@@ -63,6 +65,10 @@ def test_what_is_wrong_is_said(tmp_path: Path, before: str, after: str, said: st
     assert any(said in fault for fault in faults(tmp_path, HA.replace(before, after))), faults(
         tmp_path, HA.replace(before, after)
     )
+
+
+def test_sentinels_on_both_nodes_and_a_third_machine_are_good(tmp_path: Path) -> None:
+    assert faults(tmp_path, HA.replace("redis://10.9.0.5:6379/0", "sentinel://10.9.0.1,10.9.0.2,10.9.0.5/s")) == []
 
 
 def test_embedded_stores_take_two_paths(tmp_path: Path) -> None:

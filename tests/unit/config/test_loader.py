@@ -172,12 +172,14 @@ peers:
         (
             "realms:",
             "store: redsi://x\nrealms:",
-            "2:8: store: 'redsi' is neither 'embedded', 'none' nor one of redis://…, rediss://…, unix://…",
+            "2:8: store: 'redsi' is neither 'embedded', 'none' nor one of redis://…, rediss://…,"
+            " unix://…, sentinel://…, sentinel+tls://…, cluster://…, cluster+tls://…",
         ),
         (
             "realms:",
-            "store: sentinel://a:1/m\nrealms:",
-            "2:8: store: sentinel:// is not supported yet; name the server itself with redis:// or rediss://",
+            "store: sentinel://a:1\nrealms:",
+            "2:8: store: a sentinel:// URL ends with the name of the service, for example"
+            " sentinel://10.9.0.5,10.9.0.6,10.9.0.7/sbc-store",
         ),
         (
             "ports: 30000-30999 }",

@@ -31,7 +31,7 @@ def node(*, active: bool = True) -> Any:  # Any: what the words need of a node
         slot=SimpleNamespace(pages=pages),
         election=election,
         timing=Timing(),
-        lease=SimpleNamespace(reason=""),
+        lease=SimpleNamespace(reason="", doubts=()),
         replication=None,
         held=SimpleNamespace(faults={}, without_carrier=[]),
         media=SimpleNamespace(is_kept=True),
@@ -65,6 +65,7 @@ def test_each_reason_is_said() -> None:
         lambda n: n.election.heard(0, Beat("b", State.STANDBY, 3, False, True), NOW)
     )
     assert "nothing is heard on path 1" in why(lambda n: n.election.peer.heard_s.__setitem__(1, NOW - 9))
+    assert why(lambda n: setattr(n.lease, "doubts", ("the store has no replica",))) == "the store has no replica"
     assert "eth0 has no carrier" in why(lambda n: n.held.without_carrier.append("eth0"))
     assert "control does not serve" in why(lambda n: n.slot.pages["control"].open(Kind.CONTROL, 1))
     assert "sip 0 does not serve" in why(lambda n: n.slot.pages["sip 0"].open(Kind.SIP, 1))

@@ -34,7 +34,17 @@ def faults(lookups: str) -> list[str]:
         (
             "  redis:\n    rates: { url: http://x }\n",
             "2:19: lookups.redis.rates.url: the URL of a Redis store is 'store' (that of this node) or one of "
-            "redis://…, rediss://…, unix://…",
+            "redis://…, rediss://…, unix://…, sentinel://…, sentinel+tls://…, cluster://…, cluster+tls://…",
+        ),
+        (
+            "  redis:\n    rates: { url: 'sentinel://a' }\n",
+            "2:19: lookups.redis.rates.url: a sentinel:// URL ends with the name of the service, for example "
+            "sentinel://10.9.0.5,10.9.0.6,10.9.0.7/sbc-store",
+        ),
+        (
+            "  redis:\n    rates: { url: 'cluster://a' }\n    good: { url: 'cluster://a', prefix: '{r}:' }\n",
+            "2:5: lookups.redis.rates.prefix: in a cluster all keys must be in one slot: put a hash tag into the"
+            " prefix, for example '{routes}:'",
         ),
         (
             '  redis:\n    rates: { prefix: "sbc:{x}:" }\n',

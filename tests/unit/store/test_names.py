@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from sbc.errors import ConfigError
 from sbc.store.keys import Keys, is_member, member_of
-from sbc.store.url import StoreAddress, parse_store_url
+from sbc.store.url import Cluster, Sentinels, StoreAddress, parse_store_url
 
 
 @given(st.text())
@@ -45,9 +45,38 @@ def test_addresses() -> None:
     assert "p@ss" not in repr(with_password) + str(with_password)
 
 
+def test_addresses_of_those_who_know_the_master() -> None:
+    url = "sentinel://u:p%40ss@a,[::1]:7,b:26380/my%20store/2?sentinel_user=w&sentinel_password=wa%20tch"
+    address = parse_store_url(url, "")
+    ends = (("a", 26379), ("::1", 7), ("b", 26380))
+    sentinels = Sentinels(ends, "my store", None, "w", "wa tch")
+    assert address == StoreAddress(username="u", password="p@ss", database=2, via=sentinels)
+    assert str(address) == "sentinel://a:26379,[::1]:7,b:26380/my store/2"
+    assert not any(secret in repr(address) for secret in ("p@ss", "wa tch"))
+    assert str(address.at("::2", 9)) == "redis://[::2]:9/2"
+    assert address.at("h", 9) == StoreAddress(host="h", port=9, username="u", password="p@ss", database=2)
+    secure = parse_store_url("sentinel+tls://a/s", "")
+    assert isinstance(secure.via, Sentinels)
+    assert secure.tls is not None
+    assert secure.via.tls is secure.tls
+    half = parse_store_url("sentinel+tls://a/s?sentinel_tls=no", "")
+    assert isinstance(half.via, Sentinels)
+    assert half.tls is not None
+    assert half.via.tls is None
+    cluster = parse_store_url("cluster://u:p@a,b:7000", "")
+    assert cluster == StoreAddress(username="u", password="p", via=Cluster((("a", 6379), ("b", 7000))))
+    assert (str(cluster), str(cluster.at("c", 1))) == ("cluster://a:6379,b:7000", "redis://c:1")
+    assert parse_store_url("cluster+tls://a", "").tls is not None
+
+
 @pytest.mark.parametrize(
     "url",
-    ["", "sentinel://a:26379/mymaster", "http://x", "redis://", "redis://h:99999", "redis://h/x", "unix://"],
+    [
+        *["", "http://x", "redis://", "redis://h:99999", "redis://h/x", "unix://", "redis://a,b", "redis://h?db=1"],
+        *["sentinel://", "sentinel://a", "sentinel:///s", "sentinel://a,,b/s", "sentinel://a/s/x", "sentinel://a:x/s"],
+        *["sentinel://a/s?sentinel_tls=maybe", "sentinel://a/s?password=x", "cluster://", "cluster://a/1"],
+        "cluster://" + ",".join(f"h{n}" for n in range(40)),
+    ],
 )
 def test_addresses_that_are_none(url: str) -> None:
     with pytest.raises(ConfigError) as refused:

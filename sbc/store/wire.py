@@ -1,0 +1,109 @@
+"""A connection that speaks RESP, and who owns it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Protocol
+
+import hiredis
+
+from sbc.errors import StoreError
+
+# Any: a RESP value is None, int, bytes or a list of them; a failure comes as an exception in its place
+Reply = Any
+Argument = str | bytes | int | float
+
+# What the store said no to (OOM, READONLY, WRONGTYPE, NOSCRIPT ...); it comes as the reply of that command alone.
+Refusal = hiredis.ReplyError
+
+_NOT_YET = object()
+
+
+def pack(*command: Argument) -> bytes:
+    """One command as octets of RESP."""
+    packed: bytes = hiredis.pack_command(command)  # type: ignore[arg-type]  # its stub says a tuple of one
+    return packed
+
+
+class StoreAway(StoreError):
+    """There is no reply and there will be none: the store is away, late, or too much waits for it already.
+
+    The command may or may not have been performed.
+    """
+
+
+class Owner(Protocol):
+    """Who hears of what :meth:`Connection.ask` did not ask for."""
+
+    def received(self, connection: Connection, replies: list[Reply]) -> None: ...
+
+    def lost(self, connection: Connection, reason: str) -> None: ...
+
+
+class Connection(asyncio.Protocol):
+    """The socket and its RESP parser. Replies settle :meth:`ask` while that waits, else they go to the owner."""
+
+    def __init__(self, owner: Owner, loop: asyncio.AbstractEventLoop) -> None:
+        self._owner = owner
+        self._loop = loop
+        self._reader = hiredis.Reader(notEnoughData=_NOT_YET)
+        self._transport: asyncio.Transport | None = None
+        self._asked: asyncio.Future[list[Reply]] | None = None
+        self._expected = 0
+        self._answers: list[Reply] = []
+        self._reason = ""
+
+    @property
+    def is_alive(self) -> bool:
+        return self._transport is not None
+
+    async def ask(self, *commands: tuple[Argument, ...]) -> list[Reply]:
+        """The replies to these commands, refusals among them; raises StoreAway when the connection ends."""
+        if self._transport is None:
+            raise StoreAway(self._reason or "the store closed the connection")
+        self._expected, self._answers = len(commands), []
+        self._asked = self._loop.create_future()
+        try:
+            self.write(b"".join(pack(*command) for command in commands))
+            return await self._asked
+        finally:
+            self._asked = None
+
+    def write(self, data: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(data)
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+            self._transport = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]  # uvloop's transports do not derive from asyncio's
+
+    def data_received(self, data: bytes) -> None:
+        self._reader.feed(data)
+        replies: list[Reply] = []
+        try:
+            while (reply := self._reader.gets()) is not _NOT_YET:
+                replies.append(reply)
+        except hiredis.ProtocolError as error:
+            self._fail(f"not RESP: {error}")
+            return
+        if self._asked is None:
+            self._owner.received(self, replies)
+            return
+        self._answers += replies
+        if len(self._answers) >= self._expected and not self._asked.done():
+            self._asked.set_result(self._answers)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._fail(str(exc) if exc is not None else "the store closed the connection")
+
+    def _fail(self, reason: str) -> None:
+        self._reason = reason
+        if self._asked is None:
+            self._owner.lost(self, reason)
+        elif not self._asked.done():
+            self._asked.set_exception(StoreAway(reason))
