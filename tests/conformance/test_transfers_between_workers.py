@@ -11,9 +11,9 @@ from sbc.b2bua.core import Core
 from sbc.b2bua.effects import AskWorker, Forward
 from sbc.sip.flow import Flow
 from sbc.sip.shard import shard_of, shard_of_datagram
-from tests.conformance.test_attended import call_up, dialog_of, refer_to, take_place
-from tests.conformance.test_transfers import TERMINATE, accepted, dial, ends, notified, refer
+from tests.support.attended import call_up, dialog_of, refer_to, take_place
 from tests.support.ladder import A_HOST, B_HOST, C_HOST, E_HOST, OUR_A, Ladder, counting_ids, sdp, settings
+from tests.support.transfers import TERMINATE, accepted, dial, ends, notified, refer
 
 KEY = b"0123456789abcdef"
 

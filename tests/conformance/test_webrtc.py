@@ -9,8 +9,8 @@ from sbc.b2bua.effects import MediaCommand
 from sbc.b2bua.settings import MediaProfile, MediaProfiles, SrtpPolicies
 from sbc.sdp.codecs import CodecFilter
 from sbc.sip.message import Message
-from tests.conformance.test_transfers import TERMINATE, blind, dial
 from tests.support.ladder import A_HOST, B_HOST, C_HOST, Ladder, sdp
+from tests.support.transfers import TERMINATE, blind, dial
 
 BROWSER = MediaProfile(srtp="dtls", ice="lite")
 NARROW = MediaProfile(codecs=CodecFilter(allow=frozenset({"pcmu", "pcma"})))

@@ -10,9 +10,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from sbc.b2bua.call import Call
-from tests.conformance.test_attended import dialog_of
-from tests.conformance.test_transfers import PASS, TERMINATE
+from tests.support.attended import dialog_of
 from tests.support.ladder import B_HOST, E_HOST, OUR_A, TARGET_B, TARGET_C, Ladder, Phone, sdp
+from tests.support.transfers import PASS, TERMINATE
 from tests.support.turmoil import Turmoil
 
 Step = Callable[[Ladder], None]
