@@ -76,6 +76,9 @@ class Ha(Model):
     paths: Annotated[list[HeartbeatPath], Field(min_length=1, max_length=2), AfterValidator(_paths)]
     store_port: Annotated[int, Field(ge=1024, le=65535)] = 7401  # of embedded stores, at the ends of the paths
     addresses: list[VirtualAddress] = []  # none: something else moves them
+    # Routers, one of each network, that answer ICMP echo: where stores are embedded, only a node that reaches one of
+    # them takes over from a silent peer. None: silence is enough.
+    witness: Annotated[list[ipaddress.IPv4Address | ipaddress.IPv6Address], Field(max_length=8)] = []
     # Who says which node is active: the lease with heartbeats, or a VRRP daemon by its notify script.
     decided_by: Literal["lease", "keepalived"] = "lease"
     heartbeat_ms: Annotated[int, Field(ge=50, le=5000)] = 200
@@ -89,6 +92,13 @@ class Ha(Model):
                 f"lease_ms: {self.lease_ms} is less than {self.misses} heartbeats of {self.heartbeat_ms} ms: a node"
                 " would lose the lease before its peer is known to be silent"
             )
+        if self.decided_by == "keepalived" and self.witness:
+            raise ValueError("witness: with decided_by: keepalived it is keepalived that decides")
+        ours = {end[0] for path in self.paths for end in (path.local, path.peer)}
+        ours |= {str(one.address.ip) for one in self.addresses}
+        for one in self.witness:
+            if str(one) in ours:
+                raise ValueError(f"witness: {one} is of one of the two nodes, and would answer only that one")
         if self.decided_by == "keepalived" and self.addresses:
             raise ValueError("addresses: with decided_by: keepalived it is keepalived that has the addresses")
         return self

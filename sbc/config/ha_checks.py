@@ -31,6 +31,8 @@ def check(config: Config, read: Source) -> None:
         )
     else:
         _place_of_store(config, read)
+    if ha.witness and config.store not in ("embedded", "none"):
+        read.fault(("ha", "witness"), "the store is the witness here: witness is for store: embedded")
     for number, virtual in enumerate(ha.addresses):
         if not os.path.exists(f"/sys/class/net/{virtual.interface}"):
             read.fault(("ha", "addresses", number), f"there is no interface '{virtual.interface}' on this machine")

@@ -58,6 +58,10 @@ def lines(found: dict[str, Any]) -> list[str]:  # Any: JSON values
         shown.append(
             f"path {path['path']}: {path['local']} to {path['peer']}: {age}{'' if path['heard'] else ', SILENT'}"
         )
+    shown += [
+        f"witness: {router['address']} {'answers' if router['heard'] else 'does not answer, SILENT'}"
+        for router in found["witness"]
+    ]
     shown += [f"address: {address}" for address in found["addresses"]]
     reasons = "; ".join(found["why_not"])
     shown.append("HA ready: yes" if found["ready"] else f"HA ready: no, because {reasons}")

@@ -10,6 +10,9 @@ two that take themselves for active both know which one is not.
 - Who hears neither store nor peer takes itself for cut off: active it falls silent before its lease expires, passive it
   stays so. But not where it knew that there is nobody else: the peer had gone before the store did, or could not reach
   the store itself.
+- Where each node has a store of its own, routers may be the witness. They cannot say who is active, but a node that
+  reaches none of them knows that it is the one that is cut off: hearing neither them nor its peer, it falls silent
+  before the peer takes over, or stays passive.
 """
 
 from __future__ import annotations
@@ -84,6 +87,16 @@ class Timing:
         return self.beat_s * self.misses
 
     @property
+    def cut_s(self) -> float:
+        """Silence of peer and routers, without a lease, after which an active node falls silent."""
+        return max(self.dead_s, self.safe_s)
+
+    @property
+    def patience_s(self) -> float:
+        """Silence of a peer that may have to fall silent itself, before it is followed."""
+        return max(self.lease_s, self.cut_s + self.beat_s)
+
+    @property
     def renew_s(self) -> float:
         return self.lease_s / 4
 
@@ -104,6 +117,7 @@ class Beat:
     ready: bool  # it could take over now
     offer: int = 0  # the token that it gives away
     synced: bool = True  # its store has what that of the active node has
+    witness: bool = True  # a router answers it
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +159,10 @@ class Peer:
 
 class Election:
     """Feed it ``heard``, ``leased`` or ``unanswered``, ``silent``, and ``look`` some twenty times a second; then
-    perform what ``poll`` gives. ``has_lease``: False where the store is no witness, being one of each node. ``token``
-    is the latest known, and this node's own where it is ``active`` already (the process was started anew).
-    ``decides``: False where somebody else does, by ``force`` and ``withdraw``; a later token still ends an activity.
+    perform what ``poll`` gives. ``has_lease``: False where the store is no witness, being one of each node;
+    ``has_witness``: routers are asked instead, and ``witnessed`` is fed when one of them has answered. ``token`` is the
+    latest known, and this node's own where it is ``active`` already (the process was started anew). ``decides``: False
+    where somebody else does, by ``force`` and ``withdraw``; a later token still ends an activity.
     """
 
     def __init__(
@@ -158,6 +173,7 @@ class Election:
         now: float,
         *,
         has_lease: bool,
+        has_witness: bool = False,
         token: int = 0,
         active: bool = False,
         decides: bool = True,
@@ -174,6 +190,11 @@ class Election:
         self.offer = 0
         self._timing = timing
         self._has_lease = has_lease
+        self._has_witness = has_witness and not has_lease
+        self._witness_s = float("-inf")  # when a router last answered
+        self._witness_since_s = float("inf")
+        self._adopted_s = now if active else float("-inf")  # until then a predecessor heard somebody
+        self._is_ordered = False  # to serve, and nobody was heard since
         self._decides = decides
         self._began_s = now
         self._asked: Ask | None = None
@@ -191,6 +212,7 @@ class Election:
         peer = self.peer
         peer.heard_s[path] = now
         peer.beat = beat
+        self._is_ordered = False
         if beat.offer > self.token and self._may_take:
             self.token = beat.offer
             self._step(E.OFFERED, now, f"{beat.name} handed over")
@@ -202,6 +224,13 @@ class Election:
             self.offer = 0
         if self.state not in (S.ACTIVE, S.HANDING):
             self.token = max(self.token, beat.token)
+
+    def witnessed(self, now: float) -> None:
+        """A router answered."""
+        if not self.is_witnessed(now):
+            self._witness_since_s = now
+        self._witness_s = now
+        self._is_ordered = False
 
     def leased(self, asked: Ask, said: Lease, asked_s: float, now: float) -> None:
         """The store answered what was asked at ``asked_s``."""
@@ -261,6 +290,7 @@ class Election:
         """Become active without regard to anybody, with a token later than all that are known."""
         if self.state is S.STANDBY:
             self.state = S.CLAIMING
+            self._is_ordered = True
             if self._has_lease:
                 self._ask(Ask.FORCE, now)
             else:
@@ -278,6 +308,8 @@ class Election:
         expired = self._has_lease and self._decides and now >= self._mine_until_s
         if self.state is S.ACTIVE and expired and self._is_cut_off(now):
             self._step(E.CUT_OFF, now, "it heard neither the store nor its peer, who may have taken over")
+        elif self.state is S.ACTIVE and self._decides and self._has_lost_witness(now):
+            self._step(E.CUT_OFF, now, "it heard neither a router nor its peer, who may have taken over")
         elif self.state is S.STANDBY and self._may_take and self._decides and self.ready and not self.offer:
             self._consider(now)
         if self._has_lease and self._asked is None and now - self._asked_s >= self._timing.renew_s:
@@ -293,7 +325,8 @@ class Election:
         """What to tell the peer now."""
         state = S.GONE if self._leaving and self.state in PASSIVE else self.state
         ready = self.ready and not self._leaving
-        return Beat(self.name, state, self.token, self.store_answers(now), ready, self.offer, self.synced)
+        store, witness = self.store_answers(now), self.is_witnessed(now)
+        return Beat(self.name, state, self.token, store, ready, self.offer, self.synced, witness)
 
     # --- what is the case
 
@@ -302,6 +335,10 @@ class Election:
 
     def store_answers(self, now: float) -> bool:
         return self._has_lease and now - self._store_s < self._timing.dead_s
+
+    def is_witnessed(self, now: float) -> bool:
+        """Whether a router answers, where any is to."""
+        return not self._has_witness or now - self._witness_s < self._timing.dead_s
 
     def holds_lease(self, now: float) -> bool:
         return self.state in (S.ACTIVE, S.HANDING) and now < self._mine_until_s
@@ -336,6 +373,18 @@ class Election:
             return beat.store and beat.state is not S.GONE
         return self.lease.others > 0  # nobody: whoever comes later finds an expired lease, and calls to resume
 
+    def _has_lost_witness(self, now: float) -> bool:
+        """Asked of an active node without a lease: has it lost peer and routers, and may the peer have taken over?"""
+        if not self._has_witness or self._is_ordered:
+            return False
+        heard_s, witness_s = (max(at, self._adopted_s) for at in (max(self.peer.heard_s), self._witness_s))
+        beat = self.peer.beat
+        if now - max(heard_s, witness_s) < self._timing.cut_s or heard_s == float("-inf"):
+            return False
+        if beat is not None and (beat.state is S.GONE or not beat.witness):
+            return False
+        return witness_s - heard_s < self._timing.alone_s  # else the peer had gone long before
+
     def _consider(self, now: float) -> None:
         """Standing by: is nobody active?"""
         beat = self.peer.beat
@@ -359,11 +408,22 @@ class Election:
         if now - self._began_s < self._timing.lease_s:
             return False
         if beat is None:
-            return not self._has_lease and now - self._began_s >= self._timing.alone_s
+            return not self._has_lease and now - self._began_s >= self._timing.alone_s and self._may_follow(now)
         if self.hears_peer(now):  # both are passive
             first = (self.token, beat.name) > (beat.token, self.name)
             return not beat.store and (first or not beat.ready)
-        return not beat.store or beat.state is S.GONE
+        if beat.state is S.GONE:
+            return True
+        return not beat.store and self._may_follow(now)
+
+    def _may_follow(self, now: float) -> bool:
+        """Where routers are asked: one answers, and for so long that a peer who is there would have been heard as well;
+        and the peer has been silent for so long that it has fallen silent, if it is the one that is cut off."""
+        if not self._has_witness:
+            return True
+        timing, silent_s = self._timing, now - max(self.peer.heard_s)
+        since_s = now - self._witness_since_s
+        return self.is_witnessed(now) and since_s >= timing.dead_s + timing.beat_s and silent_s >= timing.patience_s
 
     def _ask(self, what: Ask, now: float) -> None:
         self._asked, self._asked_s = what, now

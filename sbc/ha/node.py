@@ -25,6 +25,7 @@ from sbc.ha.media import MediaState
 from sbc.ha.replication import Replication
 from sbc.ha.silence import Speaking
 from sbc.ha.slot import HaSlot
+from sbc.ha.witness import Witness
 from sbc.management import rpc
 from sbc.store.url import parse_store_url
 from sbc.telemetry import log
@@ -67,11 +68,13 @@ class HaNode:
             len(ha.paths),
             loop.time(),
             has_lease=self.lease is not None,
+            has_witness=bool(ha.witness),
             token=cell.token,
             active=cell.role is Role.ACTIVE,
             decides=ha.decided_by == "lease",
         )
         self.speaker = Speaker(key_of(slot.key, f"heartbeat {slot.config.node}"), int.from_bytes(os.urandom(8)) | 1)
+        self.witness = Witness(ha.witness, loop, lambda: self.election.witnessed(loop.time()))
         self.media = MediaState(slot)
         self._sockets: list[socket.socket] = []
         self._beat_due_s = 0.0
@@ -87,6 +90,7 @@ class HaNode:
             loop.add_signal_handler(number, self._stopped.set)
         loop.add_signal_handler(signal.SIGUSR1, self._leave)
         self._bind()
+        self.witness.start()
         if self.lease is not None:
             self.lease.start()
         if self.replication is not None:
@@ -123,6 +127,7 @@ class HaNode:
                 self._replicating.cancel()
             if self.replication is not None:
                 self.replication.close()
+            self.witness.close()
             for sock in self._sockets:
                 loop.remove_reader(sock.fileno())
                 sock.close()
@@ -212,6 +217,8 @@ class HaNode:
         self._drain()
 
     def _say(self, now: float) -> None:
+        if now >= self._beat_due_s:
+            self.witness.ask()
         self._beat_due_s = now + self.timing.beat_s
         octets = self.speaker.write(self.election.beat(now))
         for sock, path in zip(self._sockets, self.ha.paths, strict=True):

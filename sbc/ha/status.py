@@ -48,6 +48,12 @@ def doubts(node: HaNode, now: float) -> list[str]:
         found.append(f"the store here is no copy: {node.replication.reason}")
     if election.hears_peer(now) and not node.media.is_kept:
         found.append("media sessions are not kept ready at the passive node")
+    if node.witness.fault:
+        found.append(node.witness.fault)
+    elif routers := node.witness.silent(now, node.timing.dead_s):
+        found.append(f"no answer from {' and '.join(routers)}, which should tell whether this node is cut off")
+    if beat is not None and election.hears_peer(now) and not beat.witness and node.ha.witness:
+        found.append(f"no router answers {beat.name}, so it would not take over")
     if node.lease is not None and not election.store_answers(now):
         why = f": {node.lease.reason}" if node.lease.reason else ""
         found.append(f"the store does not answer{why}")
@@ -75,7 +81,8 @@ def describe(node: HaNode, now: float) -> dict[str, Any]:  # Any: JSON values
     ]
     lease: dict[str, Any]  # Any: JSON values
     if node.lease is None:
-        lease = {"state": "none, heartbeats alone decide"}
+        deciding = "heartbeats and routers decide" if node.ha.witness else "heartbeats alone decide"
+        lease = {"state": f"none, {deciding}"}
     else:
         lease = {
             "state": "held here" if election.holds_lease(now) else f"held by {election.lease.holder or 'nobody'}",
@@ -94,6 +101,10 @@ def describe(node: HaNode, now: float) -> dict[str, Any]:  # Any: JSON values
         if beat is None
         else {"name": beat.name, "state": beat.state.name.lower(), "token": beat.token, "ready": beat.ready},
         "lease": lease,
+        "witness": [
+            {"address": str(address), "heard": now - at < node.timing.dead_s}
+            for address, at in zip(node.witness.addresses, node.witness.heard_s, strict=True)
+        ],
         "replication": None if node.replication is None else node.replication.describe(),
         "media": node.media.describe(),
         "heartbeats": heard,

@@ -70,6 +70,7 @@ class Duo:
     near: Audio
     far: Audio
     secure: bool = False
+    routed: bool = False
     nodes: dict[str, Sbc] = field(default_factory=dict)
     _ends: dict[str, ExitStack] = field(default_factory=dict)
     _interfaces: dict[str, str] = field(default_factory=dict)
@@ -93,6 +94,8 @@ class Duo:
             callee=CALLEE,
             srtp="required" if self.secure else "off",
         )
+        if self.routed:
+            text += f"  witness: [{STORE}]\n"
         if self.keepalived:
             text = text.partition("  addresses:")[0] + "  decided_by: keepalived\n"
         self._ends[name] = ExitStack()
@@ -218,9 +221,12 @@ def _network(lab: Lab) -> dict[str, str]:
 
 
 @contextmanager
-def duo(directory: Path, *, embedded: bool = False, keepalived: bool = False, audio: bool = False) -> Iterator[Duo]:
+def duo(
+    directory: Path, *, embedded: bool = False, keepalived: bool = False, audio: bool = False, routed: bool = False
+) -> Iterator[Duo]:
     """The network with its store and agents; nodes are started by the test. ``audio``: the caller speaks RTP and the
-    callee SRTP, by ``near`` and ``far``, which talk when they are told to; without it nobody does."""
+    callee SRTP, by ``near`` and ``far``, which talk when they are told to; without it nobody does. ``routed``: the host
+    of the store is a router, and the witness."""
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "pair.key").write_text("0123456789abcdef" * 4 + "\n")
     with Lab(f"du{os.getpid()}") as lab, ExitStack() as stack:
@@ -236,7 +242,7 @@ def duo(directory: Path, *, embedded: bool = False, keepalived: bool = False, au
         ports = (near.open, far.open) if audio else (None, None)
         caller = stack.enter_context(Agent(CALLER, 5060, audio_port=ports[0], open_socket=opens))
         callee = stack.enter_context(Agent(CALLEE, 5060, audio_port=ports[1], open_socket=opens, secure=audio))
-        made = Duo(lab, directory, embedded, keepalived, caller, callee, near, far, audio)
+        made = Duo(lab, directory, embedded, keepalived, caller, callee, near, far, audio, routed)
         made._interfaces = interfaces
         try:
             yield made

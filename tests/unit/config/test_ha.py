@@ -58,6 +58,10 @@ def test_a_pair(tmp_path: Path) -> None:
         ("name: left", "name: left\n  lease_ms: 500", "is less than 3 heartbeats"),
         ("name: left", "name: left\n  decided_by: keepalived", "it is keepalived that has the addresses"),
         ("name: left", "name: left\n  preempt: true", "unknown key"),
+        ("name: left", "name: left\n  witness: [192.0.2.1]", "the store is the witness here"),
+        ("redis://10.9.0.5:6379/0\nha:", "embedded\nha:\n  witness: [10.9.0.2]", "is of one of the two nodes"),
+        ("redis://10.9.0.5:6379/0\nha:", "embedded\nha:\n  witness: [192.0.2.10]", "is of one of the two nodes"),
+        ("redis://10.9.0.5:6379/0\nha:", "embedded\nha:\n  witness: [router]", "is not an IP address"),
     ],
 )
 def test_what_is_wrong_is_said(tmp_path: Path, before: str, after: str, said: str) -> None:
@@ -82,3 +86,11 @@ def test_a_short_key_is_none(tmp_path: Path) -> None:
     faults(tmp_path, HA)
     (tmp_path / "pair.key").write_text("short")
     assert any("a key has at least 32" in str(fault) for fault in loader.check(tmp_path / "sbc.yaml")[1])
+
+
+def test_routers_as_witnesses(tmp_path: Path) -> None:
+    text = HA.replace("redis://10.9.0.5:6379/0", "embedded") + '  witness: [192.0.2.1, "2001:db8::ff"]\n'
+    assert faults(tmp_path, text) == []
+    ha = loader.load(tmp_path / "sbc.yaml").ha
+    assert ha is not None
+    assert [str(one) for one in ha.witness] == ["192.0.2.1", "2001:db8::ff"]

@@ -46,6 +46,7 @@ class Node:
         self.name, self.lease = name, lease
         self.alive = False
         self.reaches_store = True
+        self.reaches_router = True
         self.election: Election
         self.life = 0
         self.takes: list[tuple[float, int]] = []
@@ -54,7 +55,8 @@ class Node:
 class Pair:
     """``advance`` moves the time; ``both_s`` is the longest that both spoke at once, outside exempted times."""
 
-    def __init__(self, *, paths: int = 2, lease: bool = True) -> None:
+    def __init__(self, *, paths: int = 2, lease: bool = True, witness: bool = False) -> None:
+        self.witness = witness
         self.now = 100.0
         self.paths = paths
         self.nodes = {name: Node(name, lease) for name in "ab"}
@@ -71,11 +73,26 @@ class Pair:
     def start(self, *names: str) -> None:
         for name in names or ("a", "b"):
             node = self.nodes[name]
-            node.alive, node.life = True, node.life + 1
-            node.election = Election(name, Timing(), self.paths, self.now, has_lease=node.lease)
-            node.election.ready = True
-            self._every(node, node.life)
-            self._beats(node, node.life)
+            self._begin(
+                node, Election(name, Timing(), self.paths, self.now, has_lease=node.lease, has_witness=self.witness)
+            )
+
+    def restart(self, name: str) -> None:
+        """The process of an active node dies, and its successor goes on."""
+        node = self.nodes[name]
+        token = node.election.token
+        again = Election(
+            name, Timing(), self.paths, self.now,
+            has_lease=node.lease, has_witness=self.witness, token=token, active=True,
+        )  # fmt: skip
+        self._begin(node, again)
+
+    def _begin(self, node: Node, election: Election) -> None:
+        node.alive, node.life = True, node.life + 1
+        node.election = election
+        election.ready = True
+        self._every(node, node.life)
+        self._beats(node, node.life)
 
     def kill(self, name: str) -> None:
         self.nodes[name].alive = False
@@ -145,6 +162,8 @@ class Pair:
     def _beats(self, node: Node, life: int) -> None:
         if node.alive and node.life == life:
             self.say(node)
+            if node.reaches_router:
+                self._at(FLIGHT_S, partial(self._witnessed, node, life))
             self._at(0.2, lambda: self._beats(node, life))
 
     def say(self, node: Node) -> None:
@@ -152,6 +171,10 @@ class Pair:
         for path in range(self.paths):
             if (node.name, path) not in self.cut:
                 self._at(FLIGHT_S, lambda path=path: self._arrives(node.name, path, beat))  # type: ignore[misc]
+
+    def _witnessed(self, node: Node, life: int) -> None:
+        if node.alive and node.life == life:
+            node.election.witnessed(self.now)
 
     def _arrives(self, sender: str, path: int, beat: Beat) -> None:
         other = self.nodes["b" if sender == "a" else "a"]
@@ -203,9 +226,9 @@ class Pair:
         self._at(FLIGHT_S, at_store)
 
 
-def ready_pair(*, lease: bool = True, active: str = "a", names: Sequence[str] = "ab") -> Pair:
+def ready_pair(*, lease: bool = True, witness: bool = False, active: str = "a", names: Sequence[str] = "ab") -> Pair:
     """A pair of which ``active`` serves."""
-    pair = Pair(lease=lease)
+    pair = Pair(lease=lease, witness=witness)
     pair.start(active)
     pair.until(lambda: pair.state(active) is State.ACTIVE, 8)
     pair.start(*(name for name in names if name != active))

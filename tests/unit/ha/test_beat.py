@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sbc.ha.beat import Speaker, key_of
 from sbc.ha.election import Beat, State
 
@@ -21,6 +23,8 @@ def test_all_that_is_said_arrives() -> None:
     a, b = acquainted()
     said = Beat("node-b.example", State.STANDBY, 2**40, False, True)
     assert a.read(b.write(said), 0) == said
+    alone = replace(said, witness=False)
+    assert a.read(b.write(alone), 0) == alone
     assert a.refused == b.refused == 0
 
 

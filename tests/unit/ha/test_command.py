@@ -20,6 +20,7 @@ FOUND: dict[str, Any] = {  # Any: JSON values
     "addresses": ["192.0.2.10/24 on eth0"],
     "peer": {"name": "right", "state": "standby", "token": 4, "ready": True},
     "lease": {"state": "held here", "store": "answers"},
+    "witness": [{"address": "192.0.2.1", "heard": True}, {"address": "198.51.100.1", "heard": False}],
     "replication": None,
     "media": {"role": "leads", "connected": True, "synced": True, "sessions": 0, "age_s": None},
     "heartbeats": [
@@ -39,6 +40,8 @@ def test_a_status_as_text() -> None:
         "lease: held here; the store answers",
         "peer: right is standby, token 4, ready",
         "media: the other node is told of all sessions",
+        "witness: 192.0.2.1 answers",
+        "witness: 198.51.100.1 does not answer, SILENT",
         "path 1: 10.8.0.1:7400 to 10.8.0.2:7400: never heard, SILENT",
         "HA ready: yes",
     ):

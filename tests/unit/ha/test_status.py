@@ -35,6 +35,8 @@ def node(*, active: bool = True) -> Any:  # Any: what the words need of a node
         replication=None,
         held=SimpleNamespace(faults={}, without_carrier=[]),
         media=SimpleNamespace(is_kept=True),
+        witness=SimpleNamespace(fault="", silent=lambda now, after_s: []),
+        ha=SimpleNamespace(witness=[]),
     )
 
 
@@ -69,6 +71,15 @@ def test_each_reason_is_said() -> None:
     assert "eth0 has no carrier" in why(lambda n: n.held.without_carrier.append("eth0"))
     assert "control does not serve" in why(lambda n: n.slot.pages["control"].open(Kind.CONTROL, 1))
     assert "sip 0 does not serve" in why(lambda n: n.slot.pages["sip 0"].open(Kind.SIP, 1))
+
+    assert "no answer from 192.0.2.1" in why(lambda n: setattr(n.witness, "silent", lambda now, after_s: ["192.0.2.1"]))
+    assert "cannot be asked" in why(lambda n: setattr(n.witness, "fault", "routers cannot be asked"))
+
+    def no_router_there(made: Any) -> None:
+        made.ha.witness.append("192.0.2.1")
+        made.election.heard(0, Beat("b", State.STANDBY, 3, True, True, witness=False), NOW)
+
+    assert "no router answers b" in why(no_router_there)
 
     def away(made: Any) -> None:
         made.election._store_s = NOW - 9
