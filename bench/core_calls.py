@@ -29,7 +29,7 @@ from sbc.store.pipe import Argument, OnReply, pack
 from sbc.telemetry import log
 from sbc.telemetry.counters import Kind
 from sbc.telemetry.page import Page
-from sbc.worker.sip_worker import TICK_S, SipWorker
+from sbc.worker.sip_worker import ANSWER_S, TICK_S, SipWorker
 from sbc.worker.slot import SipSlot
 
 WARM_S = 33.0  # of virtual time: until as many transactions end as begin
@@ -210,10 +210,10 @@ class _Store:
         finish = b"\r\n$3\r\ncdr\r\n" in command
         self._waiting.append((on_reply, b"1-%d" % next(self._serial) if finish else 1))
 
-    def flush(self) -> None:
-        pass
+    def flush(self) -> bool:
+        return bool(self._waiting)
 
-    def deliver(self) -> None:
+    def poll(self) -> None:
         waiting, self._waiting = self._waiting, []
         for on_reply, reply in waiting:
             on_reply(reply)
@@ -300,7 +300,7 @@ class Bench:
             self._tick()
 
     def _tick(self) -> None:
-        self.clock.advance(TICK_S)
+        self.clock.advance(ANSWER_S)
         now = self.clock.now
         for agenda in (self._agenda, self._hang_ups):
             while agenda and agenda[0][0] <= now:
@@ -311,7 +311,6 @@ class Bench:
             self._number += 1
             self._call(self._invite % {**self._values, b"n": self._number})
         began = time.thread_time_ns()
-        self.store.deliver()
         self.loop.turn()
         self.worker._garbage.measured(1.0, now)
         self.spent_ns += time.thread_time_ns() - began

@@ -106,6 +106,7 @@ class MediaPool:
         self._late: dict[bytes, _Pending] = {}  # deletes that are repeated
         self._timer: asyncio.TimerHandle | None = None
         self._flush_planned = False
+        self._unsent = False
         self._closed = False
         self._gathering = False
         self._context = zmq.Context()
@@ -229,6 +230,7 @@ class MediaPool:
 
     def _post(self, node: Node, request_id: bytes, body: bytes) -> None:
         node.link.send(request_id, body)
+        self._unsent = True
         if not self._gathering:
             self._plan_flush()
 
@@ -237,17 +239,19 @@ class MediaPool:
             self._flush_planned = True
             self._loop.call_soon(self.flush)
 
-    def flush(self) -> None:
-        """Send every request that waits for it."""
+    def flush(self) -> bool:
+        """Send every request that waits for it; whether there was any."""
         self._flush_planned = False
-        if self._closed:
-            return
+        if self._closed or not self._unsent:
+            return False
+        self._unsent = False
         for node in self._nodes.values():
             for request_id in node.link.flush():  # it has been away for long, or does not let us in
                 pending = self._pending.pop(request_id, None)
                 if pending is not None:
                     self._missed(node, self._loop.time())
                     self._failed(pending, "unreachable")
+        return True
 
     # -- receiving
 

@@ -202,12 +202,16 @@ class Journal:
         return self._epoch
 
     def gather(self, on: bool) -> None:
-        """With ``on`` what is to be written waits until :meth:`flush`."""
+        """With ``on`` what is to be written waits until :meth:`flush`, what the store answers until :meth:`poll`."""
         self._pipe.gather(on)
 
-    def flush(self) -> None:
-        """Write what waits for it."""
-        self._pipe.flush()
+    def poll(self) -> None:
+        """Hear what the store has answered."""
+        self._pipe.poll()
+
+    def flush(self) -> bool:
+        """Write what waits for it; whether there was anything."""
+        return self._pipe.flush()
 
     # -- the hot path
 

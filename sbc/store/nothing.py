@@ -33,8 +33,12 @@ class NoJournal:
     def gather(self, on: bool) -> None:
         """Nothing is to be written."""
 
-    def flush(self) -> None:
+    def poll(self) -> None:
+        """Nothing is answered."""
+
+    def flush(self) -> bool:
         """Nothing waits."""
+        return False
 
     def save(self, effect: SaveCall, done: Done | None = None) -> None:
         """Not stored, and nobody waits for it."""

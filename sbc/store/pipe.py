@@ -150,17 +150,27 @@ class Pipe:
     # -- replies and deadlines
 
     def gather(self, on: bool) -> None:
-        """With ``on`` commands wait until :meth:`flush`, for a shell that does everything at its own pace."""
+        """With ``on`` commands wait until :meth:`flush` and replies until :meth:`poll`, for a shell with a pace of its
+        own."""
         self._gathering = on
+        if self._connection is not None:
+            self._connection.watch(not on)
         if not on:
             self._loop.call_soon(self.flush)
 
-    def flush(self) -> None:
-        """Write every command that waits for it."""
-        if self._outgoing and self._connection is not None:
-            data = self._outgoing[0] if len(self._outgoing) == 1 else b"".join(self._outgoing)
-            self._outgoing.clear()
-            self._connection.write(data)
+    def poll(self) -> None:
+        """Take every reply that has come."""
+        if self._connection is not None:
+            self._connection.poll()
+
+    def flush(self) -> bool:
+        """Write every command that waits for it; whether there was any."""
+        if not self._outgoing or self._connection is None:
+            return False
+        data = self._outgoing[0] if len(self._outgoing) == 1 else b"".join(self._outgoing)
+        self._outgoing.clear()
+        self._connection.write(data)
+        return True
 
     def received(self, connection: Connection, replies: list[Reply]) -> None:
         """Replies came in; called by the connection."""
@@ -193,6 +203,8 @@ class Pipe:
     def _sweep(self) -> None:
         """The one timer: looks at the heads of both queues, whose deadlines rise from head to tail."""
         self._sweeper = None
+        if self._gathering:
+            self.poll()  # a shell that was held up finds the replies of the meantime
         now = self._loop.time() + 0.0005  # half a millisecond early beats a second wake-up
         expired: list[OnReply] = []
         while self._waiting and self._waiting[0][0] <= now:
@@ -282,6 +294,7 @@ class Pipe:
             return
         self._attempt = None
         self._connection = connection
+        connection.watch(not self._gathering)
         self._count("STORE_CONNECTS")
         self._step(Event.PROVED, "")
         if self.finder is not None and self._connection is connection:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import Any, Protocol
 
 import hiredis
@@ -15,6 +16,8 @@ Argument = str | bytes | int | float
 
 # What the store said no to (OOM, READONLY, WRONGTYPE, NOSCRIPT ...); it comes as the reply of that command alone.
 Refusal = hiredis.ReplyError
+
+READ_BYTES = 65_536
 
 _NOT_YET = object()
 
@@ -48,6 +51,8 @@ class Connection(asyncio.Protocol):
         self._loop = loop
         self._reader = hiredis.Reader(notEnoughData=_NOT_YET)
         self._transport: asyncio.Transport | None = None
+        self._fd = -1  # of a connection without TLS
+        self._watched = True
         self._asked: asyncio.Future[list[Reply]] | None = None
         self._expected = 0
         self._answers: list[Reply] = []
@@ -73,6 +78,32 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.write(data)
 
+    def watch(self, on: bool) -> None:
+        """Whether what comes wakes the loop, or waits for :meth:`poll`. With TLS it always does the first."""
+        if self._transport is None or self._fd < 0 or on == self._watched:
+            return
+        self._watched = on
+        if on:
+            self._transport.resume_reading()
+        else:
+            self._transport.pause_reading()
+
+    def poll(self) -> None:
+        """Take what has come meanwhile."""
+        while not self._watched and self._transport is not None:
+            try:
+                data = os.read(self._fd, READ_BYTES)
+            except BlockingIOError:
+                return
+            except OSError:
+                data = b""
+            if not data:
+                self.watch(True)  # the transport sees the end of the connection, too, and tells of it
+                return
+            self.data_received(data)
+            if len(data) < READ_BYTES:
+                return
+
     def abort(self) -> None:
         if self._transport is not None:
             self._transport.abort()
@@ -80,6 +111,8 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]  # uvloop's transports do not derive from asyncio's
+        if transport.get_extra_info("sslcontext") is None:
+            self._fd = transport.get_extra_info("socket").fileno()
 
     def data_received(self, data: bytes) -> None:
         self._reader.feed(data)

@@ -50,13 +50,55 @@ def test_a_shell_may_gather_what_it_says_and_flush_it_itself(tmp_path: Path) -> 
             pipe.send(replies.append, "ECHO", number)
             await asyncio.sleep(0.002)
         assert store.chunks == before
-        pipe.flush()
+        assert pipe.flush()
         await asyncio.sleep(0.01)
-        assert (store.chunks, replies) == (before + 1, [b"0", b"1", b"2"])
+        assert (store.chunks, replies) == (before + 1, []), "replies wait for the shell, too"
+        pipe.poll()
+        assert replies == [b"0", b"1", b"2"]
+        assert not pipe.flush(), "nothing is left to be said"
         pipe.send(replies.append, "ECHO", "left")
         pipe.gather(False)  # nothing is left behind
         await asyncio.sleep(0.01)
         assert replies[3:] == [b"left"]
+        pipe.close()
+        store.stop()
+
+    run_virtually(main)
+
+
+def test_a_shell_that_gathers_misses_no_reply_that_is_there_at_the_deadline(tmp_path: Path) -> None:
+    async def main() -> None:
+        store, pipe = await ready(tmp_path)
+        pipe.gather(True)
+        replies: list[Any] = []  # Any: RESP values
+        pipe.send(replies.append, "ECHO", "x")
+        pipe.flush()
+        await asyncio.sleep(0.1)  # no turn for as long as that
+        assert replies == [b"x"]
+        assert pipe.state is State.READY
+        pipe.close()
+        store.stop()
+
+    run_virtually(main)
+
+
+def test_a_shell_that_gathers_sees_the_end_of_the_connection_and_the_next_one_waits_for_it(tmp_path: Path) -> None:
+    async def main() -> None:
+        store, pipe = await ready(tmp_path)
+        pipe.gather(True)
+        store.hang_up()
+        await asyncio.sleep(0.01)
+        assert pipe.state is State.READY, "nobody has looked"
+        pipe.poll()
+        await asyncio.sleep(3)
+        assert (store.connections, pipe.state) == (2, State.READY)
+        replies: list[Any] = []  # Any: RESP values
+        pipe.send(replies.append, "ECHO", "x")
+        pipe.flush()
+        await asyncio.sleep(0.01)
+        assert replies == []
+        pipe.poll()
+        assert replies == [b"x"]
         pipe.close()
         store.stop()
 
