@@ -42,6 +42,9 @@ MediaConfigPath = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Beside = Annotated[
+    list[str], typer.Option("--beside", metavar="FILE", help="Of another instance that runs on the same machine.")
+]
 DEFAULT_CONFIG = "/etc/sbc/sbc.yaml"
 DEFAULT_MEDIA_CONFIG = "/etc/sbc/media.yaml"
 
@@ -61,14 +64,19 @@ def run(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def check(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+def check(config: ConfigPath = DEFAULT_CONFIG, beside: Beside = [], as_json: AsJson = False) -> None:  # noqa: B006
     """Check a configuration and name every fault with its line and column."""
     from dataclasses import asdict
 
     from sbc.config import loader
     from sbc.config.advice import advice
+    from sbc.config.beside import clashes
+    from sbc.config.source import Fault
 
     loaded, faults = loader.check(config)
+    if loaded is not None:
+        found = [f"beside {file}: {clash}" for file in beside for clash in clashes(loaded, _load(file, as_json))]
+        faults += [Fault(config, 1, 1, "", clash) for clash in found]
     warnings = advice(loaded) if loaded is not None else []
     if as_json:
         print(json.dumps({"ok": not faults, "faults": [asdict(fault) for fault in faults], "warnings": warnings}))

@@ -76,6 +76,9 @@ class Ha(Model):
     paths: Annotated[list[HeartbeatPath], Field(min_length=1, max_length=2), AfterValidator(_paths)]
     store_port: Annotated[int, Field(ge=1024, le=65535)] = 7401  # of embedded stores, at the ends of the paths
     addresses: list[VirtualAddress] = []  # none: something else moves them
+    # On one of the two: where both start, or sbc ha switch --preferred is said, it is this one that serves. By itself
+    # it takes nothing from a node that serves.
+    prefers: bool = False
     # Routers, one of each network, that answer ICMP echo: where stores are embedded, only a node that reaches one of
     # them takes over from a silent peer. None: silence is enough.
     witness: Annotated[list[ipaddress.IPv4Address | ipaddress.IPv6Address], Field(max_length=8)] = []

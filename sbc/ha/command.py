@@ -40,7 +40,8 @@ def lines(found: dict[str, Any]) -> list[str]:  # Any: JSON values
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(found["since"]))
     shown = [
         f"{found['name']} is {found['role']} ({found['state']}) since {since}: {found['why']}",
-        f"token {found['token']}, decided by {found['decided_by']}",
+        f"token {found['token']}, decided by {found['decided_by']}"
+        + (f", {found['preferred']} is preferred" if found["preferred"] else ""),
         f"lease: {found['lease']['state']}"
         + (f"; the store {found['lease']['store']}" if "store" in found["lease"] else ""),
     ]
@@ -75,19 +76,32 @@ def _media(found: dict[str, Any]) -> str:  # Any: JSON values
 
 
 @app.command("switch")
-def switch(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+def switch(
+    config: ConfigPath = DEFAULT_CONFIG,
+    preferred: Annotated[
+        bool,
+        typer.Option("--preferred", help="To the node that has ha.prefers, asked of either; it may be active already."),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Hand over to the other node at once, if it is ready; asked of the active node. Calls go on."""
-    answer = _ask(config, "switch", as_json)
+    answer = _ask(config, "switch", as_json, {"preferred": preferred})
     began = time.monotonic()
-    while True:
+    while answer["from"] != answer["to"]:
         found = _ask(config, "status", as_json)
         peer = found["peer"] or {}
-        if peer.get("state") == "active" and found["role"] == "passive":
+        states = {found["name"]: found["role"], peer.get("name"): peer.get("state")}
+        if states.get(answer["to"]) == "active" and states.get(answer["from"]) != "active":
             break
         if time.monotonic() - began > SWITCHED_S:
             _fail([f"{answer['to']} did not take over within {SWITCHED_S:.0f} s: see sbc ha status on both"], as_json)
         time.sleep(0.02)
-    print(json.dumps(answer) if as_json else f"{answer['to']} is active, {answer['from']} stands by")
+    if as_json:
+        print(json.dumps(answer))
+    elif answer["from"] == answer["to"]:
+        print(f"{answer['to']} is active already")
+    else:
+        print(f"{answer['to']} is active, {answer['from']} stands by")
 
 
 @app.command("active")
@@ -117,7 +131,7 @@ def keygen(file: Annotated[str, typer.Argument(help="Where to write the key that
     print(f"{file}: copy it to the other node, and name it there as ha.key_file too")
 
 
-def _ask(config: str, method: str, as_json: bool) -> Any:  # Any: JSON values
+def _ask(config: str, method: str, as_json: bool, params: dict[str, Any] | None = None) -> Any:  # Any: JSON values
     from sbc.config import loader
     from sbc.errors import ConfigError
     from sbc.ha.slot import SOCKET
@@ -130,7 +144,7 @@ def _ask(config: str, method: str, as_json: bool) -> Any:  # Any: JSON values
     if loaded.ha is None:
         _fail([f"{config}: this node is alone: it has no ha"], as_json)
     try:
-        return client.ask(os.path.join(loaded.run_dir, SOCKET), method)
+        return client.ask(os.path.join(loaded.run_dir, SOCKET), method, params)
     except client.NotRunning as error:
         _fail([f"no pair runs with this configuration ({error}): start it with sbc run -c {config}"], as_json)
     except client.ManagementError as error:

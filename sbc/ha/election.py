@@ -80,6 +80,8 @@ class Timing:
     misses: int = 3
     lease_s: float = 1.0
     alone_s: float = 5.0  # without a lease: how long a node that starts listens before it believes to be alone
+    preferred_s: float = 10.0  # how long one that starts leaves the field to the node that is preferred
+    wants_s: float = 2.0
 
     @property
     def dead_s(self) -> float:
@@ -118,6 +120,8 @@ class Beat:
     offer: int = 0  # the token that it gives away
     synced: bool = True  # its store has what that of the active node has
     witness: bool = True  # a router answers it
+    prefers: bool = False  # it is to be the active one where both could be
+    wants: bool = False  # by order: the active node is to hand over
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +166,8 @@ class Election:
     perform what ``poll`` gives. ``has_lease``: False where the store is no witness, being one of each node;
     ``has_witness``: routers are asked instead, and ``witnessed`` is fed when one of them has answered. ``token`` is the
     latest known, and this node's own where it is ``active`` already (the process was started anew). ``decides``: False
-    where somebody else does, by ``force`` and ``withdraw``; a later token still ends an activity.
+    where somebody else does, by ``force`` and ``withdraw``; a later token still ends an activity. ``prefers``: of two
+    that start, this one is to serve.
     """
 
     def __init__(
@@ -177,6 +182,7 @@ class Election:
         token: int = 0,
         active: bool = False,
         decides: bool = True,
+        prefers: bool = False,
     ) -> None:
         self.name = name
         self.state = S.ACTIVE if active else S.STANDBY
@@ -194,6 +200,8 @@ class Election:
         self._witness_s = float("-inf")  # when a router last answered
         self._witness_since_s = float("inf")
         self._adopted_s = now if active else float("-inf")  # until then a predecessor heard somebody
+        self._prefers = prefers
+        self._wants_until_s = float("-inf")
         self._is_ordered = False  # to serve, and nobody was heard since
         self._decides = decides
         self._began_s = now
@@ -222,6 +230,8 @@ class Election:
                 self._step(E.TAKEN, now, f"{beat.name} is active with a later token")
         elif beat.state is S.ACTIVE and beat.token >= self.offer:
             self.offer = 0
+        elif beat.wants:
+            self.hand_over(now)
         if self.state not in (S.ACTIVE, S.HANDING):
             self.token = max(self.token, beat.token)
 
@@ -282,6 +292,18 @@ class Election:
         self._step(E.ORDERED_AWAY, now, "handed over by order")
         return ""
 
+    def call_for(self, now: float) -> str:
+        """A planned switch to this node: asks the active one to hand over, or says in a sentence why it cannot be."""
+        beat = self.peer.beat
+        if not self._decides:
+            return "keepalived decides here: raise the priority of this node there"
+        if beat is None or not self.hears_peer(now) or beat.state is not S.ACTIVE:
+            return "the other node is not heard to be active"
+        if not (self.ready and self.synced):
+            return "this node is not ready to take over: see sbc ha status"
+        self._wants_until_s = now + self._timing.wants_s
+        return ""
+
     def stop(self) -> None:
         """This node takes nothing up any more."""
         self._leaving = True
@@ -325,10 +347,26 @@ class Election:
         """What to tell the peer now."""
         state = S.GONE if self._leaving and self.state in PASSIVE else self.state
         ready = self.ready and not self._leaving
-        store, witness = self.store_answers(now), self.is_witnessed(now)
-        return Beat(self.name, state, self.token, store, ready, self.offer, self.synced, witness)
+        return Beat(
+            self.name,
+            state,
+            self.token,
+            self.store_answers(now),
+            ready,
+            self.offer,
+            self.synced,
+            self.is_witnessed(now),
+            self._prefers,
+            self.state is S.STANDBY and now < self._wants_until_s,
+        )
 
     # --- what is the case
+
+    @property
+    def preferred(self) -> str:
+        """The name of the node that is to serve where both could; empty: neither."""
+        beat = self.peer.beat
+        return self.name if self._prefers else beat.name if beat is not None and beat.prefers else ""
 
     def hears_peer(self, now: float) -> bool:
         return any(now - at < self._timing.dead_s for at in self.peer.heard_s)
@@ -392,6 +430,9 @@ class Election:
             assert beat is not None
             if beat.state not in PASSIVE or beat.offer:
                 return
+            is_start = now - self._began_s < self._timing.preferred_s
+            if is_start and beat.prefers and not self._prefers and beat.state in (S.STANDBY, S.CLAIMING):
+                return
         elif now - self._began_s < self._timing.dead_s + self._timing.beat_s:
             return  # it would not have been heard yet
         if self.store_answers(now):
@@ -410,7 +451,7 @@ class Election:
         if beat is None:
             return not self._has_lease and now - self._began_s >= self._timing.alone_s and self._may_follow(now)
         if self.hears_peer(now):  # both are passive
-            first = (self.token, beat.name) > (beat.token, self.name)
+            first = (self.token, self._prefers, beat.name) > (beat.token, beat.prefers, self.name)
             return not beat.store and (first or not beat.ready)
         if beat.state is S.GONE:
             return True

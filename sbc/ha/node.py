@@ -72,6 +72,7 @@ class HaNode:
             token=cell.token,
             active=cell.role is Role.ACTIVE,
             decides=ha.decided_by == "lease",
+            prefers=ha.prefers,
         )
         self.speaker = Speaker(key_of(slot.key, f"heartbeat {slot.config.node}"), int.from_bytes(os.urandom(8)) | 1)
         self.witness = Witness(ha.witness, loop, lambda: self.election.witnessed(loop.time()))
@@ -306,12 +307,23 @@ class HaNode:
 
     # --- orders
 
-    def _switch(self, _params: rpc.Params) -> dict[str, Any]:  # Any: JSON values
-        refusal = self.election.hand_over(self._loop.time())
+    def _switch(self, params: rpc.Params) -> dict[str, Any]:  # Any: JSON values
+        election, now = self.election, self._loop.time()
+        peer = election.peer.beat.name if election.peer.beat else ""
+        takes = False
+        if params.get("preferred"):
+            active = self.ha.name if election.state is State.ACTIVE else peer
+            if not election.preferred:
+                raise rpc.RpcError(rpc.REFUSED, "neither node has ha.prefers: say which one with sbc ha switch there")
+            takes = self.ha.name == election.preferred
+            if active == election.preferred:
+                return {"from": active, "to": active}
+        refusal = election.call_for(now) if takes else election.hand_over(now)
         if refusal:
             raise rpc.RpcError(rpc.REFUSED, refusal)
+        self._say(now)
         self._drain()
-        return {"from": self.ha.name, "to": self.election.peer.beat.name if self.election.peer.beat else ""}
+        return {"from": peer, "to": self.ha.name} if takes else {"from": self.ha.name, "to": peer}
 
     def _be_active(self, _params: rpc.Params) -> dict[str, Any]:  # Any: JSON values
         self.election.force(self._loop.time())

@@ -48,6 +48,8 @@ def doubts(node: HaNode, now: float) -> list[str]:
         found.append(f"the store here is no copy: {node.replication.reason}")
     if election.hears_peer(now) and not node.media.is_kept:
         found.append("media sessions are not kept ready at the passive node")
+    if beat is not None and beat.prefers and node.ha.prefers:
+        found.append("both nodes have ha.prefers, and only one can be preferred")
     if node.witness.fault:
         found.append(node.witness.fault)
     elif routers := node.witness.silent(now, node.timing.dead_s):
@@ -95,6 +97,7 @@ def describe(node: HaNode, now: float) -> dict[str, Any]:  # Any: JSON values
         "token": election.token,
         "since": time.time() - (now - election.since_s),
         "why": election.why,
+        "preferred": election.preferred,
         "decided_by": node.ha.decided_by,
         "addresses": [str(virtual) for virtual in node.held.virtual],
         "peer": None

@@ -55,8 +55,8 @@ class Node:
 class Pair:
     """``advance`` moves the time; ``both_s`` is the longest that both spoke at once, outside exempted times."""
 
-    def __init__(self, *, paths: int = 2, lease: bool = True, witness: bool = False) -> None:
-        self.witness = witness
+    def __init__(self, *, paths: int = 2, lease: bool = True, witness: bool = False, prefers: str = "") -> None:
+        self.witness, self.prefers = witness, prefers
         self.now = 100.0
         self.paths = paths
         self.nodes = {name: Node(name, lease) for name in "ab"}
@@ -74,7 +74,16 @@ class Pair:
         for name in names or ("a", "b"):
             node = self.nodes[name]
             self._begin(
-                node, Election(name, Timing(), self.paths, self.now, has_lease=node.lease, has_witness=self.witness)
+                node,
+                Election(
+                    name,
+                    Timing(),
+                    self.paths,
+                    self.now,
+                    has_lease=node.lease,
+                    has_witness=self.witness,
+                    prefers=name == self.prefers,
+                ),
             )
 
     def restart(self, name: str) -> None:

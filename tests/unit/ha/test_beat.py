@@ -23,8 +23,8 @@ def test_all_that_is_said_arrives() -> None:
     a, b = acquainted()
     said = Beat("node-b.example", State.STANDBY, 2**40, False, True)
     assert a.read(b.write(said), 0) == said
-    alone = replace(said, witness=False)
-    assert a.read(b.write(alone), 0) == alone
+    for other in (replace(said, witness=False), replace(said, prefers=True), replace(said, wants=True)):
+        assert a.read(b.write(other), 0) == other
     assert a.refused == b.refused == 0
 
 

@@ -36,7 +36,7 @@ def node(*, active: bool = True) -> Any:  # Any: what the words need of a node
         held=SimpleNamespace(faults={}, without_carrier=[]),
         media=SimpleNamespace(is_kept=True),
         witness=SimpleNamespace(fault="", silent=lambda now, after_s: []),
-        ha=SimpleNamespace(witness=[]),
+        ha=SimpleNamespace(witness=[], prefers=False),
     )
 
 
@@ -74,6 +74,12 @@ def test_each_reason_is_said() -> None:
 
     assert "no answer from 192.0.2.1" in why(lambda n: setattr(n.witness, "silent", lambda now, after_s: ["192.0.2.1"]))
     assert "cannot be asked" in why(lambda n: setattr(n.witness, "fault", "routers cannot be asked"))
+
+    def both_prefer(made: Any) -> None:
+        made.ha.prefers = True
+        made.election.heard(0, Beat("b", State.STANDBY, 3, True, True, prefers=True), NOW)
+
+    assert "both nodes have ha.prefers" in why(both_prefer)
 
     def no_router_there(made: Any) -> None:
         made.ha.witness.append("192.0.2.1")

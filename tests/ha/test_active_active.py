@@ -1,0 +1,251 @@
+"""Two machines and two groups of virtual addresses: each machine serves one group, and stands by for the other."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sbc.demo.phone import CallFailed
+from sbc.management import client
+from sbc.selftest.netns import Lab
+from sbc.supervisor.embedded_store import find_server
+from tests.support.agents import Agent
+from tests.support.audio import Audio, Stream
+from tests.support.callers import PACE_S, Pair
+from tests.support.pair import CALLEE, CALLER, STORE
+from tests.support.sbc import Sbc, eventually, running
+
+OWN = {"m1": "10.77.0.11", "m2": "10.77.0.12"}
+DIRECT = {"m1": "10.78.0.11", "m2": "10.78.0.12"}
+VIRTUAL = {"east": ("10.77.0.100", "10.77.0.101"), "west": ("10.77.0.110", "10.77.0.111")}  # outside, core
+PORT = {"east": 7400, "west": 7500}
+HOME = {"east": "m1", "west": "m2"}
+CALLS = 4  # of each group
+CONFIG = """\
+workers: {{ sip: 1, media: 1 }}
+store: redis://{store}:6379/0
+realms:
+  outside:
+    listen: [udp:{outside}:5060]
+    media: {{ address: {outside}, ports: 10000-10999 }}
+  core:
+    listen: [udp:{core}:5060]
+    media: {{ address: {core}, ports: 10000-10999 }}
+    trusted: true
+peers:
+  carrier: {{ realm: outside, addresses: {caller}, direction: from_carrier, calls_to: pbx }}
+  pbx: {{ realm: core, addresses: {callee}, direction: from_pbx, gateway: "sip:{callee}:5060" }}
+timers: {{ drain_timeout_s: 0.3, media_timeout_ms: 3000 }}
+ha:
+  name: {name}
+  key_file: {key}
+  prefers: {prefers}
+  paths:
+    - {{ local: "{own}:{port}", peer: "{other}:{port}" }}
+    - {{ local: "{direct}:{port}", peer: "{other_direct}:{port}" }}
+  addresses: [{outside}/24 on {interface}, {core}/24 on {interface}]
+"""
+
+
+@dataclass(slots=True)
+class Site:
+    """Two machines with an instance of each group."""
+
+    lab: Lab
+    directory: Path
+    interfaces: dict[str, str]
+    nodes: dict[tuple[str, str], Sbc] = field(default_factory=dict)  # by group and machine
+    _ends: dict[tuple[str, str], ExitStack] = field(default_factory=dict)
+
+    def start(self, group: str, machine: str) -> None:
+        other = "m2" if machine == "m1" else "m1"
+        outside, core = VIRTUAL[group]
+        key = self.directory / f"{group}.key"
+        key.write_text(f"{group}-0123456789abcdef0123456789abcdef\n")
+        text = CONFIG.format(
+            name=machine,
+            key=key,
+            prefers=str(HOME[group] == machine).lower(),
+            port=PORT[group],
+            own=OWN[machine],
+            other=OWN[other],
+            direct=DIRECT[machine],
+            other_direct=DIRECT[other],
+            interface=self.interfaces[machine],
+            outside=outside,
+            core=core,
+            caller=CALLER,
+            callee=CALLEE,
+            store=STORE,
+        )
+        stack = self._ends[group, machine] = ExitStack()
+        directory = self.directory / f"{group}-{machine}"
+        try:
+            run = running(directory, text, prefix=self.lab.inside(machine), node=group)
+            self.nodes[group, machine] = stack.enter_context(run)
+        except CallFailed as error:
+            raise AssertionError(f"{group} on {machine}: {error}\n{(directory / 'sbc.log').read_text()}") from error
+
+    def close(self) -> None:
+        for stack in self._ends.values():
+            try:
+                stack.close()
+            except Exception as error:
+                print(f"stop: {error}")
+
+    def die(self, machine: str) -> None:
+        """Every process of both instances and the link, at once."""
+        words = ["ip", "netns", "pids", self.lab.hosts[machine]]
+        pids = [int(pid) for pid in subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()]
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for pid in pids:
+                os.kill(pid, number)
+        self.cable(machine, "down")
+
+    def cable(self, machine: str, state: str) -> None:
+        subprocess.run([*self.lab.inside(machine), "ip", "link", "set", self.interfaces[machine], state], check=True)
+
+    def mend(self, machine: str) -> None:
+        """The machine is there again, and starts both."""
+        self.cable(machine, "up")
+        for group in VIRTUAL:
+            try:
+                self._ends.pop((group, machine)).close()
+            except BaseException as error:  # the supervisor did not end in order
+                print("ended:", type(error).__name__)
+            self.start(group, machine)
+
+    def ask(self, group: str, machine: str, method: str, **params: object) -> dict[str, Any]:  # Any: JSON values
+        path = self.directory / f"{group}-{machine}" / "run" / "ha.sock"
+        try:
+            found: dict[str, Any] = client.ask(str(path), method, params, timeout_s=5)
+        except client.NotRunning:
+            return {}
+        return found
+
+    def active(self) -> dict[str, list[str]]:
+        """By group: the machines that serve it."""
+        return {group: [m for m in OWN if self.ask(group, m, "status").get("role") == "active"] for group in VIRTUAL}
+
+    def ready(self) -> None:
+        """Each instance could take over from the other of its group."""
+        why: list[object] = []
+
+        def are_ready() -> bool:
+            said = [self.ask(*which, "status") for which in self.nodes]
+            why[:] = [one.get("why_not", "gone") for one in said]
+            return all(one.get("ready") for one in said)
+
+        try:
+            eventually(are_ready, 40, "HA ready")
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {why}\n{self.logs()}") from None
+
+    def logs(self) -> str:
+        return "\n".join(f"--- {which}\n{node.log[-2500:]}" for which, node in self.nodes.items())
+
+
+def network(lab: Lab) -> dict[str, str]:
+    """One network of all, and a cable between the machines; their interfaces in the former."""
+    lab.host("lan")
+    lab.bridge("lan")
+    for host in ("cust", "m1", "m2", "red"):
+        lab.host(host)
+    ends = {"cust": (CALLER, CALLEE), "m1": (OWN["m1"],), "m2": (OWN["m2"],), "red": (STORE,)}
+    found = {host: lab.plug("lan", host, *(f"{one}/24" for one in own)) for host, own in ends.items()}
+    lab.wire("m1", f"{DIRECT['m1']}/24", "m2", f"{DIRECT['m2']}/24")
+    return found
+
+
+def establish(caller: Agent, callee: Agent, group: str) -> list[Pair]:
+    placed = []
+    for _ in range(CALLS):
+        placed.append(caller.call((VIRTUAL[group][0], 5060), f"1{len(caller.calls):06}"))
+        time.sleep(PACE_S)
+    eventually(lambda: all(call.up for call in placed), 20, f"calls of {group} answered")
+    far = {call.number: call for call in callee.all_calls()}
+    pairs = [Pair(call, far[call.number]) for call in placed]
+    eventually(lambda: all(pair.b.up for pair in pairs), 20, f"calls of {group} acknowledged")
+    return pairs
+
+
+def test_a_machine_dies_and_the_other_one_serves_both_groups(tmp_path: Path) -> None:
+    """Audio goes on in the calls of both groups. The machine that returns takes nothing; an order brings its group
+    home, and then each call ends with one record, in the group that had it."""
+    if os.geteuid() or shutil.which("nft") is None:
+        pytest.skip("needs root, ip of iproute2 and nft")
+    with Lab(f"aa{os.getpid()}") as lab, ExitStack() as stack:
+        site = Site(lab, tmp_path, network(lab))
+        words = [find_server(), "--bind", STORE, "--port", "6379", "--protected-mode", "no", "--save", ""]
+        store = subprocess.Popen([*lab.inside("red"), *words], stdout=subprocess.DEVNULL)
+        stack.callback(store.wait)
+        stack.callback(store.kill)
+        stack.callback(site.close)
+        opens = partial(lab.open_socket, "cust")
+        near, far = (stack.enter_context(Audio(host, opens)) for host in (CALLER, CALLEE))
+        caller = stack.enter_context(Agent(CALLER, 5060, audio_port=near.open, open_socket=opens))
+        callee = stack.enter_context(Agent(CALLEE, 5060, audio_port=far.open, open_socket=opens))
+        for group, machine in HOME.items():
+            site.start(group, machine)
+        eventually(lambda: site.active() == {"east": ["m1"], "west": ["m2"]}, 20, "each group at home")
+        site.start("west", "m1")
+        site.start("east", "m2")
+        site.ready()
+        assert site.active() == {"east": ["m1"], "west": ["m2"]}
+
+        calls = {group: establish(caller, callee, group) for group in VIRTUAL}
+        streams: list[Stream] = []
+        for pair in (pair for pairs in calls.values() for pair in pairs):
+            a, b = near.streams[pair.a.audio_port], far.streams[pair.b.audio_port]
+            a.far, b.far = pair.a.far_audio, pair.b.far_audio
+            assert a.far[0] in (VIRTUAL["east"][0], VIRTUAL["west"][0])
+            streams += (a, b)
+        near.talk()
+        far.talk()
+
+        def hear_all(what: str) -> None:
+            since = time.monotonic()
+            eventually(lambda: all(s.heard and s.heard[-1][0] > since for s in streams), 30, f"audio {what}")
+
+        hear_all("in all calls")
+        time.sleep(1.0)  # the other machines are told of it
+        site.ready()
+
+        site.die("m1")
+        eventually(lambda: site.active()["east"] == ["m2"], 20, "m2 serves both groups")
+        hear_all("goes on")
+        assert site.active() == {"east": ["m2"], "west": ["m2"]}
+        more = {group: establish(caller, callee, group) for group in VIRTUAL}
+
+        site.mend("m1")
+        site.ready()
+        assert site.active() == {"east": ["m2"], "west": ["m2"]}, "nobody is preempted"
+        assert site.ask("west", "m1", "switch", preferred=True) == {"from": "m2", "to": "m2"}
+        assert site.ask("east", "m1", "switch", preferred=True) == {"from": "m2", "to": "m1"}
+        eventually(lambda: site.active() == {"east": ["m1"], "west": ["m2"]}, 20, "each group at home again")
+        hear_all("goes on at home")
+        near.talking = far.talking = False
+
+        for group in VIRTUAL:
+            pairs = [*calls[group], *more[group]]
+            asked = [caller.hang_up(p.a) if n % 2 else callee.hang_up(p.b) for n, p in enumerate(pairs)]
+            answered: Callable[[], bool] = partial(lambda asked: all(one.status for one in asked), asked)
+            eventually(answered, 30, f"an answer to each BYE of {group}")
+            assert {one.status for one in asked} == {200}, site.logs()
+            eventually(partial(lambda g: len(records(site, g)) >= 2 * CALLS, group), 20, f"records of {group}")
+            assert len(set(records(site, group))) == len(records(site, group)) == 2 * CALLS
+
+
+def records(site: Site, group: str) -> list[str]:
+    return [cdr["id"] for which, node in site.nodes.items() if which[0] == group for cdr in node.cdrs()]
