@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sbc.b2bua import accompany, by_hand, connect, credentials, early, exchange, ping, provisional, refresh, shape
 from sbc.b2bua.call import Call, Outcome
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sbc.transaction.client import ClientTransaction
     from sbc.transaction.timers import Timer
 
-_SENT = (LegState.CALLING, LegState.EARLY)
+_SENT: Final = (LegState.CALLING, LegState.EARLY)
 
 
 class InviteUser:

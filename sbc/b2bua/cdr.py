@@ -41,15 +41,15 @@ Version 1, JSON values:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from media.protocol import Judged, StreamStats
 
 if TYPE_CHECKING:
     from sbc.b2bua.call import Call
 
-VERSION = 1
-NORMAL_CLEARING = 16
+VERSION: Final = 1
+NORMAL_CLEARING: Final = 16
 
 # Q.850 cause of a SIP status: RFC 3398 §8.2.6.1, and 31 (normal, unspecified) or 127 (interworking) otherwise.
 CAUSES: dict[int, int] = {
@@ -114,11 +114,11 @@ def record(
         "v": VERSION,
         "id": call.key,
         "node": node,
-        "start": round(call.start_wall, 3),
-        "answer": round(call.answer_wall, 3) if answered else None,
-        "end": round(end_wall, 3),
-        "duration_s": round(duration, 3),
-        "setup_s": round((call.answered_at if answered else call.ended_at) - call.started_at, 3),
+        "start": _in_thousandths(call.start_wall),
+        "answer": _in_thousandths(call.answer_wall) if answered else None,
+        "end": _in_thousandths(end_wall),
+        "duration_s": _in_thousandths(duration),
+        "setup_s": _in_thousandths((call.answered_at if answered else call.ended_at) - call.started_at),
         "from": call.from_uri,
         "to": call.to_uri,
         "ruri": call.ruri,
@@ -177,8 +177,8 @@ def quality(streams: Sequence[StreamStats]) -> dict[str, Any]:  # Any: JSON valu
         "packets": packets,
         "packets_out": packets_out,
         "lost": lost,
-        "jitter_ms": round(jitter_ms, 2),
-        "mos": round(mos or 0.0, 2),
+        "jitter_ms": round(jitter_ms, 2) if jitter_ms else 0.0,
+        "mos": round(mos, 2) if mos else 0.0,
     }
     judged = [stream for stream in streams if stream.quality is not None]
     if judged:
@@ -193,6 +193,11 @@ def quality(streams: Sequence[StreamStats]) -> dict[str, Any]:  # Any: JSON valu
             trips = {"min": told.rtt_min_ms, "avg": told.rtt_avg_ms, "max": told.rtt_max_ms}
             fields["rtt_ms"] = {name: round(value, 1) for name, value in trips.items()}
     return fields
+
+
+def _in_thousandths(value: float) -> float:
+    """A time to the millisecond. ``round`` goes by way of decimal text, which costs ten times as much."""
+    return int(value * 1000 + 0.5) / 1000
 
 
 def _heard(stream: StreamStats) -> float:

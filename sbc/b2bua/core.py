@@ -34,7 +34,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from media.protocol import Reply
 from sbc.b2bua import (
@@ -94,13 +94,13 @@ LEG_ACTIONS: dict[LegAction, Callable[[Core, Leg, float, Any], None]] = {
     LegAction.BYE: end.send_bye,
     LegAction.FORGET: end.forget_leg,
 }
-FRAMED = frozenset({"tcp", "tls"})  # streams on which Content-Length ends a message (RFC 3261 §18.3)
-_STRIDE = 16  # more than there are events
-_CALL_ROWS = {
+FRAMED: Final = frozenset({"tcp", "tls"})  # streams on which Content-Length ends a message (RFC 3261 §18.3)
+_STRIDE: Final = 16  # more than there are events
+_CALL_ROWS: Final = {
     state * _STRIDE + event: (target, tuple(CALL_ACTIONS[action] for action in actions))
     for (state, event), (target, actions) in CALL.items()
 }
-_LEG_ROWS = {
+_LEG_ROWS: Final = {
     state * _STRIDE + event: (target, tuple(LEG_ACTIONS[action] for action in actions))
     for (state, event), (target, actions) in B_LEG.items()
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from media.protocol import Delete, Reply
 from sbc.b2bua import cdr, connect, credentials, early, local, ping, refresh, replies, shape
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sbc.b2bua.leg import Leg
     from sbc.transaction.client import ClientTransaction
 
-ANSWERED_ELSEWHERE = ("Reason", 'SIP;cause=200;text="Call completed elsewhere"')
+ANSWERED_ELSEWHERE: Final = ("Reason", 'SIP;cause=200;text="Call completed elsewhere"')
 
 
 def cancel(core: Core, msg: Message, tx: ServerTransaction, peer: str, now: float) -> None:

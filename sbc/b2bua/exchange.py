@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from media.protocol import REFUSALS, Answer, Delete, Join, Offer, Processing, Reply, Seat, Srtp
 from sbc.b2bua import accompany
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 Then = Callable[[bytes, int, float], None]
 
-_TALKING = (CallState.RINGING, CallState.ANSWERED, CallState.UP)
-_NOT_ACCEPTABLE = frozenset({"unsupported", "malformed"})  # refusals that are about the offer itself
+_TALKING: Final = (CallState.RINGING, CallState.ANSWERED, CallState.UP)
+_NOT_ACCEPTABLE: Final = frozenset({"unsupported", "malformed"})  # refusals that are about the offer itself
 
 
 def offer(core: Core, call: Call, sender: Leg, receiver: Leg, body: bytes, then: Then, now: float) -> None:

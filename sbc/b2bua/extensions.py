@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from sbc.b2bua.settings import CoreSettings
     from sbc.sip.message import Message
 
 Headers = list[tuple[str, str]]
-_REQUIRING = frozenset({"require", "proxy-require"})
+_REQUIRING: Final = frozenset({"require", "proxy-require"})
 
 
 def tags(settings: CoreSettings, realm: str, *, reliable: bool) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sbc.b2bua.call import Call, Group, Groups, Target
 from sbc.b2bua.effects import ServerFailed
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from sbc.b2bua.core import Core
     from sbc.b2bua.leg import Leg
 
-MAX_AT_ONCE = 10  # branches of one call that ring at the same time
+MAX_AT_ONCE: Final = 10  # branches of one call that ring at the same time
 MAX_CONTACTS = 10  # of redirects, in one call: further ones are not tried
-BREADTH = 60  # of a request that does not say, once it is forked (RFC 5393 §5.3)
+BREADTH: Final = 60  # of a request that does not say, once it is forked (RFC 5393 §5.3)
 MAX_ROUNDS = 10  # of one request through this node, however different
 
 _REDIRECTS = frozenset({300, 301, 302})  # 305 and 380 ask for something else than another target

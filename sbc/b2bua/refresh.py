@@ -6,7 +6,7 @@ The arithmetic and the headers are :mod:`sbc.dialog.session_timer`; here are the
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sbc.b2bua import accept, credentials, exchange, local, shape
 from sbc.b2bua.call import Outcome
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from sbc.transaction.client import ClientTransaction
 
 BUSY_RETRY_S = 5.0  # another transaction changes the session: look again then; it may be a refresh itself
-_ESTABLISHED = (CallState.ANSWERED, CallState.UP)
-_GONE = frozenset({408, 481})  # §10: the session is over
+_ESTABLISHED: Final = (CallState.ANSWERED, CallState.UP)
+_GONE: Final = frozenset({408, 481})  # §10: the session is over
 
 
 def request_headers(core: Core, leg: Leg, *, reliable: bool = False) -> shape.Headers:

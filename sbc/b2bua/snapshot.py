@@ -6,7 +6,7 @@ record says is not believed before it is checked: it comes from a store that oth
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import orjson
@@ -31,7 +31,7 @@ from sbc.sip.uri import parse_uri
 if TYPE_CHECKING:
     from sbc.b2bua.core import Core
 
-VERSION = 1
+VERSION: Final = 1
 MAX_RECORD_BYTES = 262_144
 
 Json = dict[str, Any]  # Any: JSON values, each checked when it is read

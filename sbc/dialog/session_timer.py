@@ -7,12 +7,12 @@ a timer of its own, so one side may refresh by itself while we do it on the othe
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from sbc.sip.message import Message
 
-DEFAULT_MIN_SE_S = 90  # RFC 4028 §4: the absolute minimum, and what a missing Min-SE means
-MAX_INTERVAL_S = 7 * 86_400  # nobody means more; keeps a hostile number out of our arithmetic
+DEFAULT_MIN_SE_S: Final = 90  # RFC 4028 §4: the absolute minimum, and what a missing Min-SE means
+MAX_INTERVAL_S: Final = 7 * 86_400  # nobody means more; keeps a hostile number out of our arithmetic
 MAX_RAISES = 4  # of our interval by 422, until one is agreed
 
 Headers = list[tuple[str, str]]

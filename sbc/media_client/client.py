@@ -10,7 +10,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import orjson
 import zmq
@@ -24,10 +24,10 @@ from sbc.media_client.nodes import Address, Member, Node, Sets, choose
 Done = Callable[[int, protocol.Reply], None]
 Notification = dict[str, Any]  # Any: JSON values; keys "event", "session" and what the event brings
 
-MOST_MISSED = 2  # deadlines that one new session may wait for, each on another node
+MOST_MISSED: Final = 2  # deadlines that one new session may wait for, each on another node
 PROBE = protocol.ListSessions(limit=0)
 PROBE_BODY = protocol.encode(PROBE)
-LATE_S = 0.05  # a deadline that is looked at so late says nothing of the node: it was us who were held up
+LATE_S: Final = 0.05  # a deadline that is looked at so late says nothing of the node: it was us who were held up
 DELETE_REPEATS = 8  # a delete is repeated, doubling from the deadline, so that no port stays taken for ever
 
 

@@ -7,13 +7,15 @@ busy; and all of them while what comes has to wait too long, which is what tells
 
 from __future__ import annotations
 
-TARGET_BUSY = 0.97  # above this the queue in front of the worker grows faster than it shrinks
-SETTLE_S = 0.4  # a burst shorter than this is worked off, not refused
-RISE = 1.0  # how fast the refused share follows too much work, per second of full overload
-FALL = 0.6  # and how fast it goes when there is room
-MOST = 0.95  # something always gets through, or the controller could not see that the load is gone
-LATE_S = 0.1  # a wait that leaves time for all that a call needs before its caller retransmits (T1 is 0.5 s)
-PATIENCE_S = 0.2  # the queue after a moment in which the whole machine stood still is worked off within this
+from typing import Final
+
+TARGET_BUSY: Final = 0.97  # above this the queue in front of the worker grows faster than it shrinks
+SETTLE_S: Final = 0.4  # a burst shorter than this is worked off, not refused
+RISE: Final = 1.0  # how fast the refused share follows too much work, per second of full overload
+FALL: Final = 0.6  # and how fast it goes when there is room
+MOST: Final = 0.95  # something always gets through, or the controller could not see that the load is gone
+LATE_S: Final = 0.1  # a wait that leaves time for all that a call needs before its caller retransmits (T1 is 0.5 s)
+PATIENCE_S: Final = 0.2  # the queue after a moment in which the whole machine stood still is worked off within this
 
 
 class Overload:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from sbc.errors import SipSyntaxError
 from sbc.sip._message import usual_address
 from sbc.sip.params import next_quote, parse_params
 from sbc.sip.uri import NO_PARAMS, Params, Uri, find_param, format_params, parse_uri
 
-_TOKEN_OR_BLANK = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-.!%*_+`'~ ")
-_NEVER_UNQUOTED = frozenset('",;\\>')
-_PAIR = re.compile(r'\\[\\"]')
+_TOKEN_OR_BLANK: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-.!%*_+`'~ ")
+_NEVER_UNQUOTED: Final = frozenset('",;\\>')
+_PAIR: Final = re.compile(r'\\[\\"]')
 
 
 class NameAddr(NamedTuple):

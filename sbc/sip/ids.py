@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import Final
 
 from sbc.sip._ids import Mint
 
-SHARDS = 1024
-ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
-_LETTERS = frozenset(ALPHABET)
-MAGIC_COOKIE = "z9hG4bK"  # RFC 3261 §8.1.1.7
-CALL_ID_LENGTH = 24
-TOKEN_LENGTH = 16  # 80 random bits; RFC 3261 §19.3 asks for 32
+SHARDS: Final = 1024
+ALPHABET: Final = "abcdefghijklmnopqrstuvwxyz234567"
+_LETTERS: Final = frozenset(ALPHABET)
+MAGIC_COOKIE: Final = "z9hG4bK"  # RFC 3261 §8.1.1.7
+CALL_ID_LENGTH: Final = 24
+TOKEN_LENGTH: Final = 16  # 80 random bits; RFC 3261 §19.3 asks for 32
 
 
 def is_ours(call_id: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from urllib.parse import unquote
 
 from sbc.errors import SipSyntaxError
@@ -13,11 +13,11 @@ from sbc.sip._message import usual_uri
 Params = Mapping[str, str | None]
 NO_PARAMS: Params = MappingProxyType({})
 
-_SIP_SCHEMES = frozenset({"sip", "sips"})
+_SIP_SCHEMES: Final = frozenset({"sip", "sips"})
 _HOST_CHARS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_")
 _SCHEME_CHARS = _HOST_CHARS | {"+"}
 _IPV6_CHARS = frozenset("0123456789abcdefABCDEF:.")
-_NOT_IN_URI = frozenset(map(chr, range(33))) | frozenset('"<>\x7f')
+_NOT_IN_URI: Final = frozenset(map(chr, range(33))) | frozenset('"<>\x7f')
 _TEL_CHARS = frozenset("0123456789ABCDEFabcdef*#-.()")
 _TEL_DIGITS = frozenset("0123456789ABCDEFabcdef*#")
 

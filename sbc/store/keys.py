@@ -7,14 +7,15 @@ No text that a peer chose ever stands in a key: a call key of another shape than
 from __future__ import annotations
 
 import hashlib
+from typing import Final
 
 RECORD_TTL_MARGIN_S = 600  # a record outlives the longest dialog by this, then Redis forgets it by itself
 QUARANTINE_TTL_S = 86_400  # how long a record that nobody could read is kept for a look at it
 CDR_GROUP = "writers"  # consumer group of the CDR stream
 CDR_FIELD = "cdr"  # field of a stream entry: the CDR as JSON
 
-_MEMBER_LENGTH = 64
-_DIGEST_MARK = "~"  # outside isalnum(), so that no key of a peer's choosing can pose as a digest
+_MEMBER_LENGTH: Final = 64
+_DIGEST_MARK: Final = "~"  # outside isalnum(), so that no key of a peer's choosing can pose as a digest
 
 
 def member_of(call_key: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import time
 from collections.abc import Callable
+from typing import Final
 
 from sbc.telemetry.counters import (
     GAUGES,
@@ -21,8 +22,8 @@ from sbc.telemetry.counters import (
     Kind,
 )
 
-_WORD: dict[str, int] = {name: int(member) for name, member in Counter.__members__.items()}
-_OTHER = int(Counter.OTHER)
+_WORD: Final[dict[str, int]] = {name: int(member) for name, member in Counter.__members__.items()}
+_OTHER: Final = int(Counter.OTHER)
 
 
 class Page:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 
 from sbc.sip.build import build_request
 from sbc.sip.flow import Flow
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # What ACK and CANCEL repeat of the INVITE besides the top Via, From, Call-ID, CSeq number and To (§17.1.1.3, §9.1);
 # the credentials because neither request can be challenged (§22.1).
-_REPEATED = frozenset({"From", "Call-ID", "Route", "Authorization", "Proxy-Authorization"})
+_REPEATED: Final = frozenset({"From", "Call-ID", "Route", "Authorization", "Proxy-Authorization"})
 
 
 class ClientUser(Protocol):
@@ -183,14 +183,14 @@ class ClientTransaction(Transaction):
 
 
 # What each timer that means failure is called, for the user and as a counter.
-_TIMEOUTS = {
+_TIMEOUTS: Final = {
     t.TIMER_B: ("B", "TIMER_B"),
     t.TIMER_C: ("C", "TIMER_C"),
     t.TIMER_F: ("F", "TIMER_F"),
     t.TIMER_CANCEL: ("CANCEL", "TIMER_CANCEL"),
 }
 
-_UNANSWERED = frozenset((t.CALLING, t.CANCEL_PENDING, t.TRYING))
+_UNANSWERED: Final = frozenset((t.CALLING, t.CANCEL_PENDING, t.TRYING))
 
 _ACTIONS: dict[int, Action[ClientTransaction]] = {
     t.RETRANSMIT: ClientTransaction._retransmit,

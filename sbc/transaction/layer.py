@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from typing import Final
 
 from sbc.sip.flow import Flow
 from sbc.sip.message import Message
@@ -14,7 +15,7 @@ from sbc.transaction.timers import Settings, TimerQueue
 
 __all__ = ["ClientTransaction", "ClientUser", "ServerTransaction", "Settings", "TimerQueue", "TransactionLayer"]
 
-_DATAGRAM = frozenset({"udp"})  # transports that lose messages
+_DATAGRAM: Final = frozenset({"udp"})  # transports that lose messages
 Dress = Callable[[str, bytes, Flow], bytes]
 
 

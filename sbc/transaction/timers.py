@@ -12,9 +12,10 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from heapq import heappop, heappush, heapreplace
+from typing import Final
 
-_COMPACT_FROM = 64  # cancelled timers that a FIFO may carry whatever its length
-_KEEP_FIFOS = 256  # empty FIFOs are kept for their next timer up to this many
+_COMPACT_FROM: Final = 64  # cancelled timers that a FIFO may carry whatever its length
+_KEEP_FIFOS: Final = 256  # empty FIFOs are kept for their next timer up to this many
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import Final
 
 from sbc.sip.flow import Flow
 from sbc.sip.shard import shard_of_datagram
@@ -13,9 +14,9 @@ from sbc.worker._datagrams import Reader, Writer
 from sbc.worker.peers import HandOver
 from sbc.worker.slot import SipSlot
 
-BATCH = 64  # datagrams read from a socket at a time
-MORE_BATCHES = 4  # in a turn, beside one of each socket
-KNOWN_SOURCES = 4096  # of a listener: as many peers and phones have each one flow for all their messages
+BATCH: Final = 64  # datagrams read from a socket at a time
+MORE_BATCHES: Final = 4  # in a turn, beside one of each socket
+KNOWN_SOURCES: Final = 4096  # of a listener: as many peers and phones have each one flow for all their messages
 
 
 class DatagramSide:

@@ -8,7 +8,7 @@ import random
 import signal
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import uvloop
 
@@ -53,19 +53,21 @@ from sbc.worker.slot import SipSlot
 from sbc.worker.streams import StreamSide
 from sbc.worker.trunks import TrunkSide
 
-BEAT_S = 0.5
-LOAD_S = 0.1  # how often the busy share of the time is looked at
+BEAT_S: Final = 0.5
+LOAD_S: Final = 0.1  # how often the busy share of the time is looked at
 DRAIN_POLL_S = 0.2
 UNREGISTER_S = 3.0  # how long a stop without calls waits for registrars
 # Under load the worker does not wake up for each datagram but looks every TICK_S: what came meanwhile shares the cost
 # of the turn, of each write, and of each message to the store and the media workers. A turn costs most by bringing code
 # and data back into the caches that others have used meanwhile, so few turns with much in each are what makes a call
 # cheap; no message waits longer than a packet of audio takes.
-TICK_S = 0.016
-ANSWER_S = 0.002  # after a turn, then what media workers and the store have answered has one: a call asks three times
-BUSY_GAP_S = 0.004  # turns this close together, BUSY_TURNS times in a row, are load
-BUSY_TURNS = 8
-IDLE_TICKS = 6  # ticks without a datagram, then the sockets wake us again
+TICK_S: Final = 0.016
+ANSWER_S: Final = (
+    0.002  # after a turn, then what media workers and the store have answered has one: a call asks three times
+)
+BUSY_GAP_S: Final = 0.004  # turns this close together, BUSY_TURNS times in a row, are load
+BUSY_TURNS: Final = 8
+IDLE_TICKS: Final = 6  # ticks without a datagram, then the sockets wake us again
 
 
 class SipWorker:
@@ -152,7 +154,7 @@ class SipWorker:
         self._perform: dict[type, Callable[[Any], None]] = {  # Any: each takes the effect that it is listed under
             effects.Transmit: self._transmit,
             effects.RunRoute: self.runner.perform,
-            effects.MediaCommand: partial(self.media.perform, done=self._media_done),
+            effects.MediaCommand: self._ask_media,
             effects.SaveCall: self._save,
             effects.FinishCall: self.journal.finish,
             effects.DropRecord: self.journal.drop,
@@ -524,6 +526,9 @@ class SipWorker:
             self._count("CORE_ERRORS")
             self.log.exception("a timer met a fault of ours", error)
         self._after_input()
+
+    def _ask_media(self, effect: effects.MediaCommand) -> None:
+        self.media.perform(effect, self._media_done)
 
     def _media_done(self, request_id: int, reply: Reply) -> None:
         self.core.media_done(request_id, reply, self._now())
