@@ -231,7 +231,7 @@ class Bench:
         self._sockets = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2)]
         for sock in self._sockets:
             sock.bind(("127.0.0.1", 0))
-        pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        pair = self._pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         page = Page()
         page.open(Kind.SIP, 1)
         log.configure("warning", "json", "sip 0")
@@ -284,7 +284,7 @@ class Bench:
         self._invite, self._later = _crlf(_INVITE), _crlf(_LATER)
 
     def close(self) -> None:
-        for sock in self._sockets:
+        for sock in (*self._sockets, *self._pair):
             sock.close()
 
     def run(self, calls: int) -> float:

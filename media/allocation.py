@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from random import Random
+from typing import Final
 
 from media import conversion, keying
 from media.config import RealmInterface
@@ -16,8 +17,8 @@ from media.session import NO_STREAM, Leg, Session
 from media.srtp import distrust
 from media.state import Arena
 
-SHUT_PER_TICK = 100  # pairs that are too many; to close one takes some 5 us
-SHED_PAIRS = 16  # of each pool, when descriptors run out
+SHUT_PER_TICK: Final = 100  # pairs that are too many; to close one takes some 5 us
+SHED_PAIRS: Final = 16  # of each pool, when descriptors run out
 
 
 class Allocation:

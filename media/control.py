@@ -8,7 +8,7 @@ import time
 import traceback
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import orjson
 import zmq
@@ -18,17 +18,20 @@ from media.config import Curve, Say, say
 from media.counters import REFUSED, MediaCounter
 from media.gate import Gate
 
-CACHE_S = 10.0  # longer than any client waits and repeats
-CACHE_REPLIES = 4096
-MAX_REQUEST_BYTES = 256 * 1024  # a frame; who sends more is disconnected
-MAX_CLIENTS = 256
-REQUESTS_PER_DRAIN = 250  # whoever floods us may not keep the worker from its packets and its heartbeat
-HIGH_WATER = 1000  # messages each way and client: more than any client asks before its deadlines have passed
-FAULT_LOG_NS = 1_000_000_000  # one fault in so long is told in full
-VERSION_LOG_NS = 10_000_000_000  # a client of another version is told of once in so long
-PROBE = [b""]  # what ZMQ_PROBE_ROUTER of a client sends on each connection
+CACHE_S: Final = 10.0  # longer than any client waits and repeats
+CACHE_REPLIES: Final = 4096
+MAX_REQUEST_BYTES: Final = 256 * 1024  # a frame; who sends more is disconnected
+MAX_CLIENTS: Final = 256
+REQUESTS_PER_DRAIN: Final = 250  # whoever floods us may not keep the worker from its packets and its heartbeat
+HIGH_WATER: Final = 1000  # messages each way and client: more than any client asks before its deadlines have passed
+FAULT_LOG_NS: Final = 1_000_000_000  # one fault in so long is told in full
+VERSION_LOG_NS: Final = 10_000_000_000  # a client of another version is told of once in so long
+PROBE: Final = [b""]  # what ZMQ_PROBE_ROUTER of a client sends on each connection
 # As plain numbers: to combine members of an IntFlag costs more than to send a frame.
-NOBLOCK, SNDMORE, EVENTS, POLLIN = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE), int(zmq.EVENTS), int(zmq.POLLIN)
+NOBLOCK: Final = int(zmq.NOBLOCK)
+SNDMORE: Final = int(zmq.NOBLOCK | zmq.SNDMORE)
+EVENTS: Final = int(zmq.EVENTS)
+POLLIN: Final = int(zmq.POLLIN)
 
 
 def _node_of(client: bytes) -> bytes:

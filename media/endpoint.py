@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from media.config import RealmInterface
 from media.protocol import Stream
@@ -30,9 +30,9 @@ from media.samples import AT_DIRECTION, AT_FORMAT, DIRECTIONS, FORMATS, QUALITY_
 from media.state import Arena
 
 # the latch of a leg in words of its realm's nat
-_NAT_OF = {"fixed": "never", "signalled": "auto", "learn": "always"}
-_BROADCAST = ipaddress.IPv4Address("255.255.255.255")
-_SHARED = ipaddress.ip_network("100.64.0.0/10")  # RFC 6598: behind a carrier's NAT
+_NAT_OF: Final = {"fixed": "never", "signalled": "auto", "learn": "always"}
+_BROADCAST: Final = ipaddress.IPv4Address("255.255.255.255")
+_SHARED: Final = ipaddress.ip_network("100.64.0.0/10")  # RFC 6598: behind a carrier's NAT
 
 
 class Unusable(Exception):
@@ -59,12 +59,13 @@ class Description(NamedTuple):
     formats: bytes = b""  # as media.samples keeps them
 
 
-_NO_VOICE = int(Direction.NO_VOICE)
-_DIRECTIONS = {name: int(direction) for name, direction in DIRECTIONS.items()}
-_DESCRIBED_FLAGS = int(RuleFlag.BEHIND_NAT | RuleFlag.MUX_WANTED)
-_BEHIND_NAT, _MUX_WANTED = int(RuleFlag.BEHIND_NAT), int(RuleFlag.MUX_WANTED)
-_RTCP_MUX = int(RuleFlag.RTCP_MUX)
-_ONE_PORT = int(Feature.ICE | Feature.DTLS)
+_NO_VOICE: Final = int(Direction.NO_VOICE)
+_DIRECTIONS: Final = {name: int(direction) for name, direction in DIRECTIONS.items()}
+_DESCRIBED_FLAGS: Final = int(RuleFlag.BEHIND_NAT | RuleFlag.MUX_WANTED)
+_BEHIND_NAT: Final = int(RuleFlag.BEHIND_NAT)
+_MUX_WANTED: Final = int(RuleFlag.MUX_WANTED)
+_RTCP_MUX: Final = int(RuleFlag.RTCP_MUX)
+_ONE_PORT: Final = int(Feature.ICE | Feature.DTLS)
 
 
 class Host(NamedTuple):
@@ -152,7 +153,7 @@ def _judge(address: str, signalling: str, own_address: str, nat: str) -> tuple[H
     return host, NO_ADDRESS if source is None or source.unspecified else source.at(1), flags
 
 
-_UNLATCHED = bytes(4)  # without probation there is no candidate either
+_UNLATCHED: Final = bytes(4)  # without probation there is no candidate either
 
 
 def apply(arena: Arena, index: int, described: Description, reopen: bool) -> None:

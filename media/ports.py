@@ -12,14 +12,14 @@ import struct
 from collections import deque
 from collections.abc import Callable
 from random import Random, SystemRandom
-from typing import Protocol
+from typing import Final, Protocol
 
-SPARE = 64  # bound pairs to choose among, before another is bound: who is to guess has so many to guess from
-FRESH_EVERY = 32  # one call in so many gets a port out of the whole range, so that those in use wander
-ATTEMPTS = 16  # at ports that another program holds, or that a stranger floods
-SHUT_AT_ONCE = 2  # pairs that one call closes for being too many
-UNKNOWN = -1  # a DSCP: whatever it is, it is none that a call asks for
-_WANTING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})  # of which less use would help
+SPARE: Final = 64  # bound pairs to choose among, before another is bound: who is to guess has so many to guess from
+FRESH_EVERY: Final = 32  # one call in so many gets a port out of the whole range, so that those in use wander
+ATTEMPTS: Final = 16  # at ports that another program holds, or that a stranger floods
+SHUT_AT_ONCE: Final = 2  # pairs that one call closes for being too many
+UNKNOWN: Final = -1  # a DSCP: whatever it is, it is none that a call asks for
+_WANTING: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})  # of which less use would help
 
 
 class BufferedRandom(SystemRandom):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import orjson
 
@@ -30,7 +30,7 @@ from media.samples import AT_PATIENCE, PATIENCE_NEVER, QUALITY_BYTES, Direction
 from media.state import BLOB_BYTES, Arena
 from media.summary import summary
 
-NO_STREAM = -1
+NO_STREAM: Final = -1
 MAX_STREAMS = 16
 MAX_LEGS = 24
 MAX_NAME = 32

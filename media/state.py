@@ -18,7 +18,7 @@ import mmap
 import os
 import struct
 import zlib
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from media.player import PLAYER_BYTES, Player
 from media.processing import PROCESS_BYTES, Process
@@ -40,18 +40,21 @@ from media.samples import HEAD_BYTES, QUALITY_BYTES, Quality
 from media.srtp import KEYS_BYTES, LegKeys
 from media.webrtc import WEBRTC_BYTES, WebrtcLeg
 
-MAGIC = 0x504F52544D454431  # "PORTMED1"
-LAYOUT = 6  # of what the sizes and names of fields do not tell: those are in SHAPE
-HEADER_BYTES = 4096
-SLOT_BYTES = 2048
-RULES_PER_SESSION = 4  # two legs of one stream, and as much again for forks and video: a pool, not a limit per session
-_KEYED, _WEBRTC = int(RuleFlag.KEYED), int(Feature.ICE | Feature.DTLS)
+MAGIC: Final = 0x504F52544D454431  # "PORTMED1"
+LAYOUT: Final = 6  # of what the sizes and names of fields do not tell: those are in SHAPE
+HEADER_BYTES: Final = 4096
+SLOT_BYTES: Final = 2048
+RULES_PER_SESSION: Final = (
+    4  # two legs of one stream, and as much again for forks and video: a pool, not a limit of each
+)
+_KEYED: Final = int(RuleFlag.KEYED)
+_WEBRTC: Final = int(Feature.ICE | Feature.DTLS)
 # magic, layout, shape, capacity, epoch (number of workers that used it), boot
-_HEADER = struct.Struct("<QIIQQ16s")
-_SLOT = struct.Struct("=II")  # generation, length of the JSON
-BLOB_BYTES = SLOT_BYTES - _SLOT.size
+_HEADER: Final = struct.Struct("<QIIQQ16s")
+_SLOT: Final = struct.Struct("=II")  # generation, length of the JSON
+BLOB_BYTES: Final = SLOT_BYTES - _SLOT.size
 TOKEN_AT = 64  # in the header page: under which token a node of a pair last served with this state, 0 for none
-_IDENTITY_AT = 1024  # in the header page
+_IDENTITY_AT: Final = 1024  # in the header page
 
 
 def _fields(kind: Any) -> str:  # Any: a ctypes type; its parts are not typed
