@@ -192,6 +192,9 @@ class _MediaLink:
     def watch(self, on: bool) -> None:
         pass
 
+    def close(self) -> None:
+        pass
+
 
 class _Store:
     """A store that has taken everything by the next tick."""
@@ -284,6 +287,7 @@ class Bench:
         self._invite, self._later = _crlf(_INVITE), _crlf(_LATER)
 
     def close(self) -> None:
+        self.worker.media.close()
         for sock in (*self._sockets, *self._pair):
             sock.close()
 
