@@ -22,6 +22,7 @@ from sbc.selftest.measure import Failed
 NETWORK = f"127.{64 + (os.getpid() >> 8) % 128}.{os.getpid() % 256}"
 OUTSIDE, CORE = f"{NETWORK}.1", f"{NETWORK}.2"
 CALLER, CALLEE = f"{NETWORK}.11", f"{NETWORK}.12"
+STRANGER = f"{NETWORK}.99"
 POLL_S = 0.01
 START_S = 90.0  # of a machine that is busy with other things
 
@@ -251,6 +252,13 @@ class Node:
             return any(row["name"] == name and row["state"] == "ready" for row in self.ask("status")["processes"])
         return False
 
+    def processor_s(self, name: str) -> tuple[float, float]:
+        """Seconds for which a process had a processor, and for which it waited for one; zeros where nobody counts."""
+        with suppress(OSError, KeyError, ValueError):
+            ran, waited, _ = Path(f"/proc/{self.pids()[name]}/schedstat").read_text().split()
+            return int(ran) / 1e9, int(waited) / 1e9
+        return 0.0, 0.0
+
     def reload(self) -> None:
         """Have it take its configuration file over."""
         os.kill(self.main_pid, signal.SIGHUP)
@@ -258,21 +266,16 @@ class Node:
 
 def processes_below(root: int) -> dict[int, str]:
     """``root`` and all processes that descend from it, with their titles."""
-    parents: dict[int, tuple[int, str]] = {}
-    for entry in os.scandir("/proc"):
-        if entry.name.isdigit():
-            with suppress(OSError, IndexError):
-                stat = Path(entry.path, "stat").read_text().rsplit(")", 1)[1].split()
-                if stat[0] not in "ZX":
-                    title = Path(entry.path, "cmdline").read_bytes().split(b"\0")[0].decode(errors="replace")
-                    parents[int(entry.name)] = int(stat[1]), title
     found: dict[int, str] = {}
-    for pid, (_, title) in parents.items():
-        ancestor = pid
-        while ancestor != root and ancestor in parents:
-            ancestor = parents[ancestor][0]
-        if ancestor == root and pid in parents:
-            found[pid] = title
+    waiting = [root]
+    while waiting:
+        pid = waiting.pop()
+        with suppress(OSError, IndexError):
+            path = Path(f"/proc/{pid}")
+            if (path / "stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX":
+                found[pid] = (path / "cmdline").read_bytes().split(b"\0")[0].decode(errors="replace")
+            for thread in os.listdir(path / "task"):
+                waiting += map(int, (path / "task" / thread / "children").read_text().split())
     return found
 
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import signal
 import time
+from functools import partial
 from importlib.util import find_spec
 
-from sbc.selftest.measure import Measures, NotTried
-from sbc.selftest.node import wait
+from sbc.selftest.measure import Failed, Measures, NotTried, text
+from sbc.selftest.node import STRANGER, wait
 from sbc.selftest.row import Row
 from sbc.selftest.site import Call, Setup, Site
+from sbc.selftest.sprayer import spraying
 
-IN_SETUP = 6
+IN_SETUP = 20
+ORPHAN_S = 10.0  # after its worker's death no side of a call may be left with a call that the other has not
+PREPARED_S = 4.0
 SETUP_END_S = 8.0  # how long a call in setup may stay without a final answer after its worker's death
 
 
@@ -27,14 +31,14 @@ def sip_worker_killed(site: Site, measures: Measures) -> None:
     measures.add("worker serves again", [time.monotonic() - fault_s], max_s=1.0)
     site.heard_again(calls[half:], time.time(), 5)
     site.measure_gap(calls[half:], fault_at, measures, max_s=0.15)
-    _setup_ends(site, measures, ringing)
+    _setup_ends(site, measures, ringing, fault_s)
     site.end(calls[half:], measures, what="BYE answered afterwards", max_s=1.0)
     told = site.node.logged("worker died", worker="sip 0", pid=died)
     measures.expect(len(told) == 1, f"the death was logged {len(told)} times instead of once")
     site.settled(measures)
 
 
-def _setup_ends(site: Site, measures: Measures, ringing: list[Call]) -> None:
+def _setup_ends(site: Site, measures: Measures, ringing: list[Call], fault_s: float) -> None:
     """Each call that rang comes up when it is answered, or has a final answer in time; nothing of it is left."""
     for call in ringing:
         if call.b.invite is not None:  # else it has been cancelled
@@ -52,6 +56,16 @@ def _setup_ends(site: Site, measures: Measures, ringing: list[Call]) -> None:
         f"{len(ringing) - len(up) - len(silent)} were refused, {len(silent)} had no answer for {SETUP_END_S:g} s"
     )
     wait(lambda: all("CANCEL" not in call.a.asked or call.a.asked["CANCEL"].status for call in silent), 35, "CANCEL")
+    refused = [call for call in ringing if not call.a.up]
+    orphans = [call for call in refused if not call.b.ended_by_far]
+    try:
+        wait(
+            lambda: all(call.b.ended_by_far for call in refused), ORPHAN_S, "the end of refused calls at their callees"
+        )
+        if orphans:
+            measures.add("no orphan at a callee after", [time.monotonic() - fault_s], max_s=ORPHAN_S)
+    except Failed as failed:
+        measures.expect(False, str(failed))
     site.hang_up(up)
     wait(lambda: all(call.a.ended_by_far or call.b.ended_by_far for call in up), 10, "the end of those that came up")
     site.silence(ringing)
@@ -77,16 +91,25 @@ def sip_worker_hung(site: Site, measures: Measures) -> None:
     site.settled(measures)
 
 
-def media_worker_killed(site: Site, measures: Measures) -> None:
-    """kill -9; audio goes on at the same ports."""
+def media_worker_killed(site: Site, measures: Measures, rollovers: int = 0) -> None:
+    """kill -9 while a stranger sends to all ports; audio goes on at the same ones."""
     calls = site.establish(site.calls)
+    site.age(calls, rollovers)
+    site.prepare(calls, PREPARED_S)
     site.control(calls, measures)
-    fault_at, fault_s = time.time(), time.monotonic()
-    died = site.node.kill("media 0")
-    site.node.back("media 0", died)
-    measures.add("worker serves again", [time.monotonic() - fault_s], max_s=1.0)
-    site.heard_again(calls, time.time(), 5)
+    with spraying(STRANGER, site.media_ports(calls)) as spray:
+        fault_at, fault_s = time.time(), time.monotonic()
+        died = site.node.kill("media 0")
+        site.node.back("media 0", died)
+        measures.add("worker serves again", [time.monotonic() - fault_s], max_s=1.0)
+        ran_s, waited_s = site.node.processor_s("media 0")
+        site.heard_again(calls, time.time(), 5)
     site.measure_gap(calls, fault_at, measures, p99_s=0.15, max_s=0.25)
+    measures.note(
+        f"run {measures.runs}: the new worker used {text(ran_s)} of a processor and waited {text(waited_s)} for one; "
+        f"a stranger sent {spray.sent} packets, and got {spray.received}"
+    )
+    measures.expect(not spray.received, f"a stranger got {spray.received} packets")
     site.end(calls, measures)
     site.settled(measures)
 
@@ -220,6 +243,7 @@ def needs_pylibsrtp() -> None:
 
 MEDIA_HUNG_S = 1.3  # the watchdog's patience with media workers, and a start
 FROZEN_S = 2.0
+ROLLOVERS = {"P3S2": 2, "P3SH": 300}
 
 ROWS = (
     Row(
@@ -259,6 +283,18 @@ ROWS = (
         media_worker_killed,
         Setup(secure=True),
         check=needs_pylibsrtp,
+    ),
+    *(
+        Row(
+            name,
+            f"as P3S, after {rollovers} rollovers of the sequence numbers",
+            "as P3S: each index is the next one of its stream, and none comes a second time",
+            partial(media_worker_killed, rollovers=rollovers),
+            Setup(secure=True),
+            limit_s=180.0,
+            check=needs_pylibsrtp,
+        )
+        for name, rollovers in ROLLOVERS.items()
     ),
     Row(
         "P4",

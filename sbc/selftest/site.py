@@ -22,6 +22,7 @@ from sbc.selftest.talk import BEFORE_S, INTERVAL_S, Stream, Talk
 
 PACE_S = 0.008
 CONTROL_S = 1.0
+AGEING_S = 0.00005  # per packet, so that a relay loses none: libsrtp would lose count
 CALLS = 20
 
 
@@ -162,6 +163,36 @@ class Site:
 
     # -- audio
 
+    def age(self, calls: Sequence[Call], rollovers: int) -> None:
+        """As after so many rollovers of the sequence number of each stream, without the hours that they take."""
+        streams = [stream for call in calls for stream in call.streams]
+        with self._silence():
+            while streams and streams[0].sent >> 16 < rollovers:
+                for stream in streams:
+                    stream.age()
+                time.sleep(len(streams) * AGEING_S)
+
+    def prepare(self, calls: Sequence[Call], seconds: float) -> None:
+        """Encrypt what is to be sent in so many seconds before it is due: that time is to be the SBC's."""
+        with self._silence():
+            for call in calls:
+                for stream in call.streams:
+                    stream.prepare(round(seconds / INTERVAL_S))
+
+    @contextmanager
+    def _silence(self) -> Iterator[None]:
+        for talk in (self._near, self._far):
+            talk.be_silent(True)
+        try:
+            yield
+        finally:
+            for talk in (self._near, self._far):
+                talk.be_silent(False)
+
+    def media_ports(self, calls: Sequence[Call]) -> list[tuple[str, int]]:
+        """Where the SBC has the audio of these calls."""
+        return [stream.far for call in calls for stream in call.streams if stream.far is not None]
+
     def control(self, calls: Sequence[Call], measures: Measures) -> None:
         """The same gaps without a fault, for comparison: what this machine does to packets anyway."""
         wait(lambda: all(stream.heard for call in calls for stream in call.streams), 5, "audio both ways in each call")
@@ -174,11 +205,13 @@ class Site:
 
     def heard_again(self, calls: Sequence[Call], since: float, limit_s: float) -> None:
         """Wait until each stream has brought some packets after ``since`` (wall clock)."""
+        waiting = [stream for call in calls for stream in call.streams]
 
-        def heard(stream: Stream) -> bool:
-            return len(stream.heard) >= 5 and stream.heard[-5][0] > since
+        def heard() -> bool:
+            waiting[:] = [stream for stream in waiting if not stream.heard_since(since, 5)]
+            return not waiting
 
-        wait(lambda: all(heard(stream) for call in calls for stream in call.streams), limit_s, "audio in each call")
+        wait(heard, limit_s, "audio in each call")
 
     def measure_gap(
         self,

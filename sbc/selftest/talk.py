@@ -1,16 +1,19 @@
 """Both ends of many audio streams: 50 packets a second each way, which say whose they are and when they were sent.
 
-A gap is the longest time between two arrivals, by the kernel's clock: this process may be late without being in it.
+A gap is the longest time between two arrivals, by the kernel's clock: this process may be late without being in it. So
+it reads in batches, and looks into what it read (and decrypts it) only when somebody asks: two hundred calls are to
+leave the machine to the SBC.
 """
 
 from __future__ import annotations
 
 import base64
-import selectors
+import select
 import socket
 import struct
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -18,6 +21,8 @@ from types import TracebackType
 from typing import Any, Self
 
 INTERVAL_S = 0.020
+LOOK_S = 0.010  # how often arrivals are read; a socket's queue holds a second of them
+LEAP = 30_000  # packets that may be lost at once without a receiver's losing count of rollovers (RFC 3711 §3.3.1)
 BEFORE_S = 0.2  # a gap is looked for from so long before a fault
 _TIMESTAMP = 35  # SO_TIMESTAMPNS of Linux, which Python does not name
 _TIMESPEC = struct.Struct("@qq")
@@ -28,7 +33,7 @@ _FILL = bytes(160 - _BODY.size)
 
 @dataclass(slots=True)
 class Stream:
-    """One end of a call's audio. ``heard``: (wall-clock seconds, number) of each packet of the other end."""
+    """One end of a call's audio."""
 
     socket: socket.socket
     ssrc: int
@@ -36,15 +41,35 @@ class Stream:
     call: bytes = bytes(8)
     far: tuple[str, int] | None = None
     sent: int = 0
-    heard: list[tuple[float, int]] = field(default_factory=list)
-    foreign: int = 0  # packets of another call
-    forged: int = 0  # SRTP that is none, or came twice
+    _raw: list[tuple[float, bytes]] = field(default_factory=list)  # what nobody has looked into yet, oldest first
+    _heard: list[tuple[float, int]] = field(default_factory=list)
+    _foreign: int = 0
+    _forged: int = 0
+    _ready: deque[bytes] = field(default_factory=deque)  # SRTP that was made before
     _protect: Any = None  # Any: pylibsrtp has no types
     _unprotect: Any = None
 
     @property
     def port(self) -> int:
         return int(self.socket.getsockname()[1])
+
+    @property
+    def heard(self) -> list[tuple[float, int]]:
+        """(Wall-clock seconds, number) of each packet of the other end."""
+        self._look()
+        return self._heard
+
+    @property
+    def foreign(self) -> int:
+        """Packets of another call."""
+        self._look()
+        return self._foreign
+
+    @property
+    def forged(self) -> int:
+        """SRTP that is none, or came twice."""
+        self._look()
+        return self._forged
 
     @property
     def is_secure(self) -> bool:
@@ -62,26 +87,58 @@ class Stream:
         ]
         self._protect, self._unprotect = sessions[0].protect, sessions[1].unprotect
 
-    def send(self) -> None:
+    def prepare(self, packets: int) -> None:
+        """Make so many of the next packets now rather than when they are due."""
+        if self._protect is not None:
+            self._ready += [self._protect(self._packet(self.sent + n, time.time())) for n in range(packets)]
+
+    def age(self) -> None:
+        """Send one packet as if nearly as many had been lost before it as may be; see LEAP."""
+        self._ready.clear()
+        self.sent += LEAP
+        self.send(time.time())
+
+    def send(self, at: float | None = None) -> None:
         """One packet to ``far``."""
-        head = _HEAD.pack(0x80, 0, self.sent & 0xFFFF, self.sent * 160 & 0xFFFFFFFF, self.ssrc)
-        packet = head + _BODY.pack(self.call, self.sent, time.time(), self.side) + _FILL
-        self.socket.sendto(packet if self._protect is None else self._protect(packet), self.far or ("", 0))
+        if self._ready:
+            packet = self._ready.popleft()
+        else:
+            packet = self._packet(self.sent, at or time.time())
+            if self._protect is not None:
+                packet = self._protect(packet)
         self.sent += 1
+        self.socket.sendto(packet, self.far or ("", 0))
+
+    def _packet(self, number: int, at: float) -> bytes:
+        head = _HEAD.pack(0x80, 0, number & 0xFFFF, number * 160 & 0xFFFFFFFF, self.ssrc)
+        return head + _BODY.pack(self.call, number, at, self.side) + _FILL
 
     def hear(self, data: bytes, at: float) -> None:
-        """A packet has come."""
-        if self._unprotect is not None:
-            try:
-                data = self._unprotect(data)
-            except Exception:  # pylibsrtp's own, which can be named only where it is installed
-                self.forged += 1
-                return
-        call, number, _, side = _BODY.unpack_from(data, _HEAD.size)
-        if call == self.call and side != self.side:
-            self.heard.append((at, number))
-        else:
-            self.foreign += 1
+        """A packet has come; it is looked into later."""
+        self._raw.append((at, data))
+
+    def heard_since(self, at: float, packets: int) -> bool:
+        """Whether so many have come after that moment, whatever is in them."""
+        came = [when for when, _ in self._raw[-packets:]]
+        if len(came) < packets:
+            came = [when for when, _ in self._heard[len(came) - packets :]] + came
+        return len(came) >= packets and came[0] > at
+
+    def _look(self) -> None:
+        count = len(self._raw)  # the thread may add more
+        for at, data in self._raw[:count]:
+            if self._unprotect is not None:
+                try:
+                    data = self._unprotect(data)
+                except Exception:  # pylibsrtp's own, which can be named only where it is installed
+                    self._forged += 1
+                    continue
+            call, number, _, side = _BODY.unpack_from(data, _HEAD.size)
+            if call == self.call and side != self.side:
+                self._heard.append((at, number))
+            else:
+                self._foreign += 1
+        del self._raw[:count]
 
     def gap(self, start: float, end: float) -> float:
         """The longest time without a packet from ``start`` to ``end`` (wall clock), both included."""
@@ -98,7 +155,8 @@ class Stream:
 
     def forget(self) -> None:
         """What was heard is no longer of interest."""
-        self.heard = []
+        self._look()
+        self._heard.clear()
 
 
 class Talk:
@@ -110,7 +168,9 @@ class Talk:
         self._open_socket = open_socket or (lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
         self._streams: dict[int, Stream] = {}  # by port
         self._lock = threading.Lock()
-        self._selector = selectors.DefaultSelector()
+        self._poll = select.epoll()
+        self._readers: dict[int, Stream] = {}  # by descriptor
+        self._silent = False
         self._running = True
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -123,11 +183,17 @@ class Talk:
         stream = Stream(sock, 0x5E1F0000 + self.side * 0x8000 + len(self._streams), self.side)
         with self._lock:
             self._streams[stream.port] = stream
-            self._selector.register(sock, selectors.EVENT_READ, stream)
+            self._readers[sock.fileno()] = stream
+            self._poll.register(sock, select.EPOLLIN)
         return stream.port
 
     def stream(self, port: int) -> Stream:
         return self._streams[port]
+
+    def be_silent(self, silent: bool) -> None:
+        """From now on nothing is sent by itself, or all is again; what comes is heard either way."""
+        with self._lock:
+            self._silent = silent
 
     def close_streams(self, ports: Iterable[int]) -> None:
         """These calls are over."""
@@ -135,7 +201,8 @@ class Talk:
             for port in ports:
                 stream = self._streams.pop(port, None)
                 if stream is not None:
-                    self._selector.unregister(stream.socket)
+                    del self._readers[stream.socket.fileno()]
+                    self._poll.unregister(stream.socket)
                     stream.socket.close()
 
     def __enter__(self) -> Self:
@@ -148,40 +215,44 @@ class Talk:
         self._running = False
         self._thread.join(5)
         self.close_streams(list(self._streams))
-        self._selector.close()
+        self._poll.close()
 
     def _run(self) -> None:
         due = time.monotonic()
         while self._running:
             now = time.monotonic()
-            if now >= due:
-                due = max(due + INTERVAL_S, now - 5 * INTERVAL_S)
-                with self._lock:
-                    self._send()
-            for key, _ in self._selector.select(max(0.0, due - time.monotonic())):
-                with self._lock:
-                    self._listen(key.data)
+            with self._lock:
+                if now >= due:
+                    due = max(due + INTERVAL_S, now - 5 * INTERVAL_S)
+                    if not self._silent:
+                        self._send()
+                while self._listen():
+                    pass
+            time.sleep(max(0.0, min(LOOK_S, due - time.monotonic())))
 
     def _send(self) -> None:
+        at = time.time()
         for stream in self._streams.values():
             if stream.far is not None:
                 try:
-                    stream.send()
+                    stream.send(at)
                 except ConnectionRefusedError:  # of an earlier packet: the relay was away
                     continue
 
-    def _listen(self, stream: Stream) -> None:
-        while stream.socket.fileno() >= 0:  # it may just have been closed
+    def _listen(self) -> int:
+        """One packet of each stream that has any; how many those are."""
+        ready = self._poll.poll(0)
+        for descriptor, _ in ready:
+            stream = self._readers[descriptor]
             try:
                 data, ancillary, _, _ = stream.socket.recvmsg(2048, 64)
-            except BlockingIOError:
-                return
-            except ConnectionRefusedError:
+            except (BlockingIOError, ConnectionRefusedError):
                 continue
-            at = time.time()
+            at = 0.0
             for level, kind, value in ancillary:
-                if (level, kind) == (socket.SOL_SOCKET, _TIMESTAMP):
-                    seconds, nanoseconds = _TIMESPEC.unpack(value[: _TIMESPEC.size])
+                if kind == _TIMESTAMP and level == socket.SOL_SOCKET:
+                    seconds, nanoseconds = _TIMESPEC.unpack_from(value)
                     at = seconds + nanoseconds / 1e9
             if len(data) >= _HEAD.size + _BODY.size:
-                stream.hear(data, at)
+                stream.hear(data, at or time.time())
+        return len(ready)

@@ -15,6 +15,7 @@ CAPABILITY_VERSION_3 = 0x20080522  # <linux/capability.h>
 CAP_NET_ADMIN, CAP_NET_RAW = 1 << 12, 1 << 13
 NOFILE_WANTED = 1 << 20
 NICENESS_OF_THE_PUNCTUAL = -15
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -77,6 +78,16 @@ def become(account: pwd.struct_passwd | None, capabilities: int = 0) -> None:
         data = struct.pack("=6I", capabilities, capabilities, 0, 0, 0, 0)
         if _libc.capset(header, data):
             raise OSError(ctypes.get_errno(), "capset")
+
+
+def want_of_processor(pid: int) -> tuple[bool, float]:
+    """Whether a process runs or would if it could, and for how many seconds it has run; proc_pid_stat(5)."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            fields = file.read().rpartition(")")[2].split()
+    except OSError:
+        return False, 0.0
+    return fields[0] == "R", (int(fields[11]) + int(fields[12])) / TICKS_PER_S
 
 
 def describe_exit(status: int) -> str:

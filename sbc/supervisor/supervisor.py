@@ -33,6 +33,7 @@ from sbc.telemetry.counters import WORD_PID, Counter, Kind
 
 LOOK_S = 0.5  # how often beats are looked at
 LOOK_STARTING_S = 0.01  # while a child is starting
+SUSPICIOUS_S = 0.3  # a silence in which a child is looked at more closely
 OOM_SCORE = -900
 # The node serves calls once these do; the control worker has a database library to load, and CDRs wait for it.
 SERVING = (Group.STORE, Group.MEDIA, Group.SIP)
@@ -226,6 +227,8 @@ class Supervisor:
         for member in self.members:
             serves = member.group is Group.STORE or member.page.is_ready
             beat_s = self._heard_s(member, now)
+            if now - beat_s > SUSPICIOUS_S and member.pid:
+                beat_s = self._attention.saw(member.row, now, *process.want_of_processor(member.pid))
             event = member.child.look(now, beat_s=beat_s, serves=serves, limit_s=_limit_s(member))
             if event is not None:
                 self._event(member, event, now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import socket
 import time
 from collections.abc import Iterator
@@ -67,3 +68,35 @@ def test_two_ends_talk_until_the_block_ends() -> None:
         assert abs(b.heard[-1][0] - time.time()) < 5
         near.close_streams([a.port])
         assert a.socket.fileno() < 0
+
+
+def test_srtp_that_was_made_before_or_is_of_an_old_call_is_authentic_and_a_copy_is_not(
+    ends: tuple[Stream, Stream],
+) -> None:
+    pytest.importorskip("pylibsrtp")
+    keys = [base64.b64encode(bytes([n]) * 30).decode() for n in (1, 2)]
+    ends[0].secure(*keys)
+    ends[1].secure(*reversed(keys))
+    ends[0].prepare(3)
+    packets = [passed(ends) for _ in range(4)]
+    for _ in range(5):
+        ends[0].age()
+        packets.append(ends[1].socket.recv(2048))
+    for data in [*packets, packets[-1]]:
+        ends[1].hear(data, 100)
+    assert [number for _, number in ends[1].heard] == [0, 1, 2, 3, *range(30_004, 200_000, 30_001)][:9]
+    assert (ends[1].forged, ends[1].foreign) == (1, 0)
+    assert ends[0].sent > 2 << 16
+
+
+def test_audio_counts_as_heard_before_anybody_looks_into_it(ends: tuple[Stream, Stream]) -> None:
+    for at in (1.0, 2.0, 3.0):
+        ends[1].hear(passed(ends), at)
+    assert (ends[1].heard_since(0.5, 3), ends[1].heard_since(1.0, 3), ends[1].heard_since(0.5, 4)) == (
+        True,
+        False,
+        False,
+    )
+    assert len(ends[1].heard) == 3
+    ends[1].hear(passed(ends), 4.0)
+    assert (ends[1].heard_since(1.5, 3), ends[1].heard_since(2.5, 3)) == (True, False)

@@ -84,6 +84,35 @@ def test_each_worker_has_its_own_account() -> None:
     assert attention.heard_s(1, 4.5) == 4.5
 
 
+class Starved(Watch):
+    """One look after the other at a worker that is silent and has run for ``share`` of the time."""
+
+    ran_s = 0.0
+
+    def look_closely(self, seconds: float, *, wants: bool, share: float) -> Event | None:
+        self.ran_s += seconds * share
+        self.attention.sleep(self.now + seconds)
+        self.now += seconds
+        self.attention.look(self.now)
+        self.attention.heard_s(0, self.beat_s)
+        heard_s = self.attention.saw(0, self.now, wants, self.ran_s)
+        return self.child.look(self.now, beat_s=heard_s, serves=True, limit_s=MEDIA_BEAT_LIMIT_S)
+
+
+def test_a_worker_that_gets_no_processor_is_not_taken_for_hung() -> None:
+    watch = Starved()
+    assert [watch.look_closely(0.4, wants=True, share=0.05) for _ in range(10)] == [None] * 10
+    watch.beat_s = watch.now
+    assert [watch.look_closely(0.4, wants=True, share=0.0) for _ in range(10)] == [None] * 10
+
+
+@pytest.mark.parametrize(("wants", "share", "looks"), [(False, 0.0, 3), (True, 1.0, 3), (True, 0.5, 4)])
+def test_a_worker_that_wants_none_or_turns_in_circles_is(wants: bool, share: float, looks: int) -> None:
+    watch = Starved()
+    found = [watch.look_closely(0.4, wants=wants, share=share) for _ in range(looks)]
+    assert found == [None] * (looks - 1) + [Event.HUNG]
+
+
 def test_a_media_worker_that_ends_may_take_as_long_as_others() -> None:
     child = Child()
     child.adopt(State.DRAINING, 0.0, 0.0)
