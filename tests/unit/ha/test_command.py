@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 from typer.testing import CliRunner
 
 from sbc.ha.command import app, lines
@@ -70,3 +71,40 @@ def test_a_node_that_is_alone_says_so(tmp_path: Path) -> None:
     answer = CliRunner().invoke(app, ["status", "-c", str(config)])
     assert answer.exit_code == 1
     assert "this node is alone" in answer.output
+
+
+@pytest.mark.parametrize(
+    ("answer", "statuses", "said"),
+    [
+        (
+            {"from": "left", "to": "right"},
+            [("left", "active", "right", "standby"), ("left", "passive", "right", "active")],
+            "right is active, left stands by",
+        ),
+        (
+            {"from": "right", "to": "left"},  # asked of the passive node that is preferred
+            [("left", "passive", "right", "active"), ("left", "active", "right", "standby")],
+            "left is active, right stands by",
+        ),
+        ({"from": "left", "to": "left"}, [], "left is active already"),
+    ],
+)
+def test_a_switch_waits_for_what_was_promised(
+    monkeypatch: pytest.MonkeyPatch, answer: dict[str, str], statuses: list[tuple[str, str, str, str]], said: str
+) -> None:
+    asked: list[tuple[str, object]] = []
+    waiting = iter(statuses)
+
+    def ask(_config: str, method: str, _as_json: bool, params: object = None) -> object:
+        asked.append((method, params))
+        if method == "switch":
+            return answer
+        name, role, peer, state = next(waiting)
+        return {"name": name, "role": role, "peer": {"name": peer, "state": state}}
+
+    monkeypatch.setattr("sbc.ha.command._ask", ask)
+    found = CliRunner().invoke(app, ["switch", "--preferred"])
+    assert found.exit_code == 0, found.output
+    assert found.output.strip() == said
+    assert asked[0] == ("switch", {"preferred": True})
+    assert len(asked) == 1 + len(statuses)
