@@ -19,8 +19,9 @@ from typing import Any
 from sbc.b2bua.effects import DropRecord, FinishCall, SaveCall
 from sbc.store.breaker import State
 from sbc.store.epoch import UNKNOWN, epoch_of, incarnation_of, last_of, token_of
+from sbc.store.fencing import Fencing
 from sbc.store.jsontext import to_json
-from sbc.store.keys import CDR_FIELD, QUARANTINE_TTL_S, RECORD_TTL_MARGIN_S, Keys, member_of
+from sbc.store.keys import CDR_FIELD, RECORD_TTL_MARGIN_S, Keys, member_of
 from sbc.store.loading import StoredCall, load, with_deadline
 from sbc.store.outbox import Outbox, StreamId, stream_id
 from sbc.store.pipe import Pipe, Refusal, Reply, StoreAway
@@ -34,20 +35,24 @@ Note = Callable[[str, str, dict[str, Any]], None]  # level, event, fields; Any: 
 CDR_CAPACITY = 100_000
 LOAD_DEADLINE_S = 1.0
 _TICK_S = 1.0
+_ANOTHER_NODE = "another node of the pair is active by now, with a later token"
 _REPLAY_WINDOW = 128  # commands of a replay that may be under way: a turn of the loop stays short
 
 
 class _Finished:
     """A CDR on its way to the outbox."""
 
-    __slots__ = ("cdr", "key", "lodged", "sent", "shard", "with_record")
+    __slots__ = ("cdr", "ceiling", "key", "lodged", "sent", "shard", "with_record")
 
-    def __init__(self, key: str, shard: int, cdr: bytes, with_record: bool, lodged: bool = False) -> None:
+    def __init__(
+        self, key: str, shard: int, cdr: bytes, with_record: bool, lodged: bool = False, ceiling: int = UNKNOWN
+    ) -> None:
         self.key = key
         self.shard = shard
         self.cdr = cdr
         self.with_record = with_record
         self.lodged = lodged
+        self.ceiling = ceiling  # of a former worker: it had ended the call as an owner of no later epoch
         self.sent = False  # issued to the pipe and not yet answered
 
 
@@ -100,6 +105,7 @@ class Journal:
         )
         self._pipe.on_ready = self._connected
         self._pipe.on_change = self._state_changed
+        self._fencing = Fencing(self._pipe, self._keys)
         self._save = Script("save")
         self._claim = Script("claim")
         self._incarnate = Script("incarnation")
@@ -111,7 +117,7 @@ class Journal:
         self._ended: set[str] = set()  # members of calls whose CDRs a former worker left
         if spool is not None:
             for left in spool.recover():
-                self._unsent[left.number] = _Finished(left.member, left.shard, left.cdr, True)
+                self._unsent[left.number] = _Finished(left.member, left.shard, left.cdr, True, ceiling=left.ceiling)
                 self._ended.add(left.member)
         self._sequence = counting(spool.next_number if spool is not None else 0)
         self._replay_cdrs: deque[int] = deque()
@@ -245,7 +251,7 @@ class Journal:
         item = _Finished(effect.key, effect.shard, cdr, effect.saved or unconfirmed is not None, effect.lodged)
         self._unsent[sequence] = item
         if self._spool is not None:
-            self._spool.add(sequence, effect.shard, member_of(effect.key), cdr)
+            self._spool.add(sequence, effect.shard, member_of(effect.key), cdr, self._ceiling(effect.lodged))
         if self._replay_cdrs:
             self._replay_cdrs.append(sequence)  # behind those that ended earlier
         elif not self.is_away:
@@ -257,10 +263,20 @@ class Journal:
         self._unsaved.pop(effect.key, None)
         if self._drained is not None:
             self._settle()
-        if not self._pipe.is_open:
-            member = member_of(effect.key)
-            self._pipe.send(_ignore, "DEL", self._keys.call(member))
-            self._pipe.send(_ignore, "SREM", self._keys.shard(effect.shard), member)
+        if not self.is_away:
+            self._remove(member_of(effect.key), effect.shard)
+
+    def _remove(self, member: str, shard: int) -> None:
+        self._fencing.drop(member, shard, self._ceiling(lodged=True), self._fence())
+
+    def _ceiling(self, lodged: bool) -> int:
+        """An owner above it is later than us; for a call that another worker of the node gave us, than the node."""
+        return last_of(self._epoch) if lodged and self._epoch >= 0 else self._epoch
+
+    def _fence(self) -> int:
+        """Our token: it may have become later since this worker began. 0 for a node without a pair."""
+        token = token_of(self._epoch) if self._epoch > 0 else 0
+        return max(token, self._token()) if token else 0
 
     def republish(self, records: Iterable[SaveCall]) -> None:
         """Store all of these again, a window at a time: the iterable is drawn from as the store confirms."""
@@ -270,17 +286,11 @@ class Journal:
     def _send_save(self, effect: SaveCall, done: Done | None, *, source: bool = False) -> None:
         member = member_of(effect.key)
         send = self._save.send_source if source else self._save.send
-        send(
-            self._pipe,
-            partial(self._saved, effect, done),
-            2,
-            self._keys.call(member),
-            self._keys.shard(effect.shard),
-            b"1 %d %d\n%b" % (self._epoch, effect.version, effect.record),
-            self._ttl_s,
-            member,
-            last_of(self._epoch) if effect.lodged else self._epoch,
-        )
+        token = self._fence()
+        names = (self._keys.call(member), self._keys.shard(effect.shard), self._keys.token)[: 3 if token else 2]
+        value = b"1 %d %d\n%b" % (self._epoch, effect.version, effect.record)
+        arguments = (value, self._ttl_s, member, self._ceiling(effect.lodged), token)[: 5 if token else 4]
+        send(self._pipe, partial(self._saved, effect, done), len(names), *names, *arguments)
 
     def _saved(self, effect: SaveCall, done: Done | None, reply: Reply) -> None:
         if reply == 1 or reply == 0:
@@ -296,11 +306,13 @@ class Journal:
         if reply == -1:
             self._unsaved.pop(effect.key, None)
             self._lost(effect.key)
+        elif reply == -2:
+            self._was_refused(_ANOTHER_NODE)
         elif unknown(reply):
             if self._unsaved.get(effect.key) is effect:
                 self._send_save(effect, None, source=True)
         elif isinstance(reply, Refusal):
-            self._was_refused(reply)
+            self._was_refused(str(reply))
         if done is not None:
             done(False)
 
@@ -312,24 +324,21 @@ class Journal:
             return
         member = member_of(item.key)
         send = self._finish.send_source if source else self._finish.send
-        send(
-            self._pipe,
-            on_reply,
-            3,
-            self._keys.call(member),
-            self._keys.shard(item.shard),
-            self._keys.cdr_stream,
-            member,
-            CDR_FIELD,
-            item.cdr,
-            last_of(self._epoch) if item.lodged else self._epoch,
-        )
+        token = self._fence()
+        keys = self._keys
+        names = (keys.call(member), keys.shard(item.shard), keys.cdr_stream, keys.token)[: 4 if token else 3]
+        ceiling = item.ceiling if item.ceiling >= 0 else self._ceiling(item.lodged)
+        arguments = (member, CDR_FIELD, item.cdr, ceiling, token)[: 5 if token else 4]
+        send(self._pipe, on_reply, len(names), *names, *arguments)
 
     def _finished(self, sequence: int, item: _Finished, reply: Reply) -> None:
         item.sent = False
-        if not isinstance(reply, Exception):
+        if reply == -2:
+            self._was_refused(_ANOTHER_NODE)
+        elif not isinstance(reply, Exception):
             del self._unsent[sequence]
             if reply == -1:
+                self._ended.discard(member_of(item.key))  # a former worker thought so
                 self._lost(item.key)
             else:
                 self._count("CDR_QUEUED", 1)
@@ -343,8 +352,8 @@ class Journal:
             self._send_finish(sequence, item, source=True)
         elif isinstance(reply, Refusal):
             if "WRONGTYPE" in str(reply):  # foreign content in the place of the stream
-                self._pipe.send(_ignore, "RENAME", self._keys.cdr_stream, self._keys.bad("cdr"))
-            self._was_refused(reply)
+                self._fencing.mend(self._keys.cdr_stream, "stream", self._keys.bad("cdr"))
+            self._was_refused(str(reply))
 
     def _lost(self, key: str) -> None:
         """A later owner holds this call: what we know of it, its CDR included, is not to be told any more."""
@@ -355,11 +364,11 @@ class Journal:
             self._note("error", "a later owner holds calls that this worker has: they are let go", said)
         self._on_lost(key)
 
-    def _was_refused(self, reply: Refusal) -> None:
+    def _was_refused(self, reason: str) -> None:
         if not self._refused:
-            self._note("error", "the store refused to write", {"reason": str(reply)})
+            self._note("error", "the store refused to write", {"reason": reason})
         self._refused = True  # tried again at the next tick
-        self._refusal = str(reply)
+        self._refusal = reason
 
     def _settle(self) -> None:
         if self._drained is not None and not self._drained.done() and not self.waiting:
@@ -375,6 +384,8 @@ class Journal:
         if self._run_id and self._pipe.run_id != self._run_id:
             self._republish_due = True
             self._take_back()
+            if self._epoch >= 0:
+                self._fencing.counted(incarnation_of(self._epoch))
         self._run_id = self._pipe.run_id
         if self._epoch < 0:
             self._ask_who_we_are(0)
@@ -392,7 +403,7 @@ class Journal:
             self._ask_who_we_are(above, source=True)
             return
         elif isinstance(reply, Refusal):  # it can be read, at least
-            self._was_refused(reply)
+            self._was_refused(str(reply))
         else:
             return  # asked again at the next connect
         self._know_who_we_are()
@@ -459,8 +470,8 @@ class Journal:
     def _seen_marker(self, mine: bytes, reply: Reply) -> None:
         if isinstance(reply, Refusal):
             if "WRONGTYPE" in str(reply):
-                self._pipe.send(_ignore, "DEL", self._keys.marker)
-            self._was_refused(reply)
+                self._fencing.mend(self._keys.marker, "string")
+            self._was_refused(str(reply))
         if isinstance(reply, Exception):
             return
         found = reply if isinstance(reply, bytes) else mine
@@ -542,7 +553,8 @@ class Journal:
     def load(self, shards: Iterable[int], *, patient: bool = False) -> AsyncIterator[StoredCall]:
         """See :func:`sbc.store.loading.load`. ``patient``: each command has LOAD_DEADLINE_S meanwhile, more than a call
         can wait."""
-        found = load(self._pipe, self._keys, shards, self._note, self._take_over, self._ended)
+        mend = partial(self._fencing.mend, kind="set")
+        found = load(self._pipe, self._keys, shards, self._note, self._take_over, self._remove, mend, self._ended)
         return with_deadline(self._pipe, LOAD_DEADLINE_S, found) if patient else found
 
     async def _take_over(self, keys: list[str]) -> list[Any]:  # Any: replies
@@ -562,17 +574,10 @@ class Journal:
                 reply = await self._pipe.call("EVAL", self._incarnate.source, 1, self._keys.incarnation, above)
                 self._epoch = epoch_of(self._token(), reply)
         except Refusal as error:  # no memory, or a replica: they are read all the same
-            self._was_refused(error)
+            self._was_refused(str(error))
             return list(await self._pipe.call("MGET", *keys))
         return list(found)
 
     def quarantine(self, key: str, shard: int) -> None:
         """Set aside a record that the core could not read: kept for a day under another name, never loaded again."""
-        member = member_of(key)
-        self._pipe.send(_ignore, "RENAME", self._keys.call(member), self._keys.bad(member))
-        self._pipe.send(_ignore, "EXPIRE", self._keys.bad(member), QUARANTINE_TTL_S)
-        self._pipe.send(_ignore, "SREM", self._keys.shard(shard), member)
-
-
-def _ignore(_: Reply) -> None:
-    """For commands whose failure is met again by whatever comes next."""
+        self._fencing.quarantine(member_of(key), shard, self._ceiling(lodged=True), self._fence())

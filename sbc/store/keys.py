@@ -42,14 +42,15 @@ def is_member(text: str) -> bool:
 class Keys:
     """The key names of one node; ``node`` has the shape that the configuration demands (letters, digits, ``.-``)."""
 
-    __slots__ = ("_bad", "_call", "_shard", "cdr_stream", "incarnation", "lease", "marker", "prefix")
+    __slots__ = ("_bad", "_call", "_shard", "cdr_stream", "incarnation", "lease", "marker", "prefix", "token")
 
     def __init__(self, node: str) -> None:
         self.prefix = f"sbc:{{{node}}}:"
         self.cdr_stream = self.prefix + "cdr"
         self.marker = self.prefix + "marker"  # its loss tells that the store forgot what it held
         # of a pair: who is active, the latest token, which nodes were there lately
-        self.lease = (self.prefix + "lease", self.prefix + "token", self.prefix + "presence")
+        self.token = self.prefix + "token"
+        self.lease = (self.prefix + "lease", self.token, self.prefix + "presence")
         self.incarnation = self.prefix + "incarnation"  # of the worker that started last
         self._call = self.prefix + "call:"
         self._bad = self.prefix + "bad:"

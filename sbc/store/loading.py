@@ -28,12 +28,15 @@ async def load(
     shards: Iterable[int],
     note: Callable[[str, str, dict[str, Any]], None],  # Any: log fields
     take_over: Callable[[list[str]], Awaitable[list[Any]]],  # Any: replies
+    drop: Callable[[str, int], None],
+    mend: Callable[[str], None],
     ended: Collection[str] = (),
 ) -> AsyncIterator[StoredCall]:
     """Every record of these shards, whatever it holds: the core judges. Raises StoreError when the store is away.
 
     ``take_over`` reads records by their keys and makes us their owner; what a later owner has is passed over. So are
     those whose member is in ``ended``: their calls are over, and their CDRs on the way.
+    ``drop`` removes a member and its record from a shard, ``mend`` an index that is none; never a later owner's.
     Foreign content in an index, and members whose record is gone, are removed on the way.
     """
     remaining = iter(shards)
@@ -45,13 +48,13 @@ async def load(
         for shard, reply in zip(batch, replies, strict=True):
             if isinstance(reply, Refusal):
                 note("error", "a foreign value in place of an index", {"shard": shard})
-                pipe.send(_ignore, "DEL", keys.shard(shard))
+                mend(keys.shard(shard))
             elif isinstance(reply, BaseException):
                 raise reply
             else:
                 members += (found for found in _proper(pipe, keys, shard, reply) if found[1] not in ended)
         for start in range(0, len(members), _RECORDS_AT_ONCE):
-            async for stored in _records(pipe, keys, members[start : start + _RECORDS_AT_ONCE], note, take_over):
+            async for stored in _records(keys, members[start : start + _RECORDS_AT_ONCE], note, take_over, drop):
                 yield stored
 
 
@@ -76,11 +79,11 @@ def _proper(pipe: Pipe, keys: Keys, shard: int, found: list[bytes]) -> Iterator[
 
 
 async def _records(
-    pipe: Pipe,
     keys: Keys,
     members: list[tuple[int, str]],
     note: Callable[[str, str, dict[str, Any]], None],  # Any: log fields
     take_over: Callable[[list[str]], Awaitable[list[Any]]],  # Any: replies
+    drop: Callable[[str, int], None],
 ) -> AsyncIterator[StoredCall]:
     values = await take_over([keys.call(member) for _, member in members])
     for (shard, member), value in zip(members, values, strict=True):
@@ -88,7 +91,7 @@ async def _records(
             note("warning", "a later owner has this call: not resumed", {"call": member, "epoch": value})
             continue
         if value is None:  # expired, or not even a string
-            pipe.send(_ignore, "SREM", keys.shard(shard), member)
+            drop(member, shard)
         else:
             header, newline, record = value.partition(b"\n")
             yield StoredCall(member, shard, record if newline and header[:2] == b"1 " else value)

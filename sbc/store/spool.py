@@ -8,7 +8,7 @@ A segment is removed once all of its CDRs are in the database, the one in use is
 they are. What a successor still finds goes to the store again; the table drops what comes twice.
 
     portcullis-cdr-spool 1
-    <CRC-32> <number> <shard> <member> <CDR as JSON>
+    <CRC-32> <number> <shard>[/<epoch>] <member> <CDR as JSON>
     <CRC-32> written <number>       of this segment, up to and with this one
 """
 
@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sbc.config.models import Config
+from sbc.store.epoch import UNKNOWN
 
 Note = Callable[[str, str, dict[str, Any]], None]  # level, event, fields; Any: log fields are free
 
@@ -50,6 +51,7 @@ class Spooled(NamedTuple):
     shard: int
     member: str
     cdr: bytes
+    ceiling: int = UNKNOWN  # the last epoch with whose owners this one agrees that the call is over
 
 
 class _Segment:
@@ -188,9 +190,9 @@ class Spool:
 
     # -- the loop's side
 
-    def add(self, number: int, shard: int, member: str, cdr: bytes) -> None:
+    def add(self, number: int, shard: int, member: str, cdr: bytes, ceiling: int = UNKNOWN) -> None:
         """Keep this; ``cdr`` is JSON without a line break."""
-        self._waiting.append(Spooled(number, shard, member, cdr))
+        self._waiting.append(Spooled(number, shard, member, cdr, ceiling))
         if not self._wake.is_set():
             self._wake.set()
 
@@ -273,7 +275,8 @@ class Spool:
                 skipped.append(item.number)
                 continue
             taken.append(item)
-            lines.append(_line(b"%d %d %b %b" % (item.number, item.shard, item.member.encode(), item.cdr)))
+            shard = b"%d" % item.shard if item.ceiling < 0 else b"%d/%d" % (item.shard, item.ceiling)
+            lines.append(_line(b"%d %b %b %b" % (item.number, shard, item.member.encode(), item.cdr)))
             size += len(lines[-1])
         try:
             if taken:
@@ -461,7 +464,8 @@ def _parsed(line: bytes) -> Spooled | int | None:
         if first == b"written":
             return int(rest)
         shard, member, cdr = rest.split(b" ", 2)
-        return Spooled(int(first), int(shard), member.decode("ascii"), cdr)
+        shard, _, ceiling = shard.partition(b"/")
+        return Spooled(int(first), int(shard), member.decode("ascii"), cdr, int(ceiling or UNKNOWN))
     except ValueError:  # ours by its checksum, but not of this version
         return None
 

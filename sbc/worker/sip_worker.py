@@ -36,6 +36,7 @@ from sbc.store.nothing import NoJournal
 from sbc.store.spool import open_spool
 from sbc.store.url import parse_store_url
 from sbc.telemetry import log
+from sbc.telemetry.role import Role
 from sbc.transport.resolver import NameServers, Resolver
 from sbc.transport.source_address import SourceAddresses
 from sbc.worker.beginning import Beginning
@@ -321,13 +322,18 @@ class SipWorker:
             commit_timeout_s=config.timers.commit_timeout_ms / 1000,
             lifetime_s=config.timers.dialog_lifetime_s,
             epoch=None,
-            token=lambda: self.slot.cell.token if self.slot.cell is not None else 0,
+            token=self._token,
             on_restored=self._republish,
             on_lost=self._lost,
             count=self._count,
             note=self._log_fields,
             spool=open_spool(config, self.slot.slot, self.slot.count, self._log_fields),
         )
+
+    def _token(self) -> int:
+        """The fencing token of this node while it is not passive; 0 where it is, or has no pair."""
+        cell = self.slot.cell
+        return cell.token if cell is not None and cell.role is not Role.PASSIVE else 0
 
     def _log_fields(self, level: str, event: str, fields: dict[str, Any]) -> None:  # Any: log fields are free
         self.log.write(level, event, **fields)

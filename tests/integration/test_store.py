@@ -17,6 +17,7 @@ from sbc.store.breaker import State
 from sbc.store.journal import Journal
 from sbc.store.keys import Keys
 from sbc.store.loading import StoredCall
+from sbc.store.spool import Spool
 from tests.support.store import StoreServer
 
 NODE = "test-node"
@@ -115,7 +116,7 @@ async def test_a_saved_call_is_loaded_again_and_a_finished_one_leaves_only_its_c
     for number in range(300):
         recorder.journal.finish(finished(number))
     assert await recorder.journal.close() == 0
-    assert look.xlen(KEYS.cdr_stream) == 300
+    assert len({str(cdr) for cdr in outbox(look)}) == 300, "on a busy machine some go out twice"
     assert sorted(look.keys()) == [KEYS.cdr_stream.encode(), KEYS.marker.encode()]
 
 
@@ -473,3 +474,108 @@ async def test_a_call_given_by_a_worker_that_started_later_is_ours(store: StoreS
     await until(lambda: lost == ["call3"])
     for made in (taker, giver, other_node):
         await made.journal.close()
+
+
+TOKEN = KEYS.token
+
+
+async def test_a_former_owner_removes_nothing(store: StoreServer, look: redis.Redis) -> None:
+    """It was stopped, a successor took its records, and it comes back: what it drops, sets aside and mends stays."""
+    former, lost = await worker(store, [], token=lambda: 1), list[str]()
+    for number in range(4):
+        assert (await former.save(record(number)))[0]
+    assert look.exists(TOKEN) == 0
+    successor = await worker(store, lost, token=lambda: 2)
+    assert len(await loaded(successor.journal)) == 4
+    former.journal.drop(DropRecord("call0", 0))
+    former.journal.quarantine("call1", 1)
+    former.journal._fencing.mend(KEYS.shard(2), "set")
+    former.journal._fencing.mend(KEYS.cdr_stream, "stream", KEYS.bad("cdr"))
+    former.journal._remove("call3", 3)
+    await former.journal._pipe.call("PING")
+    assert sorted(look.scan_iter(KEYS.call("*"))) == [KEYS.call(f"call{n}").encode() for n in range(4)]
+    assert all(look.sismember(KEYS.shard(n), f"call{n}") for n in range(4))
+    successor.journal.drop(DropRecord("call0", 0))
+    successor.journal.quarantine("call1", 1)
+    await successor.journal._pipe.call("PING")
+    assert sorted(look.scan_iter(KEYS.call("*"))) == [KEYS.call(f"call{n}").encode() for n in (2, 3)]
+    assert look.exists(KEYS.bad("call1"))
+    assert not look.exists(KEYS.shard(0), KEYS.shard(1))
+    await former.journal.close()
+    await successor.journal.close()
+
+
+async def test_a_later_token_fences_what_has_no_record_yet_or_no_more(store: StoreServer, look: redis.Redis) -> None:
+    """A call that the successor has ended does not come back; what nobody else has is written once the node is active
+    again, or not at all."""
+    tokens = [1]
+    former = await worker(store, [], token=lambda: tokens[0])
+    assert (await former.save(record(1)))[0]
+    look.set(TOKEN, 1)
+    assert (await former.save(record(1, 2)))[0]
+    look.set(TOKEN, 2)
+    assert not (await former.save(record(1, 3)))[0]
+    assert not (await former.save(record(2)))[0]
+    assert look.get(KEYS.call("call1")) == b"1 %d 2\nrecord 1 v2" % former.journal.epoch
+    assert look.get(KEYS.call("call2")) is None
+    assert former.journal.is_unprotected
+    former.journal.finish(finished(1))
+    former.journal.drop(DropRecord("call1", 1))
+    await former.journal._pipe.call("PING")
+    assert look.get(KEYS.call("call1")) is not None, "not taken over yet, and not to be ended any more"
+    assert outbox(look) == []
+    former.journal.finish(finished(3, saved=False))
+    await until(lambda: len(outbox(look)) == 1)
+    tokens[0] = 3  # it was made active again meanwhile
+    await until(lambda: former.journal.waiting == 0)
+    assert len(outbox(look)) == 2
+    assert look.get(KEYS.call("call1")) is None
+    assert look.get(KEYS.call("call2")) is not None
+    await former.journal.close()
+
+
+async def test_a_cdr_on_the_disk_of_a_former_owner_ends_no_call_of_its_successor(
+    store: StoreServer, look: redis.Redis, tmp_path: Path
+) -> None:
+    """Frozen, replaced, thawed and killed, it left a CDR on the disk; its node serves again later, and resumes the call
+    that went on at the other node."""
+
+    def node(token: int) -> Recorder:
+        spool = Spool(tmp_path / "spool", lambda _level, _event, _fields: None)
+        return Recorder(store, epoch=None, token=lambda: token, spool=spool)
+
+    former = node(1)
+    former.journal.start()
+    assert await former.journal.ready(5)
+    for number in (1, 2):
+        assert (await former.save(record(number)))[0]
+    successor = await worker(store, [], token=lambda: 2)
+    assert len(await loaded(successor.journal)) == 2
+    store.pause()
+    former.journal.finish(finished(1))
+    await former.journal.close(0.5)
+    store.resume()
+    await until(lambda: successor.journal._pipe.state is State.READY)
+    assert (await successor.save(record(1, 7)))[0]
+    again = node(3)
+    again.journal.start()
+    assert await again.journal.ready(5)
+    found = {stored.key: stored.record for stored in await loaded(again.journal)}
+    assert found == {"call1": b"record 1 v7", "call2": b"record 2 v1"}
+    assert outbox(look) == []
+    assert again.journal.waiting == 0
+    await again.journal.close()
+    await successor.journal.close()
+
+
+async def test_a_store_that_lost_count_of_workers_learns_it_again(store: StoreServer, look: redis.Redis) -> None:
+    made = await worker(store, [])
+    later = await worker(store, [])
+    assert (made.journal.epoch, later.journal.epoch) == (1, 2)
+    store.kill()
+    store.start()
+    await until(lambda: look.get(KEYS.incarnation) == b"2")
+    newest = await worker(store, [])
+    assert newest.journal.epoch == 3
+    for one in (made, later, newest):
+        await one.journal.close()

@@ -1,7 +1,9 @@
 -- Writes the record of a call, unless a newer one is there. Header of a value: "1 <epoch> <version>\n".
--- KEYS: record, index of the shard. ARGV: header with record, time to live in seconds, member, and what an owner must be
--- above to be later than us: our epoch, or for a call that another worker of the node gave us, the node's last.
--- Returns 1 written, 0 the same or a newer version is there, -1 a later owner holds the call.
+-- KEYS: record, index of the shard; of a pair also its latest token. ARGV: header with record, time to live in seconds,
+-- member, and what an owner must be above to be later than us: our epoch, or for a call that another worker of the node
+-- gave us, the node's last; of a pair also our token.
+-- Returns 1 written, 0 the same or a newer version is there, -1 a later owner holds the call, -2 a later node is active.
+if KEYS[3] and (tonumber(redis.pcall('GET', KEYS[3]) or '') or 0) > tonumber(ARGV[5]) then return -2 end
 local held = redis.pcall('GETRANGE', KEYS[1], 0, 47)
 local epoch, version
 if type(held) == 'string' and held ~= '' then
