@@ -35,7 +35,7 @@ workers: {{ sip: {sip}, media: {media} }}
 store: {store}
 realms:
   outside:
-    listen: [udp:{outside}:{port}]
+    listen: [udp:{outside}:{port}{tcp}]
     media: {{ address: {outside}, ports: {ports_outside}, srtp: {srtp} }}
   core:
     listen: [udp:{core}:{core_port}]
@@ -90,8 +90,9 @@ class Node:
         self.port, self.callee_port = free_port(OUTSIDE), free_port(CALLEE)
         folder.mkdir(parents=True, exist_ok=True)
         self.config = folder / "sbc.yaml"
-        given = {"sip": 2, "media": 1, "store": "embedded", "srtp": "off", "spool": "", **settings}
+        given = {"sip": 2, "media": 1, "store": "embedded", "srtp": "off", "spool": "", "tcp": False, **settings}
         given = {"ports_outside": "10000-19999", "ports_core": "20000-29999", **given}
+        given["tcp"] = f", tcp:{OUTSIDE}:{self.port}" if given["tcp"] else ""
         addresses = {"outside": OUTSIDE, "core": CORE, "caller": CALLER, "callee": CALLEE}
         ports = {"port": self.port, "core_port": free_port(CORE), "callee_port": self.callee_port}
         self.text = CONFIG.format(folder=folder, **addresses, **ports, **given)

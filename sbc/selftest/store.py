@@ -15,6 +15,7 @@ from sbc.selftest.node import dying_with_us, wait
 from sbc.supervisor.embedded_store import find_server
 
 PREFIX = "sbc:{selftest}:"
+SNAPSHOT = "dump.rdb"  # as servers name it
 
 
 class Store:
@@ -62,6 +63,25 @@ class Store:
         """Have it accept connections and answer nothing, or go on."""
         if self._process is not None:
             os.kill(self._process.pid, signal.SIGSTOP if stopped else signal.SIGCONT)
+
+    def snapshot(self) -> bytes:
+        """Everything that it has, for :meth:`put_back`."""
+        self.client().save()
+        file = self.folder / SNAPSHOT
+        try:
+            return file.read_bytes()
+        finally:
+            file.unlink()
+
+    def put_back(self, snapshot: bytes) -> None:
+        """Before a start: it begins with that."""
+        (self.folder / SNAPSHOT).write_bytes(snapshot)
+
+    def headers(self) -> dict[bytes, list[int]]:
+        """Format, epoch of the owner and version of each call record (:mod:`sbc.store.journal`), by key."""
+        client = self.client()
+        found = {key: bytes(client.get(key) or b"") for key in self.call_keys()}  # type: ignore[arg-type]
+        return {key: [int(word) for word in value.split(b"\n")[0].split()] for key, value in found.items() if value}
 
     def kill(self) -> None:
         """kill -9."""

@@ -86,6 +86,52 @@ def store_emptied(site: Site, measures: Measures) -> None:
     site.settled(measures)
 
 
+def store_put_back(site: Site, measures: Measures) -> None:
+    """The store comes back with what it had some time ago: calls have ended, changed and begun since."""
+    calls = site.establish(site.calls)
+    old = site.store.snapshot()
+    quarter = max(1, len(calls) // 4)
+    ended, changed, left = calls[:quarter], calls[quarter : 2 * quarter], calls[quarter:]
+    site.end(ended, measures)
+    for direction in ("sendonly", "sendrecv"):
+        asked = [site.caller.modify(call.a, direction) for call in changed]
+        wait(lambda asked=asked: all(one.status for one in asked), 35, "answers to re-INVITE")  # type: ignore[misc]
+        refused = sum(one.status != 200 for one in asked)
+        measures.expect(not refused, f"{refused} re-INVITEs were refused")
+    left += site.establish(max(1, quarter))
+    wait(lambda: len(site.store.call_keys()) == len(left), 10, "a record of each live call in the store")
+    time.sleep(0.5)
+    before = site.store.headers()
+    site.control(left, measures)
+    fault_at = time.time()
+    site.store.kill()
+    site.store.put_back(old)
+    site.store.start()
+    back_s = time.monotonic()
+
+    def written() -> bool:
+        now = site.store.headers()
+        return all(key in now and now[key][-1] >= header[-1] for key, header in before.items())
+
+    wait(written, 15, "each live call in the store as it was before, or later")
+    measures.add("all written again after", [time.monotonic() - back_s], max_s=10.0)
+    for name in ("sip 0", "sip 1"):
+        site.node.back(name, site.node.kill(name))
+    site.heard_again(left, time.time(), 5)
+    site.measure_gap(left, fault_at, measures, max_s=0.15)
+    later = site.store.headers()
+    older = [key for key, header in before.items() if later.get(key, [0])[-1] < header[-1]]
+    measures.expect(not older, f"{len(older)} records are older than before")
+    site.end(left, measures, what="BYE answered after both deaths", max_s=1.0)
+    time.sleep(0.5)
+    back = site.node.calls()
+    measures.note(f"run {measures.runs}: {len(back)} of {len(ended)} calls that had ended were back, and ended by hand")
+    measures.expect(len(back) <= len(ended), f"{len(back)} calls are left, and {len(ended)} had ended since")
+    for row in back:
+        site.node.patient("hangup", key=row["key"], reason="an old snapshot of the store had it")
+    site.settled(measures)
+
+
 def store_full(site: Site, measures: Measures) -> None:
     """Every write is refused for want of memory."""
     client = site.store.client()
@@ -161,6 +207,14 @@ ROWS = (
         "what the workers know wins: all is written again within 10 s, and survives a worker then",
         store_emptied,
         OWN,
+    ),
+    Row(
+        "R4O",
+        "the store comes back with an old snapshot, then the SIP workers die",
+        "an older record never takes the place of a later one, no call ends or gets a second record",
+        store_put_back,
+        OWN,
+        limit_s=120.0,
     ),
     Row("R5", "the store is full", "as R1; the alarm names the cause", store_full, OWN),
     Row("R5R", "the store has become read-only", "as R5", store_read_only, OWN),

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sbc.selftest import failovers, mix, pairs, processes, resources, settings, stores
+from sbc.selftest import descriptors, failovers, mix, pairs, processes, resources, settings, stores
 from sbc.selftest.measure import Measures, text
 from sbc.selftest.row import Row
 
@@ -17,6 +17,7 @@ ROWS: tuple[Row, ...] = (
     *stores.ROWS,
     *failovers.ROWS,
     *resources.ROWS,
+    *descriptors.ROWS,
     *settings.ROWS,
     *mix.ROWS,
 )

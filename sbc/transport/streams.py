@@ -10,6 +10,7 @@ without a number, the flow's address is where to connect to, and one connection 
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 import ssl
@@ -29,6 +30,7 @@ from sbc.transport.tls import names_of
 from sbc.transport.websocket import WebSocket
 
 ACCEPTS = 64  # at a time: whoever connects must not keep those waiting who speak
+NO_FILES = frozenset({errno.EMFILE, errno.ENFILE})
 NO_FILES_S = 0.2  # accept again after so long when the process has no descriptor left
 IDLE_LOOKS = 10  # per idle timeout
 SWEEP_S = 0.1  # between two looks at unfinished messages, however many there are
@@ -77,6 +79,14 @@ class Shell(Protocol):
     def log(self, level: str, event: str, /, **fields: object) -> None: ...
 
 
+def _spare() -> int:
+    """A descriptor that does nothing, -1 where there is none."""
+    try:
+        return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return -1
+
+
 class Streams:
     """The connections of worker ``slot``. ``listeners`` by ``Flow.listener``, None for a datagram socket."""
 
@@ -103,6 +113,7 @@ class Streams:
         self._sweep: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
+        self._spare = -1  # a descriptor for those who are turned away for want of one
         self._notes = Notes()
         self.time = loop.time
         self.received = shell.received
@@ -123,11 +134,15 @@ class Streams:
             if listener is not None:
                 self._loop.add_reader(listener.sock.fileno(), self._accept, index)
         if any(self._listeners):
+            self._spare = _spare()
             self._look_idle()
 
     def close(self) -> None:
         """End every connection, with what is still to be written."""
         self._closing = True
+        if self._spare >= 0:
+            os.close(self._spare)
+            self._spare = -1
         for listener in self._listeners:
             if listener is not None:
                 self._loop.remove_reader(listener.sock.fileno())
@@ -223,8 +238,10 @@ class Streams:
                 sock, address = listener.sock.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
-            except OSError as error:  # no descriptors, no memory: what waits in the queue is not lost
+            except OSError as error:  # no descriptors, no memory
                 self._shell.log("error", "cannot accept connections", reason=reason_of(error))
+                if error.errno in NO_FILES:
+                    self._turn_away(listener.sock)
                 self._loop.remove_reader(listener.sock.fileno())
                 self._loop.call_later(NO_FILES_S, self._accept_again, index)
                 return
@@ -239,9 +256,25 @@ class Streams:
             self.count("CONNECTIONS_ACCEPTED")
             self._run(self._open(self._new(flow, outbound=False), listener, sock))
 
+    def _turn_away(self, sock: socket.socket) -> None:
+        """Close those who wait, instead of leaving them without an answer: one descriptor is kept for that."""
+        for _ in range(ACCEPTS):
+            if self._spare < 0:
+                return
+            os.close(self._spare)
+            try:
+                sock.accept()[0].close()
+                self.count("CONNECTIONS_REFUSED")
+            except OSError:  # nobody waits
+                return
+            finally:
+                self._spare = _spare()
+
     def _accept_again(self, index: int) -> None:
         listener = self._listeners[index]
         if listener is not None and not self._closing:
+            if self._spare < 0:
+                self._spare = _spare()
             self._loop.add_reader(listener.sock.fileno(), self._accept, index)
 
     def _refused(self, index: int, host: str, port: int) -> bool:

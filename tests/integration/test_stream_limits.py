@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import shutil
 import time
 from collections.abc import Iterator
@@ -147,3 +149,36 @@ def test_connections_of_one_source_and_silent_ones(site: Site) -> None:
 def test_nothing_went_wrong_inside(site: Site) -> None:
     assert site.sbc.total("CORE_ERRORS") == site.sbc.total("CORE_FAULTS") == 0
     assert "Traceback" not in site.sbc.log
+
+
+def test_without_descriptors_connections_are_closed_at_once_and_served_again_afterwards(site: Site) -> None:
+    """prlimit on live workers: who has a connection goes on, nobody new waits in vain."""
+    workers = [pid for name, pid in site.sbc.pids().items() if name.startswith("sip ")]
+    before = {pid: resource.prlimit(pid, resource.RLIMIT_NOFILE) for pid in workers}
+    refused = site.sbc.total("CONNECTIONS_REFUSED")
+    opened: list[Stream] = []
+    with site.stream("tcp") as old:
+        old.send(old.request("OPTIONS"))
+        assert status_of(old.next()) == 200
+        try:
+            for pid in workers:
+                most = max(int(name) for name in os.listdir(f"/proc/{pid}/fd")) + 1
+                resource.prlimit(pid, resource.RLIMIT_NOFILE, (most, before[pid][1]))
+            deadline = time.monotonic() + 20
+            while not any(stream.ended for stream in opened):
+                assert time.monotonic() < deadline
+                if len(opened) < 7:  # as many as a source may have
+                    opened.append(site.stream("tcp"))
+                for stream in opened:
+                    stream.read(0.02)
+            old.send(old.request("OPTIONS"))
+            assert status_of(old.next()) == 200
+            eventually(lambda: site.sbc.total("CONNECTIONS_REFUSED") > refused, 5, "a count of it")
+        finally:
+            for pid, limits in before.items():
+                resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+            for stream in opened:
+                stream.close()
+    with site.stream("tcp") as new:
+        new.send(new.request("OPTIONS"))
+        assert status_of(new.next(10)) == 200
