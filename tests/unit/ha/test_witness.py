@@ -110,6 +110,20 @@ def test_routers_away_and_then_the_paths_are_cut(pair: Pair, reached: bool) -> N
     assert pair.both_s == 0
 
 
+def test_routers_away_paths_cut_and_a_router_is_back_for_the_other_one(pair: Pair) -> None:
+    """The one case of three faults in which who is cut off goes on: it had been told that nobody would follow."""
+    routers(pair, a=False, b=False)
+    pair.advance(2)
+    pair.sever("a", "b")
+    pair.advance(5)
+    routers(pair, b=True)
+    pair.advance(5)
+    assert pair.owners == ["a", "b"]
+    pair.heal()
+    pair.advance(2)
+    assert pair.owners == ["b"]
+
+
 def test_the_peer_had_gone_long_before_the_routers(pair: Pair) -> None:
     pair.kill("a")
     pair.until(lambda: pair.state("b") is ACTIVE, 3)
