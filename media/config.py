@@ -67,7 +67,8 @@ class MediaConfig:
     for none. ``say`` takes what is worth a line in the log: a level (``info``, ``warning``) and a sentence.
     ``prompts`` and ``recordings`` are the directories of announcements and recordings, empty for none. ``bind_freely``:
     addresses may come to this machine later. ``idle`` tells whether another node is the one that serves: then the state
-    is written by a ``media.replication.receiver``, and is taken over when SIGUSR1 comes.
+    is written by a ``media.replication.receiver``, and is taken over when SIGUSR1 comes. ``look`` is called in each
+    turn of the loop, before anything else, and does not return to a worker that may say nothing any more.
     """
 
     slot: int
@@ -87,4 +88,5 @@ class MediaConfig:
     prompts: str = ""
     recordings: str = ""
     idle: Callable[[], bool] = never
+    look: Callable[[], object] = never
     bind_freely: bool = False

@@ -180,6 +180,7 @@ class Worker:
 
     def _beat(self) -> int:
         """Say that this loop goes round: the supervisor ends whoever does not for a second. The time, in ns."""
+        self.config.look()
         now_ns = self.page[WORD_HEARTBEAT_NS] = time.monotonic_ns()
         return now_ns
 

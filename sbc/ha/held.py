@@ -11,6 +11,7 @@ from sbc.telemetry import log
 
 ANNOUNCE_S = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0)  # after the take-over: any one announcement may be lost
 LOOK_S = 0.25
+LATE_S = 0.3  # whoever stood still for so long may have been replaced, and is to call nobody here
 
 
 class Held:
@@ -28,6 +29,10 @@ class Held:
     def take(self) -> None:
         """All of them from now on, and let the neighbours know."""
         self._keep()
+        self.announce()
+
+    def announce(self) -> None:
+        """Let the neighbours know again: somebody may have told them otherwise."""
         self._hush()
         self._announcing = self._loop.create_task(self._announce())
 
@@ -72,6 +77,8 @@ class Held:
         began = self._loop.time()
         for at in ANNOUNCE_S:
             await asyncio.sleep(max(0.0, began + at - self._loop.time()))
+            if self._loop.time() - began - at > LATE_S:
+                return
             for virtual in self.virtual:
                 addresses.announce(virtual)
 

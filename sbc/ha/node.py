@@ -30,7 +30,7 @@ from sbc.management import rpc
 from sbc.store.url import parse_store_url
 from sbc.telemetry import log
 from sbc.telemetry.counters import Counter
-from sbc.telemetry.role import Role
+from sbc.telemetry.role import STOOD_STILL, Role
 
 LOOK_S = 0.05
 REPLICATE_S = 0.2
@@ -79,6 +79,7 @@ class HaNode:
         self.media = MediaState(slot)
         self._sockets: list[socket.socket] = []
         self._beat_due_s = 0.0
+        self._looked_s, self._thawed_s = loop.time(), float("-inf")
         self._stopped = asyncio.Event()
         self._silencing: asyncio.Task[None] | None = None
         self._replicating: asyncio.Task[None] | None = None
@@ -143,8 +144,19 @@ class HaNode:
         self.election.ready = not status.unready(self)
         self.election.look(now)
         self._drain()
+        self._be_sure(now)
         if now >= self._beat_due_s or self.election.offer:
             self._say(now)
+
+    def _be_sure(self, now: float) -> None:
+        """Workers that stood still as long as we did go on once this node knows that it is active still: by an answer
+        of the store to a question of afterwards, or when all that the other one said meanwhile has been heard."""
+        if now - self._looked_s > STOOD_STILL * self.timing.dead_s:
+            self._thawed_s = now
+        self._looked_s = now
+        is_known = self.election.holds_lease(now) or now - self._thawed_s >= self.timing.dead_s
+        if is_known and self.election.state in (State.ACTIVE, State.HANDING):
+            self.slot.cell.sure()
 
     def _drain(self) -> None:
         """Perform what the election asks for."""
@@ -214,7 +226,11 @@ class HaNode:
             if beat.name == self.ha.name:
                 self._log.error("the other node has the same name: give each its own ha.name", name=beat.name)
                 continue
-            self.election.heard(path, beat, self._loop.time())
+            now = self._loop.time()
+            returns = not self.election.hears_peer(now)
+            self.election.heard(path, beat, now)
+            if returns and self.election.state is State.ACTIVE:  # it may have said that the addresses are its own
+                self.held.announce()
         self._drain()
 
     def _say(self, now: float) -> None:

@@ -7,13 +7,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sbc.selftest import descriptors, failovers, mix, pairs, processes, resources, settings, stores
+from sbc.selftest import descriptors, failovers, frozen, mix, pairs, processes, resources, settings, stores
 from sbc.selftest.measure import Measures, text
 from sbc.selftest.row import Row
 
 ROWS: tuple[Row, ...] = (
     *processes.ROWS,
     *pairs.ROWS,
+    *frozen.ROWS,
     *stores.ROWS,
     *failovers.ROWS,
     *resources.ROWS,

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from media.config import MediaConfig, RealmInterface
+from media.config import MediaConfig, RealmInterface, never
+from sbc.clock import SystemClock
 from sbc.config.models import Config
 from sbc.errors import ConfigError
 from sbc.ha.slot import HaSlot
@@ -26,6 +27,7 @@ from sbc.telemetry.log import get
 from sbc.telemetry.page import Page
 from sbc.telemetry.role import Role, RoleCell
 from sbc.worker.slot import SipSlot
+from sbc.worker.thaw import watched
 
 KINDS = {Group.SIP: Kind.SIP, Group.MEDIA: Kind.MEDIA, Group.CONTROL: Kind.CONTROL, Group.HA: Kind.HA}
 CAPABILITIES = {Group.HA: process.CAP_NET_ADMIN | process.CAP_NET_RAW}  # kept when a child becomes another user
@@ -284,6 +286,7 @@ class Estate:
             recordings=self.config.media.recordings,
             bind_freely=self.cell is not None,
             idle=lambda: self.is_passive,
+            look=never if self.cell is None else watched(SystemClock(), self.config, self.cell).monotonic,
         )
 
     def _control_slot(self, member: Member) -> ControlSlot:

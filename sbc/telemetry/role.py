@@ -8,12 +8,14 @@ from __future__ import annotations
 import mmap
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from enum import IntEnum
 
 _ROLE, _TOKEN, _SINCE, _SILENCED = range(4)
 _WORDS = 128
+_SURE = 4
+STOOD_STILL = 0.7  # of what the other node takes for a death: who stood still for longer asks before it says anything
 _CLEAN = 16  # and on: by media slot, which silence its memory was last emptied after
 
 
@@ -33,6 +35,8 @@ class RoleCell:
         self._words = memoryview(self._memory).cast("Q")
         self._words[_SILENCED] = 1  # what a former run of the node held is not gone on with either
         self._bells = {name: os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC) for name in names}
+
+        self.now: Callable[[], float] = time.monotonic
 
     @property
     def role(self) -> Role:
@@ -65,8 +69,18 @@ class RoleCell:
         words[_TOKEN] = token
         words[_ROLE] = role
         words[_SINCE] = time.monotonic_ns()
+        self.sure()
         for bell in self._bells.values():
             os.eventfd_write(bell, 1)
+
+    def sure(self) -> None:
+        """This node knows now that its role is its own; said again and again while it is active."""
+        self._words[_SURE] = int(self.now() * 1e9)
+
+    @property
+    def sure_s(self) -> float:
+        """Monotonic seconds of when that was last."""
+        return self._words[_SURE] / 1e9
 
     def bell(self, name: str) -> int:
         """A descriptor that is readable once the role has changed; :meth:`heard` before looking at the role."""

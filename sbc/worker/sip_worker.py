@@ -52,6 +52,7 @@ from sbc.worker.questions import Questions
 from sbc.worker.settings import core_settings
 from sbc.worker.slot import SipSlot
 from sbc.worker.streams import StreamSide
+from sbc.worker.thaw import watched
 from sbc.worker.trunks import TrunkSide
 
 BEAT_S: Final = 0.5
@@ -79,7 +80,7 @@ class SipWorker:
         self.loop = loop
         self.config = slot.config
         self.log = log.get()
-        clock = clock or SystemClock()
+        clock = watched(clock or SystemClock(), slot.config, slot.cell)
         self._now = clock.monotonic
         self._wall = clock.wall
         self._began = clock.monotonic()
