@@ -73,6 +73,10 @@ class Replicated(Store):
         """The ports of those that may take our master's place."""
         raise NotImplementedError
 
+    def order_switch(self) -> None:
+        """Have a replica take the place of the master, which lives on. ResponseError where it cannot be yet."""
+        raise NotImplementedError
+
     def pause(self, stopped: bool) -> None:
         os.kill(self.servers[self.master()].pid, signal.SIGSTOP if stopped else signal.SIGCONT)
 
@@ -134,6 +138,9 @@ class Sentinelled(Replicated):
     def replicas(self) -> list[int]:
         return [port for port in self.others() if port not in self.watchers]
 
+    def order_switch(self) -> None:
+        asked(self.watchers[0], "SENTINEL", "FAILOVER", SERVICE)
+
 
 class Clustered(Replicated):
     """Three masters, and a replica of the one that has our keys."""
@@ -160,7 +167,7 @@ class Clustered(Replicated):
         wait(lambda: self._follows(ports[-1], identity), 20, "a node that knows whom to follow")
         wait(lambda: linked(ports[-1]), 20, "a replica that has a copy")
         self._wait_for(ports, "cluster_state:ok\r\n")
-        self._replica = ports[-1]
+        self._ours = (ports[owner], ports[-1])
 
     def _wait_for(self, ports: list[int], text: str) -> None:
         wait(lambda: all(text in asked(port, "CLUSTER", "INFO") for port in ports), 20, f"{text.strip()} of all nodes")
@@ -172,7 +179,10 @@ class Clustered(Replicated):
         return False
 
     def replicas(self) -> list[int]:
-        return [self._replica]
+        return [port for port in self.others() if port in self._ours]
+
+    def order_switch(self) -> None:
+        asked(self.replicas()[0], "CLUSTER", "FAILOVER")
 
 
 def free_ports(count: int) -> list[int]:

@@ -27,6 +27,7 @@ from sbc.selftest.replicated import Clustered, Replicated, Sentinelled, asked, f
 from sbc.selftest.store import PREFIX
 from sbc.store.journal import Journal
 from sbc.store.keys import Keys
+from sbc.store.topology import slot_of
 from sbc.store.url import parse_store_url
 
 NODE = "selftest"
@@ -212,7 +213,7 @@ async def a_planned_switch(users: Users) -> None:
 
     def switched() -> bool:
         with suppress(redis.ResponseError):  # one is under way, or no replica is good yet
-            asked(store.watchers[0], "SENTINEL", "FAILOVER", "selftest")
+            store.order_switch()
         return store.master() not in (0, former)
 
     await until(switched, "another master by order")
@@ -243,11 +244,27 @@ async def most_sentinels_die(users: Users) -> None:
     assert await users.save(record(1, 9))
 
 
-def test_a_cluster_promotes_a_replica(clustered: Replicated) -> None:
+def test_a_cluster_moves_a_slot_and_promotes_replicas(clustered: Replicated) -> None:
     async def body(users: Users) -> None:
+        await a_slot_is_moved(users)
+        await a_planned_switch(users)
         await a_master_dies(users)
 
     with_users(clustered, body)
+
+
+async def a_slot_is_moved(users: Users) -> None:
+    """While its slot is on its way to another node, keys that are not there yet are refused, and written afterwards."""
+    store = users.store
+    assert await users.save(record(50))
+    ours, slot = await asyncio.to_thread(store.master), slot_of(PREFIX)
+    others = await asyncio.to_thread(lambda: [port for port in store.others() if port not in store.replicas()])
+    await asyncio.to_thread(asked, ours, "CLUSTER", "SETSLOT", slot, "MIGRATING", asked(others[0], "CLUSTER", "MYID"))
+    assert not await users.save(record(51))
+    assert users.journal.is_unprotected
+    await asyncio.to_thread(asked, ours, "CLUSTER", "SETSLOT", slot, "STABLE")
+    await until(lambda: users.journal.waiting == 0, "what was refused is stored")
+    assert await users.save(record(52))
 
 
 def test_passwords_of_both_and_what_is_missing(folder: Path) -> None:
