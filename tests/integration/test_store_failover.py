@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
+import subprocess
+import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -29,6 +32,7 @@ from sbc.store.journal import Journal
 from sbc.store.keys import Keys
 from sbc.store.topology import slot_of
 from sbc.store.url import parse_store_url
+from tests.support.certificates import Authority
 
 NODE = "selftest"
 LIMIT_S = 30.0
@@ -297,3 +301,43 @@ def test_passwords_of_both_and_what_is_missing(folder: Path) -> None:
         client.close()
     finally:
         store.kill()
+
+
+def test_sentinels_and_master_over_tls(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Certificates are checked: those who know and the master are believed by what they prove."""
+    program = shutil.which("redis-server") or shutil.which("valkey-server")  # what is bundled is without TLS
+    if program is None:
+        pytest.skip("no Redis or Valkey server of the system is installed: apt-get install redis-server")
+    authority = Authority(folder / "ca", "store-ca")
+    pair = authority.sign("store", "IP:127.0.0.1")
+    port, watcher = free_ports(2)
+    common = (
+        f"port 0\nbind 127.0.0.1\ntls-cert-file {pair.certificate}\ntls-key-file {pair.key}\n"
+        f"tls-ca-cert-file {authority.certificate}\ntls-auth-clients no\ntls-replication yes\ndir {folder}\n"
+    )
+    (folder / "server.conf").write_text(f'{common}tls-port {port}\nsave ""\n')
+    (folder / "sentinel.conf").write_text(f"{common}tls-port {watcher}\nsentinel monitor s 127.0.0.1 {port} 1\n")
+    url = f"sentinel+tls://127.0.0.1:{watcher}/s"
+
+    async def connected(limit_s: float) -> bool:
+        journal = Journal(parse_store_url(url, "/"), NODE, asyncio.get_running_loop(), epoch=None)
+        journal.start()
+        try:
+            return await journal.ready(limit_s)
+        finally:
+            await journal.close(0.1)
+
+    with ExitStack() as stack:
+        for words in (["server.conf"], ["sentinel.conf", "--sentinel"]):
+            process = subprocess.Popen([program, *words], cwd=folder, stdout=subprocess.DEVNULL)
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+        time.sleep(0.2)
+        if process.poll() is not None:
+            pytest.skip(f"{program} was built without TLS")
+        assert not asyncio.run(connected(0.5)), "nobody has signed it whom this machine knows"
+        monkeypatch.setenv("SSL_CERT_FILE", str(authority.certificate))
+        assert asyncio.run(connected(LIMIT_S))
+        client = StoreClient(parse_store_url(url, "/"), "x")
+        assert client.client().ping()
+        client.close()
