@@ -181,8 +181,9 @@ class Control:
         if self._writer is None:
             return {"state": "none"}
         error = self._writer.store_error
-        doubts = list(self._writer.store_doubts)
-        return {"state": "away" if error else "ready", "url": self._store_text(), "error": error, "doubts": doubts}
+        doubts = "; ".join(self._writer.store_doubts)
+        told: dict[str, object] = {"state": "away" if error else "ready", "url": self._store_text(), "error": error}
+        return {**told, "doubts": doubts} if doubts else told
 
     def _describe_certificates(self) -> list[dict[str, Any]]:  # Any: JSON values
         return self._certificates.rows(time.time())
