@@ -167,6 +167,21 @@ class PortPool:
         self._marked[pair] = UNKNOWN
         self._inherited[port] = pair
 
+    def prepare(self, port: int) -> None:
+        """Somebody may take this pair over some day: bind it, as if inherited. What cannot be bound now may be then."""
+        if port not in self._inherited:
+            pair = self._bind(port)
+            if pair >= 0:
+                self._inherited[port] = pair
+
+    def spare(self, port: int) -> None:
+        """Nobody will: close it."""
+        pair = self._inherited.pop(port, -1)
+        if pair >= 0:
+            self._bound.remove(pair)
+            self._marked.pop(pair, None)
+            self._sockets.shut(pair)
+
     def adopt(self, index: int, port: int, dscp: int = 0) -> int:
         """Attach exactly this pair, as a predecessor had it, even from outside the range; what waits there is relayed.
         Returns 0 or an errno. ``settle`` must follow before anything is lent.

@@ -207,6 +207,18 @@ class Arena:
                 found[slot] = self.memory[at + _SLOT.size : at + _SLOT.size + length]
         return found, half_written
 
+    def generations(self) -> list[int]:
+        """Of all slots: one that changes between two looks was written, one that is odd is being written."""
+        end = (HEADER_BYTES + self.capacity * SLOT_BYTES) // 4
+        found: list[int] = self._slot_words[HEADER_BYTES // 4 : end : SLOT_BYTES // 4].tolist()
+        return found
+
+    def identity_of(self, slot: int) -> bytes:
+        """What a slot holds, empty for none; of a slot that is being written, anything."""
+        at = HEADER_BYTES + slot * SLOT_BYTES
+        length = _SLOT.unpack_from(self.memory, at)[1]
+        return self.memory[at + _SLOT.size : at + _SLOT.size + min(length, BLOB_BYTES)]
+
     def take_slot(self) -> int | None:
         """A free slot, already marked as being written, or None."""
         if not self.free_slots:

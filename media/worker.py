@@ -13,6 +13,7 @@ from types import FrameType
 from typing import Any
 
 from media._datapath import CONTROL, EVENTS, SIGNAL, Datapath
+from media.beforehand import Beforehand
 from media.clips import Clips
 from media.config import PAGE_WORDS, MediaConfig
 from media.control import REQUESTS_PER_DRAIN, Control
@@ -30,6 +31,7 @@ from media.session import Session
 from media.state import Arena
 
 TICK_MS = 100
+PREPARE_NS = 300_000_000
 SOON_MS = 1
 NEVER = 1_000_000_000
 FEW_SESSIONS = 200  # at so few the collector is done before a packet is late
@@ -115,6 +117,8 @@ class Worker:
             self._resume()
         else:
             self._taking_over = config.idle()  # if it is so no more once signals are heard
+        self._beforehand = Beforehand(arena, self.relay.allocation) if config.idle() else None
+        self._prepared_ns = 0
         self._show_levels()
         self.control = Control(config.endpoint, self.relay.handle, self.count, config.curve, name, config.say)
         for fd in self.control.fds:
@@ -146,6 +150,7 @@ class Worker:
         self._taking_over = False
         if self.relay.sessions or self.config.idle():
             return
+        self._beforehand = None
         self.dtls.forget_identity()
         self._resume()
         self._show_levels()
@@ -186,6 +191,9 @@ class Worker:
 
     def _tick(self, now_ns: int) -> None:
         self.relay.allocation.tidy(now_ns)
+        if self._beforehand is not None and now_ns - self._prepared_ns >= PREPARE_NS:
+            self._prepared_ns = now_ns
+            self._beforehand.look()
         self._show_levels()
         for index in self.datapath.sample(now_ns, round(self.config.one_way_s)):
             self._report_one_way(index, now_ns)

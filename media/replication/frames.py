@@ -36,6 +36,7 @@ class Kind(IntEnum):
     GONE = 5
     COVERED = 6  # all keys as of this time have been told
     END = 7  # of a full synchronisation: what was not named is gone
+    FINAL = 8  # the worker has ended, and everything has been told
 
 
 Entry = tuple[int, list[tuple[int, bytes]]]  # a rule, and blocks of it with their numbers

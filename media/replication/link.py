@@ -23,13 +23,16 @@ from media.replication.takeover import Takeover
 
 POLL_S = 0.1
 FLUSH_S = 0.05
+FINISH_S = 0.1
 AGAIN_S = 0.5
+FIRST_S = 0.3  # after a take-over others have more to do, and the other node is not idle yet
 CONNECT_S = 1.0
 HELLO_S = 2.0
 SILENT_S = 3.0  # there is a frame five times a second
 BACKLOG_BYTES = 8 << 20
 READ_BYTES = 256 * 1024
 GREETINGS = 16  # at a time
+FINISHED = b"all"
 Path = tuple[tuple[str, int], tuple[str, int]]  # our end, theirs
 
 
@@ -62,6 +65,8 @@ class Link:
         self._hosts = {far[0] for _, far in paths}
         self._greetings = 0
         self._flush: Callable[[], Awaitable[None]] | None = None
+        self._finished = asyncio.Event()  # by an answer of the standby
+        self._is_finishing = False
         self.is_synced = False  # the standby has everything
 
     async def start(self) -> None:
@@ -103,6 +108,16 @@ class Link:
                 async with asyncio.timeout(FLUSH_S):
                     await self._flush()
 
+    async def finish(self) -> bool:
+        """The workers have ended: tell the standby the rest, and that it is all, so that it need not guess which
+        indices were used. Whether it has that, within a moment; nothing more is told on this connection."""
+        self._is_finishing = True
+        await self.flush()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FINISH_S):
+                await self._finished.wait()
+        return self._finished.is_set()
+
     def describe(self) -> dict[str, object]:
         """For whoever asks: ``role``, ``connected``, ``synced``; a standby's ``sessions``, ``age_s`` of its keys."""
         follows = bool(self._receivers)
@@ -142,6 +157,7 @@ class Link:
         senders = [Sender(fd, slot, self._capacity) for slot, fd in enumerate(self._states)]
         turn = 0
         try:
+            await asyncio.sleep(FIRST_S)
             while True:
                 (host, _), far = self._paths[turn % len(self._paths)]
                 turn += 1
@@ -182,15 +198,24 @@ class Link:
             await writer.drain()
 
         self._flush = flush
-        ended = asyncio.ensure_future(reader.read(1))
+        self._finished.clear()
+        self._is_finishing = False
+        ended = asyncio.ensure_future(self._hear(reader, channel))
         try:
             while not ended.done():
-                self._send(writer, channel, senders)
+                if not self._is_finishing:
+                    self._send(writer, channel, senders)
                 await asyncio.wait([ended], timeout=POLL_S)
-            raise EOFError("the other node has closed the connection")
+            await ended
         finally:
             self._flush = None
             ended.cancel()
+
+    async def _hear(self, reader: asyncio.StreamReader, channel: Channel) -> None:
+        """The only thing that a standby says is that it has all; ends by the error that ends the connection."""
+        while True:
+            if channel.receive(await _some(reader)):
+                self._finished.set()
 
     def _send(
         self, writer: asyncio.StreamWriter, channel: Channel, senders: Sequence[Sender], *, whole: bool = False
@@ -199,7 +224,7 @@ class Link:
             raise EOFError("the other node does not take what it is told in time")
         now_ns = time.monotonic_ns()
         for sender in senders:
-            for frame in sender.poll(now_ns, whole=whole):
+            for frame in sender.finish(now_ns) if self._is_finishing else sender.poll(now_ns, whole=whole):
                 writer.write(channel.seal(frame))
         synced = all(sender.is_synced for sender in senders)
         if synced and not self.is_synced:
@@ -232,7 +257,7 @@ class Link:
                 return
             self._drop()  # a former connection of the same node
             self._writer = writer
-            await self._pull(reader, channel, waiting, receivers)
+            await self._pull(reader, writer, channel, waiting, receivers)
         except asyncio.CancelledError:
             pass  # the node ends
         except (OSError, TimeoutError, EOFError) as error:
@@ -258,7 +283,12 @@ class Link:
         return ""
 
     async def _pull(
-        self, reader: asyncio.StreamReader, channel: Channel, waiting: list[bytes], receivers: Sequence[Receiver]
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        channel: Channel,
+        waiting: list[bytes],
+        receivers: Sequence[Receiver],
     ) -> None:
         while receivers is self._receivers:
             for frame in waiting:
@@ -268,6 +298,8 @@ class Link:
                 receivers[worker].feed(frame, time.monotonic_ns())
             if all(receiver.synced for receiver in receivers):
                 self._tell("info", "media sessions of the other node are kept ready")
+            if all(receiver.is_final for receiver in receivers):
+                writer.write(channel.seal(FINISHED))
             async with asyncio.timeout(SILENT_S):
                 waiting = channel.receive(await _some(reader))
 

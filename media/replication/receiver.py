@@ -52,6 +52,7 @@ class Receiver:
     def _reset(self) -> None:
         self._arena = None
         self.synced = False  # there has been an END
+        self.is_final = False  # the last frame said that no more follows, and that everything is known
         self.covered_ns = 0  # how old what we know of keys is, at most
         self._number = 0
         self._offset_ns: int | None = None  # of our clock to the sender's, as of the last frame
@@ -79,6 +80,7 @@ class Receiver:
             self._reset()
             raise FrameError("the idle media worker has begun anew")
         self._number = (frame.number + 1) & 0xFFFFFFFF
+        self.is_final = frame.kind is Kind.FINAL
         sampled_ns = frame.sampled_ns + self._offset(frame.sampled_ns, now_ns)
         match frame.kind:
             case Kind.IDENTITY:
@@ -110,7 +112,9 @@ class Receiver:
         another one may have served since: that one has used the same keys.
         """
         found = Takeover(0, 0, 0, 0)
-        if self._arena is not None:
+        if self._arena is not None and self.is_final:
+            found = Takeover(len(self._rules), 0, 0, 0)  # no index was used that is not known
+        elif self._arena is not None:
             found = self._indices.jump(self._arena, self._rules, self.covered_ns, now_ns)
         else:
             last = int.from_bytes(os.pread(self._fd, 8, TOKEN_AT), sys.byteorder)

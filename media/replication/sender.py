@@ -122,6 +122,21 @@ class Sender:
         out, self._out = self._out, []
         return out
 
+    def finish(self, now_ns: int) -> list[bytes]:
+        """All that is left to tell of a worker that has ended, and that this is the end of it; not the latter where a
+        session was being written when the worker died."""
+        told: list[bytes] = []
+        for _ in range(self._capacity // SESSIONS_AT_ONCE + 1):
+            told += self.poll(now_ns, whole=True)
+            if not self._waiting:
+                break
+        if told and not self._waiting:
+            self._out = []
+            self._put(Kind.FINAL, now_ns)
+            told += self._out
+            self._out = []
+        return told
+
     # -- parts
 
     def _put(self, kind: Kind, now_ns: int, *body: bytes) -> None:

@@ -97,15 +97,16 @@ def _change(kind: int, flags: int, virtual: Virtual, fine: tuple[int, ...]) -> b
     return number == 0
 
 
-def announce(virtual: Virtual) -> None:
-    """Tell every neighbour once where the address is now. What cannot be sent is not: an interface without hardware
+def announce(*virtual: Virtual) -> None:
+    """Tell every neighbour once where the addresses are now. What cannot be sent is not: an interface without hardware
     addresses (lo, tun) has no neighbours to tell."""
-    with suppress(OSError), socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as sock:
-        sock.bind((virtual.interface, 0))
-        mac = sock.getsockname()[4]
-        if len(mac) == 6 and any(mac):
-            for frame in frames(virtual, mac):
-                sock.send(frame)
+    for interface in dict.fromkeys(one.interface for one in virtual):  # to close such a socket takes some 10 ms
+        with suppress(OSError), socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as sock:
+            sock.bind((interface, 0))
+            mac = sock.getsockname()[4]
+            if len(mac) == 6 and any(mac):
+                for frame in [frame for one in virtual if one.interface == interface for frame in frames(one, mac)]:
+                    sock.send(frame)
 
 
 def frames(virtual: Virtual, mac: bytes) -> list[bytes]:

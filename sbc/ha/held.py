@@ -61,6 +61,7 @@ class Held:
 
     def _keep(self) -> None:
         """What is not there is put there: an interface that was down for a while has lost some."""
+        fresh = []
         for virtual in self.virtual:
             try:
                 is_new = addresses.add(virtual)
@@ -71,7 +72,8 @@ class Held:
                 continue
             self.faults.pop(str(virtual), None)
             if is_new:
-                addresses.announce(virtual)
+                fresh.append(virtual)
+        addresses.announce(*fresh)
 
     async def _announce(self) -> None:
         began = self._loop.time()
@@ -79,8 +81,7 @@ class Held:
             await asyncio.sleep(max(0.0, began + at - self._loop.time()))
             if self._loop.time() - began - at > LATE_S:
                 return
-            for virtual in self.virtual:
-                addresses.announce(virtual)
+            addresses.announce(*self.virtual)
 
     def _hush(self) -> None:
         if self._announcing is not None:

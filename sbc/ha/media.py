@@ -6,6 +6,7 @@ import os
 import signal
 from contextlib import suppress
 
+from media.counters import MediaCounter
 from media.replication.link import Link
 from sbc.ha.beat import key_of
 from sbc.ha.slot import HaSlot
@@ -35,14 +36,16 @@ class MediaState:
         """End the connection."""
         await self._link.close()
 
-    def prepare(self, token: int) -> None:
-        """This node is about to be the active one, under this token; before, no worker may go on with what is kept."""
+    def prepare(self, token: int) -> int:
+        """This node is about to be the active one, under this token; before, no worker may go on with what is kept. How
+        many sessions that are."""
         found = self._link.take_over(token)
-        if sum(one.sessions for one in found):
+        sessions = sum(one.sessions for one in found)
+        if sessions:
             furthest = max(one.furthest for one in found)
             given_up = sum(one.given_up for one in found)
-            sessions = sum(one.sessions for one in found)
             self._log.warning("media taken over", sessions=sessions, given_up=given_up, packets_skipped=furthest)
+        return sessions
 
     def go_on(self) -> None:
         """It is: the idle workers take the sessions over, and the other node is told from now on."""
@@ -52,9 +55,19 @@ class MediaState:
                     os.kill(page.pid, signal.SIGUSR1)
         self._link.lead()
 
+    def taken_up(self) -> int:
+        """How many sessions the workers of this node have."""
+        pages = (page for name, page in self._slot.pages.items() if name.startswith("media"))
+        return sum(page.get(MediaCounter.SESSIONS_ACTIVE) for page in pages)
+
     async def tell_all(self) -> None:
-        """What was sent last, before the other node takes over by order."""
+        """What there is, so that little is left to tell in the end."""
         await self._link.flush()
+
+    async def finish(self) -> None:
+        """No worker of this node has anything to say any more: the last of it, before the other node takes over."""
+        if not await self._link.finish():
+            self._log.warning("the other node may not have heard all of media: its SRTP leaps ahead")
 
     def stand_by(self) -> None:
         """This node is the passive one."""

@@ -19,6 +19,7 @@ from sbc.ha import status
 from sbc.ha.addresses import Virtual
 from sbc.ha.beat import Speaker, key_of
 from sbc.ha.election import Act, Ask, Election, Lease, State, Timing
+from sbc.ha.giving_way import give_way, until
 from sbc.ha.held import Held
 from sbc.ha.lease import LeaseStore
 from sbc.ha.media import MediaState
@@ -34,8 +35,7 @@ from sbc.telemetry.role import STOOD_STILL, Role
 
 LOOK_S = 0.05
 REPLICATE_S = 0.2
-LEAVE_S = 0.15  # how long workers may take to write what waits for the store, before a planned switch goes on
-COPIED_S = 0.05
+MEDIA_FIRST_S = 0.25
 KILLED_S = 1.0
 GOODBYE_S = 0.3
 WORKER_SILENT_NS = 3_000_000_000
@@ -84,6 +84,7 @@ class HaNode:
         self._silencing: asyncio.Task[None] | None = None
         self._replicating: asyncio.Task[None] | None = None
         self._promoting: asyncio.Task[None] | None = None
+        self._nudging: asyncio.Task[None] | None = None
 
     async def serve(self) -> int:
         """Until SIGTERM; the exit code. Raises ConfigError where a path cannot be bound."""
@@ -101,6 +102,7 @@ class HaNode:
         await self.media.start(active=self.slot.cell.role is Role.ACTIVE)
         if self.slot.cell.role is Role.ACTIVE:
             self.held.take()
+            self.slot.cell.nudge()
         else:  # of a former life that had no time to tidy up
             self.slot.cell.set(Role.PASSIVE, self.slot.cell.token)
             self.held.drop()
@@ -270,12 +272,18 @@ class HaNode:
 
     def _serve(self) -> None:
         election = self.election
-        self.media.prepare(election.token)
-        self.slot.cell.set(Role.ACTIVE, election.token)
+        kept = self.media.prepare(election.token)
+        self.slot.cell.set(Role.ACTIVE, election.token, nudge=False)
         self.media.go_on()
         self.held.take()
+        self._nudging = self._loop.create_task(self._nudge(kept))
         self.slot.page.add(Counter.HA_TAKEN)
         self._log.warning("this node is active", token=election.token, why=election.why)
+
+    async def _nudge(self, sessions: int) -> None:
+        """Signalling begins once media go on, or have had their time: they are heard, it is repeated."""
+        await until(lambda: self.media.taken_up() >= sessions, MEDIA_FIRST_S)
+        self.slot.cell.nudge()
 
     def _mind_interfaces(self, now: float) -> None:
         """Where no cable leads anywhere this node serves nobody: the other one is to, if it could."""
@@ -292,28 +300,21 @@ class HaNode:
 
     async def _silence(self, in_order: bool) -> None:
         """Nothing of this node is heard any more: first by address, which the kernel enforces, then process by
-        process. In order: the workers first write what waits for the store."""
+        process. In order: the workers first finish and write what they have, and the other node hears the rest."""
         cell, election = self.slot.cell, self.election
         self._log.warning("this node falls silent", token=election.token, why=election.why)
         self.slot.page.add(Counter.HA_SILENCED)
         speaking = Speaking(self.slot.pages.values())
         try:
             if in_order:
-                cell.set(Role.LEAVING, election.token)
-                sip = Speaking(page for name, page in self.slot.pages.items() if name.startswith("sip"))
-                try:
-                    await sip.ended(LEAVE_S)
-                finally:
-                    sip.close()
-                if self.replication is not None:
-                    await self.replication.copied(COPIED_S)
+                await give_way(self.slot, election.token, self.media, self.replication)
             cell.set(Role.PASSIVE, election.token)
             self.held.drop()
-            if in_order:
-                await self.media.tell_all()
             speaking.kill()
             if not await speaking.ended(KILLED_S):
                 self._log.error("a process of this node does not end; it has no address to speak from")
+            elif in_order:
+                await self.media.finish()
         finally:
             speaking.close()
         self.media.stand_by()

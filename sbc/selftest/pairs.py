@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from sbc.selftest.measure import Failed, Measures
@@ -10,7 +11,6 @@ from sbc.selftest.node import wait
 from sbc.selftest.pair import SMALL_CALLS, PairSite, needs_root
 from sbc.selftest.row import Row, Run
 from sbc.selftest.site import Call, Setup, Site
-from sbc.selftest.talk import Stream
 from sbc.selftest.traffic import Traffic
 
 AGE_S = 1.0  # a call in its first second may be lost
@@ -103,7 +103,8 @@ def planned_switch(two: PairSite, measures: Measures) -> None:
     lost = [*traffic.failed, *traffic.silent]
     measures.add("setup meanwhile", (call.asked["INVITE"].took_s for call in traffic.answered))
     measures.note(f"run {measures.runs}: setups lost {len(lost)} of {len(traffic.placed)}")
-    measures.expect(not lost, f"{len(lost)} of {len(traffic.placed)} new calls failed")
+    refused = dict(Counter(call.asked["INVITE"].status for call in lost))
+    measures.expect(not lost, f"{len(lost)} of {len(traffic.placed)} new calls failed, by status: {refused}")
     measures.expect(all(bye.status == 200 for bye in traffic.byes), "a BYE was refused")
     measures.add("ready again after", [two.ready()])
     two.end(calls, measures, what="BYE answered afterwards", max_s=1.0)
@@ -144,11 +145,8 @@ def node_returns(two: PairSite, measures: Measures) -> None:
 def silent(calls: Sequence[Call], since: float) -> list[Call]:
     """Those of which some direction brings nothing after ``since`` (wall clock)."""
 
-    def is_back(stream: Stream) -> bool:
-        return len(stream.heard) >= 5 and stream.heard[-5][0] > since
-
     def left() -> list[Call]:
-        return [call for call in calls if not all(map(is_back, call.streams))]
+        return [call for call in calls if not all(stream.heard_since(since, 5) for stream in call.streams)]
 
     try:
         wait(lambda: not left(), AUDIO_S, "audio in each call")

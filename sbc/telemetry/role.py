@@ -25,6 +25,7 @@ class Role(IntEnum):
     PASSIVE = 0  # is there, and says nothing
     ACTIVE = 1
     LEAVING = 2  # is about to be passive by order: what waits for the store is written first
+    DRAINING = 3  # before that: no call begins or ends any more, but those that are about to
 
 
 class RoleCell:
@@ -61,8 +62,8 @@ class RoleCell:
         """How often this node fell silent."""
         return self._words[_SILENCED]
 
-    def set(self, role: Role, token: int) -> None:
-        """Change it and nudge everybody."""
+    def set(self, role: Role, token: int, *, nudge: bool = True) -> None:
+        """Change it and nudge everybody, or leave that to :meth:`nudge`."""
         words = self._words
         if role is Role.PASSIVE and words[_ROLE] != Role.PASSIVE:
             words[_SILENCED] += 1
@@ -70,6 +71,11 @@ class RoleCell:
         words[_ROLE] = role
         words[_SINCE] = time.monotonic_ns()
         self.sure()
+        if nudge:
+            self.nudge()
+
+    def nudge(self) -> None:
+        """Everybody is to look at the role."""
         for bell in self._bells.values():
             os.eventfd_write(bell, 1)
 

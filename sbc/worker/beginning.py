@@ -13,6 +13,7 @@ from sbc.sip.ids import SHARDS
 from sbc.store.journal import Journal
 from sbc.store.nothing import NoJournal
 from sbc.telemetry import log
+from sbc.worker.parting import Parting
 from sbc.worker.resume import Resumption
 from sbc.worker.slot import SipSlot
 from sbc.worker.standing_by import Standing
@@ -32,6 +33,7 @@ class Beginning:
         clock: Clock,
         journal: Journal | NoJournal,
         runner: Runner,
+        parting: Parting,
         *,
         after_input: Callable[[], None],
         all_here: Callable[[], None],
@@ -42,6 +44,7 @@ class Beginning:
         self._clock = clock
         self._journal = journal
         self._runner = runner
+        self._parting = parting
         self._after_input = after_input
         self._all_here = all_here
         self._log = log.get()
@@ -53,7 +56,7 @@ class Beginning:
         cell = self._slot.cell
         if cell is None:
             return True
-        standing = Standing(self._slot, cell, self._loop, self._journal.close)
+        standing = Standing(self._slot, cell, self._loop, self._parting)
         if not cell.is_active:
             await self._runner.start_up()
             self._has_started_up = True

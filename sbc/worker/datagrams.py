@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
+from enum import IntEnum
 from functools import partial
 from typing import Final
 
@@ -17,6 +18,14 @@ from sbc.worker.slot import SipSlot
 BATCH: Final = 64  # datagrams read from a socket at a time
 MORE_BATCHES: Final = 4  # in a turn, beside one of each socket
 KNOWN_SOURCES: Final = 4096  # of a listener: as many peers and phones have each one flow for all their messages
+
+
+class Hears(IntEnum):
+    """What a worker still takes; the rest is as if it had been lost on its way."""
+
+    ALL = 0
+    NOTHING_NEW = 1  # no request that begins or ends a call, which its sender repeats
+    NOTHING = 2
 
 
 class DatagramSide:
@@ -32,6 +41,7 @@ class DatagramSide:
         wall: Callable[[], float],
     ) -> None:
         self.transports = [listen.transport for _, listen in slot.config.listeners]
+        self.hears = Hears.ALL
         self.waited_s = 0.0  # in the kernel: the longest of the datagrams that a batch of the last reading began with
         self._slot, self._hand_over, self._receive, self._now, self._wall = slot, hand_over, receive, now, wall
         self._count = slot.page.count
@@ -60,6 +70,9 @@ class DatagramSide:
         reader = self._readers[listener]
         received = reader.read()
         self.waited_s = reader.waited_s
+        if self.hears:
+            spared = self.hears is Hears.NOTHING_NEW
+            received = [one for one in received if spared and not one[0].startswith((b"INVITE ", b"BYE "))]
         if not received:
             return 0
         slot, count, key = self._slot.slot, self._slot.count, self._slot.shard_key

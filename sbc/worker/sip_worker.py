@@ -47,6 +47,7 @@ from sbc.worker.load import BusyMeter
 from sbc.worker.lodging import LodgingSide
 from sbc.worker.lookups import LookupSide
 from sbc.worker.media import MediaSide
+from sbc.worker.parting import Parting
 from sbc.worker.peers import BINDING, FAILED, LODGING, RECEIVED, HandOver
 from sbc.worker.questions import Questions
 from sbc.worker.settings import core_settings
@@ -150,6 +151,7 @@ class SipWorker:
             clock,
             self.journal,
             self.runner,
+            Parting(slot.page, self.core.calls, self._datagrams, self.journal, loop),
             after_input=self._after_input,
             all_here=self._all_here,
         )

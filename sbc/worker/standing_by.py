@@ -5,29 +5,29 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from sbc.telemetry.role import Role, RoleCell
+from sbc.worker.parting import Parting
 from sbc.worker.slot import SipSlot
 
 LEFT_S = 0.12  # for what waits for the store, before a planned switch goes on
 
 
 class Standing:
-    """``leave`` writes what waits for the store, within a number of seconds."""
+    """``parting`` is how it gives way by order."""
 
     def __init__(
         self,
         slot: SipSlot,
         cell: RoleCell,
         loop: asyncio.AbstractEventLoop,
-        leave: Callable[[float], Awaitable[object]],
+        parting: Parting,
     ) -> None:
         self._slot = slot
         self._cell = cell
         self._loop = loop
-        self._leave = leave
+        self._parting = parting
         self._active = loop.create_future()
         self._serves = cell.is_active  # calls may be here
         self._leaving: asyncio.Future[None] | None = None
@@ -56,6 +56,8 @@ class Standing:
                 self._serves = True
                 if not self._active.done():
                     self._active.set_result(None)
+            case Role.DRAINING if self._serves:
+                self._parting.drain()
             case Role.LEAVING if self._serves:
                 if self._leaving is None:
                     self._leaving = asyncio.ensure_future(self._go())
@@ -66,7 +68,7 @@ class Standing:
 
     async def _go(self) -> None:
         try:
-            await self._leave(LEFT_S)
+            await self._parting.leave(LEFT_S)
         finally:
             os._exit(0)
 

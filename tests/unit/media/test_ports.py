@@ -207,6 +207,21 @@ def test_what_a_predecessor_bound_serves_its_calls_and_rests_before_others_get_i
     assert bench.sockets.shuts == 1
 
 
+def test_what_is_bound_in_advance_is_there_when_it_is_taken_over() -> None:
+    bench = Bench(30000, 30009)
+    for port in (30002, 30004, 30004, 50000):
+        bench.pool.prepare(port)
+    assert bench.sockets.opens == 3
+    bench.pool.spare(30004)
+    bench.pool.spare(30004)
+    assert (bench.sockets.shuts, bench.pool.bound) == (1, 2)
+    assert [bench.pool.adopt(0, 30002), bench.pool.adopt(1, 50000)] == [0, 0]
+    assert bench.sockets.opens == 3
+    bench.pool.settle(bench.now)
+    assert (bench.pool.free, bench.pool.bound) == (4, 2)
+    assert 30002 not in {bench.lend(index) for index in range(2, 6)}
+
+
 def test_a_mark_that_a_predecessor_left_goes_nowhere() -> None:
     bench = Bench(30000, 30005)
     at = read_host("192.0.2.1").at

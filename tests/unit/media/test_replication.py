@@ -203,6 +203,51 @@ def test_a_standby_goes_on_with_latch_counters_and_rollover_and_uses_no_index_ag
     assert second.ask(Delete("s")).stats["a"][0].packets_in >= 80, "counters go on"
 
 
+def told_to_the_end(pair: Pair) -> tuple[Bench, int]:
+    """A call whose worker has ended, of which everything was told, its last ten packets not before that; the number of
+    the last one."""
+    bench = secure_call(pair)
+    now_ns = pair.settle(bench.now_ns)
+    for sequence in range(21, 31):
+        assert bench.packet("a", PHONE, 5555, sequence)[0] is Reason.FORWARD
+    told = pair.sender.finish(now_ns)
+    assert kinds(told)[-1] is Kind.FINAL
+    for frame in told:
+        pair.receiver.feed(frame, now_ns + MOVED_NS)
+    assert pair.receiver.is_final
+    return bench, now_ns
+
+
+def test_after_an_ordered_switch_the_next_packet_passes(pair: Pair) -> None:
+    """The worker has ended and the rest was told: no index is left out, and none is used twice, whenever that is."""
+    bench, now_ns = told_to_the_end(pair)
+    facing = bench.rule("b1")
+    latest = bench.arena.keys[facing].sending.source[0].latest
+    assert pair.receiver.activate(now_ns + MOVED_NS + 60 * S) == (1, 0, 0, 0)
+    second = Bench(fd=pair.fds[1])
+    assert second.relay.resume(second.now_ns) == (1, 0)
+    assert second.arena.keys[facing].sending.source[0].latest == latest
+    assert second.packet("a", PHONE, 5555, 30)[0] is Reason.INDEX_USED
+    assert second.packet("a", PHONE, 5555, 31)[0] is Reason.FORWARD
+    assert second.arena.keys[facing].sending.source[0].latest == latest + 1
+
+
+def test_an_end_that_was_none_is_no_reason_to_know_all(pair: Pair) -> None:
+    """Something followed; or a session was being written when the worker ended."""
+    bench, now_ns = told_to_the_end(pair)
+    bench.packet("a", PHONE, 5555, 31)
+    pair.carry(now_ns + S)
+    assert not pair.receiver.is_final
+    assert pair.receiver.activate(now_ns + MOVED_NS + 2 * S).furthest > 8
+
+    other = Pair()
+    bench = secure_call(other)
+    now_ns = other.settle(bench.now_ns)
+    bench.arena.begin(0)
+    assert Kind.FINAL not in kinds(other.sender.finish(now_ns))
+    other.close()
+
+
 def test_the_margin_follows_the_rate() -> None:
     assert packets(50, 0) == 8
     assert 63 <= packets(50, 1.0) <= 64

@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from media import _datapath
+from media.beforehand import Beforehand
 from media.counters import MediaCounter, Reason
 from media.protocol import Delete, Engage
 from media.rules import RuleFlag
@@ -51,6 +52,32 @@ def test_a_successor_goes_on_with_the_same_ports_latch_and_counters(fd: int) -> 
     assert second.relay.sessions == {}
     assert second.relay.allocation.ports["core"].quarantined == 1
     assert second.counts[MediaCounter.SESSIONS_RESUMED] == 1
+
+
+def test_an_idle_worker_has_the_ports_of_anothers_sessions_bound_already(fd: int) -> None:
+    """Of those that are there now: a session that has ended keeps none, one that is being written is not looked at."""
+    first, second = Bench(fd=fd), Bench(fd=fd)
+    beforehand = Beforehand(second.arena, second.relay.allocation)
+    beforehand.look()
+    first.offer()
+    first.answer()
+    beforehand.look()
+    beforehand.look()
+    assert second.sockets.opens == 2
+    first.ask(Delete("s"))
+    beforehand.look()
+    assert second.sockets.shuts == 2
+    first.offer()
+    first.answer()
+    first.arena.begin(0)
+    beforehand.look()
+    assert second.sockets.opens == 2
+    first.arena.end(0)
+    beforehand.look()
+    assert second.sockets.opens == 4
+    assert second.relay.resume(second.now_ns) == (1, 0)
+    assert second.sockets.opens == 4
+    assert set(second.sockets.bound.values()) == set(first.sockets.bound.values())
 
 
 def test_ports_in_use_are_not_given_to_a_new_call(fd: int) -> None:

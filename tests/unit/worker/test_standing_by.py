@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,13 +13,25 @@ from sbc.telemetry.role import Role, RoleCell
 from sbc.worker.standing_by import Standing
 
 
-async def _leave(_: float) -> None:
-    raise AssertionError("nobody is to leave")
+class Parted:
+    """What a worker does that leaves by order, as far as a test likes to hear of it."""
+
+    def __init__(self, say: Callable[[bytes], object] | None = None) -> None:
+        self._say = say
+
+    def drain(self) -> None:
+        assert self._say is not None, "nobody is to leave"
+        self._say(b"drained ")
+
+    async def leave(self, _: float) -> None:
+        assert self._say is not None, "nobody is to leave"
+        self._say(b"written")
 
 
 def standing(cell: RoleCell, sockets: list[socket.socket]) -> Standing:
     slot: Any = SimpleNamespace(name="sip 0", sockets=sockets)  # Any: of a slot it needs no more
-    return Standing(slot, cell, asyncio.get_running_loop(), _leave)
+    parted: Any = Parted()  # Any: nor of this
+    return Standing(slot, cell, asyncio.get_running_loop(), parted)
 
 
 def test_it_waits_until_the_node_is_active_and_drops_what_comes() -> None:
@@ -77,14 +90,14 @@ def test_a_worker_that_leaves_by_order_writes_first() -> None:
     child = os.fork()
     if child == 0:
 
-        async def leave(_: float) -> None:
-            os.write(write, b"written")
-
         async def life() -> None:
             cell.set(Role.ACTIVE, 1)
             slot: Any = SimpleNamespace(name="sip 0", sockets=[])
-            made = Standing(slot, cell, asyncio.get_running_loop(), leave)
+            parted: Any = Parted(lambda said: os.write(write, said))
+            made = Standing(slot, cell, asyncio.get_running_loop(), parted)
             assert await made.by(asyncio.get_running_loop().create_future())
+            cell.set(Role.DRAINING, 1)
+            await asyncio.sleep(0.05)
             cell.set(Role.LEAVING, 1)
             await asyncio.sleep(5)
             os._exit(3)
@@ -94,6 +107,6 @@ def test_a_worker_that_leaves_by_order_writes_first() -> None:
         finally:
             os._exit(4)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert os.read(read, 10) == b"written"
+    assert os.read(read, 20) == b"drained written"
     os.close(read)
     os.close(write)
