@@ -57,7 +57,7 @@ class Nonces:
         if len(self._counts) >= REMEMBERED:
             del self._counts[next(iter(self._counts))]
         self._counts[self._serial] = 0
-        made = nonce.mint(self._key, self._clock.wall(), self._serial, realm=realm, source=source)
+        made = nonce.mint(self._key, self._clock.monotonic(), self._serial, realm=realm, source=source)
         return digest.challenges(realm, made, algorithms=algorithms, stale=stale)
 
     async def judge(
@@ -87,7 +87,7 @@ class Nonces:
 
     def _take(self, given: digest.Authorization, realm: str, source: str) -> bool:
         """Whether this is a nonce of ours, good still, with a count that it was not yet used with."""
-        found = nonce.check([self._key], given.nonce, self._clock.wall(), LIFETIME_S, realm=realm, source=source)
+        found = nonce.check([self._key], given.nonce, self._clock.monotonic(), LIFETIME_S, realm=realm, source=source)
         if found.verdict is not nonce.Verdict.GOOD:
             return False
         count = given.nc or 1  # RFC 2069 counts nothing: once, then

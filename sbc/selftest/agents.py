@@ -132,6 +132,11 @@ class UaCall:
     invite: Received | None = None  # the callee's, until it is answered
     source: Address = ("", 0)  # where that came from
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether one side has hung up, and it is known here."""
+        return self.ended_by_far or ("BYE" in self.asked and self.asked["BYE"].status != 0)
+
 
 class Agent:
     """A user agent at ``host:port`` (0: any). As callee it rings, and answers unless the number begins with 2;

@@ -80,6 +80,9 @@ def random_mix(site: Site, measures: Measures) -> None:
             done.append(name)
             FAULTS[name](site, chance)
             site.heard_again(lasting, time.time(), RECOVERED_S)
+            for stream in (stream for call in lasting for stream in call.streams):
+                stream.forget()
+            site.tidy()
             measures.add("audio in all calls again after", [time.monotonic() - begun_s], max_s=RECOVERED_S)
             time.sleep(max(0.0, min(end_s, begun_s + EVERY_S) - time.monotonic()))
     measures.note(f"run {measures.runs}: {', '.join(done)}")
@@ -87,13 +90,20 @@ def random_mix(site: Site, measures: Measures) -> None:
     measures.note(
         f"run {measures.runs}: {len(traffic.placed)} calls, {len(traffic.failed)} not set up, {len(lost)} lost"
     )
-    measures.expect(not lost, f"{len(lost)} calls that were up did not know their BYE")
+    statuses = [call.asked["BYE"].status if "BYE" in call.asked else "none" for call in lost]
+    measures.expect(not lost, f"{len(lost)} calls that were up did not know their BYE: {statuses}")
     share = len(traffic.answered) / max(1, len(traffic.placed))
     measures.expect(share >= 0.9, f"only {share:.0%} of the new calls came up")
     site.end(lasting, measures)
     _end_what_died_between_bye_and_record(site, measures)
     site.settled(measures, 40.0)
     wait(lambda: not site.store.call_keys(), 10, "the end of the last record in the store")
+    streams = [stream for call in lasting for stream in call.streams]
+    measures.expect(not any(stream.foreign for stream in streams), "a packet came to the wrong call")
+    legs = [
+        call for agent in (site.caller, site.callee) for call in agent.all_calls() if call.up and not call.has_ended
+    ]
+    measures.expect(not legs, f"{len(legs)} user agents still have a call that the SBC does not")
     more = _descriptors(site) - descriptors
     measures.expect(more < 60, f"the node has {more} more open files than at the start")
 

@@ -247,6 +247,18 @@ def test_a_node_that_was_frozen_ends_nobody(node: Node) -> None:
     assert not node.lines("worker hangs, ending it")
 
 
+def test_where_memory_runs_out_the_kernel_ends_a_worker_first(node: Node) -> None:
+    node.up()
+
+    def score(pid: int) -> int:
+        return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
+
+    if score(node.supervisor_pid) >= score(os.getpid()):
+        pytest.skip("we may not lower the score of our processes")
+    assert score(node.supervisor_pid) == -900
+    assert {score(pid) for pid in node.pids().values()} == {0}
+
+
 def test_a_media_worker_finds_the_memory_of_the_one_before(node: Node) -> None:
     node.up()
     os.kill(node.pids()["sbc: media 0"], signal.SIGKILL)

@@ -186,6 +186,17 @@ def test_each_answer_is_taken_once_and_for_five_minutes() -> None:
     assert names == ["alice", "alice"]
 
 
+@pytest.mark.parametrize("jump_s", [3600.0, -3600.0])
+def test_a_nonce_outlives_a_jump_of_the_wall_clock(jump_s: float) -> None:
+    stage, names = registering()
+    ask(stage)
+    session = answered(stage.a.expect(407))
+    stage.clock.wall_offset += jump_s
+    ask(stage, header(session, "MESSAGE", URI))
+    stage.b.expect("MESSAGE")
+    assert names == ["alice"]
+
+
 def test_a_nonce_of_another_worker_is_stale_and_one_of_nobody_too() -> None:
     stage, names = registering()
     other, _ = registering()
