@@ -258,6 +258,7 @@ class Bench:
         self.near, self.far = _Wire(), _Wire()
         self.worker._datagrams._readers = {0: self.near, 1: self.far}
         self.worker._datagrams._writers = {0: self.near, 1: self.far}
+        self.worker._listens = True
         self.worker._ticking = True  # as under load; a tick asks for the next one
         self.loop.call_later(TICK_S, self.worker._tick)
         node = Node("media-0", Address(""))

@@ -99,6 +99,24 @@ def status(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None
     _show(_ask(config, "status", as_json), as_json, "status", "nothing to show")
 
 
+@app.command()
+def upgrade(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+    """Let the release that is installed by now take over, process by process, while calls go on."""
+    from sbc.supervisor import order
+
+    loaded = _load(config, as_json)
+    try:
+        told = order.upgrade(loaded.run_dir, say=None if as_json else print)
+    except order.NoAnswer as error:
+        _fail([str(error)], as_json)
+    if as_json:
+        print(json.dumps(told))
+    elif told["state"] != "done":
+        _fail(told["reasons"], as_json)
+    if told["state"] != "done":
+        raise typer.Exit(EXIT_FAULT)
+
+
 calls = typer.Typer(help="List the calls that are up or being set up, or do something to one.")
 app.add_typer(calls, name="calls", invoke_without_command=True)
 CallKey = Annotated[str, typer.Argument(metavar="ID", help="The key of the call, as sbc calls --json shows it.")]

@@ -141,7 +141,7 @@ class Lodging:
         replaced = Replaces(*wanted)
         note = self.away.get(replaced.to_tag) or self._notes.get(replaced.call_id)
         leg = replaces.here(core, replaced, peer)
-        if leg is None or not _may_go(leg.call):
+        if leg is None or not may_go(leg.call):
             head = ["have", ticket, -1 if note is None else note.to]
             core.emit(AskWorker(shard, orjson.dumps(head)))
             return
@@ -233,8 +233,10 @@ def _record(note: Away) -> bytes:
     )
 
 
-def _may_go(call: Call) -> bool:
+def may_go(call: Call) -> bool:
     """Whether nothing is under way that would be lost on the way."""
     if call.state is not CallState.UP or call.media_pending or call.moving is not None or call.joining is not None:
+        return False
+    if call.announcing is not None or call.pending_route is not None:
         return False
     return all(leg is not None and refresh.is_quiet(leg) and not leg.busy for leg in (call.a, call.b))

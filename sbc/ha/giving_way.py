@@ -33,7 +33,7 @@ async def until(holds: Callable[[], bool], limit_s: float) -> bool:
 async def give_way(slot: HaSlot, token: int, media: MediaState, replication: Replication | None) -> None:
     """Calls in setup come up, those that end are over, what waits for the store is written, and whoever is not needed
     for media has ended; the other node knows nearly all of media. Nothing here takes longer than its limit."""
-    pages = [page for name, page in slot.pages.items() if name.startswith("sip")]
+    pages = [page for name, page in slot.pages.items() if name.startswith("sip") and not page.is_spare]
     signalling = Speaking(pages)
     others = Speaking(page for name, page in slot.pages.items() if not name.startswith(("sip", "media")))
     try:

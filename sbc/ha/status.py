@@ -23,7 +23,8 @@ def unready(node: HaNode) -> list[str]:
 
 def _late(node: HaNode) -> list[str]:
     now = time.monotonic_ns()
-    return [name for name, page in node.slot.pages.items() if not page.is_ready or now - page.beat_ns > SILENT_NS]
+    pages = ((name, page) for name, page in node.slot.pages.items() if not page.is_spare)
+    return [name for name, page in pages if not page.is_ready or now - page.beat_ns > SILENT_NS]
 
 
 def doubts(node: HaNode, now: float) -> list[str]:

@@ -76,7 +76,7 @@ class Api:
             "node": self._slot.config.node,
             "version": __version__,
             **({} if cell is None else {"role": cell.role.name.lower()}),
-            "processes": [_process(name, page) for name, page in pages.items()],
+            "processes": [_process(name, page) for name, page in pages.items() if not page.is_spare],
             "calls": {
                 "active": totals["calls_active"],
                 "started": totals["calls_started"],
@@ -215,13 +215,14 @@ class Api:
 
     async def _ask_all(self, method: str, params: rpc.Params) -> tuple[list[tuple[str, Any]], list[str]]:
         """(answers with their worker's name, names of the workers that gave none). Any: JSON values."""
+        numbers = self._slot.sip_numbers()
         replies = await asyncio.gather(
-            *(rpc.call(path, method, params, timeout_s=DEADLINE_S) for path in self._slot.sip_sockets),
+            *(rpc.call(self._slot.sip_sockets[number], method, params, timeout_s=DEADLINE_S) for number in numbers),
             return_exceptions=True,
         )
         answers: list[tuple[str, Any]] = []  # Any: JSON values
         silent: list[str] = []
-        for number, reply in enumerate(replies):
+        for number, reply in zip(numbers, replies, strict=True):
             if isinstance(reply, rpc.RpcError):
                 if reply.code != rpc.NOT_FOUND:
                     silent.append(f"sip {number}: {reply.message}")
@@ -241,6 +242,8 @@ def _process(name: str, page: Page) -> Answer:
         state = "starting"
     elif age_s is None or age_s > HUNG_AFTER_S:
         state = "hung"
+    elif page.is_leaving:
+        state = "leaving"
     else:
         state = "ready"
     kind, slot = split_name(name)
@@ -250,6 +253,7 @@ def _process(name: str, page: Page) -> Answer:
         "slot": int(slot) if slot else None,
         "pid": page.pid,
         "state": state,
+        "version": page.version,
         "uptime_s": round(max(0.0, time.time() - page.start_s), 1),
         "restarts": page.restarts,
         "cpu_s": round(usage[0], 2) if usage else None,

@@ -169,9 +169,9 @@ class Control:
         from sbc.management.client import ManagementError, ask
 
         found: list[dict[str, Any]] = []  # Any: JSON values
-        for number, path in enumerate(self._slot.sip_sockets):
+        for number in self._slot.sip_numbers():
             try:
-                rows = ask(path, method, timeout_s=1.0)
+                rows = ask(self._slot.sip_sockets[number], method, timeout_s=1.0)
             except ManagementError:
                 continue
             found += [{**row, "worker": f"sip {number}"} for row in rows]

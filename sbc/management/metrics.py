@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 from media.counters import GAUGES as MEDIA_GAUGES
 from media.counters import MediaCounter
 from sbc.errors import ConfigError
-from sbc.telemetry.counters import GAUGES, WORD_KIND, Counter, Kind
+from sbc.telemetry.counters import GAUGES, WORD_KIND, WORD_MAGIC, Counter, Kind
 from sbc.telemetry.page import Page
 
 HUNG_AFTER_S = 3.0
@@ -57,6 +57,8 @@ class PageCollector(Collector):
         yield info
         families: Families = {}
         for page_name, page in self._pages.items():
+            if page.is_spare and not page.words[WORD_MAGIC]:  # nobody was ever there
+                continue
             labels = split_name(page_name)
             kind = page.words[WORD_KIND]
             self._process(families, page, labels)

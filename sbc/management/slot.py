@@ -16,7 +16,7 @@ class ControlSlot:
 
     ``page``         its own counters; ``page.ready()`` when serving, ``page.beat()`` every second
     ``pages``        the counters of every process by name (``supervisor``, ``sip 0``, ``media 0``, ``control``)
-    ``sip_sockets``  the Unix sockets on which the SIP workers answer, by slot
+    ``sip_sockets``  the Unix sockets on which the SIP workers answer, by number; see ``sip_numbers``
     ``media_endpoints``  media worker name (``media-0``) to ZeroMQ endpoint
     ``store_url``    as in :class:`sbc.worker.slot.SipSlot`
     ``cell``         the role of this node in its pair, None where it is alone
@@ -30,6 +30,11 @@ class ControlSlot:
     media_endpoints: dict[str, str]
     store_url: str
     cell: RoleCell | None = None
+
+    def sip_numbers(self) -> list[int]:
+        """Of the SIP workers that there are now."""
+        pages = ((number, self.pages.get(f"sip {number}")) for number in range(len(self.sip_sockets)))
+        return [number for number, page in pages if page is None or not page.is_spare]
 
     @property
     def control_path(self) -> str:

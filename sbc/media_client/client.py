@@ -77,7 +77,7 @@ class MediaPool:
     ``nodes`` by name, in one set, or in ``sets``; ``deadline_s`` bounds each try; ``on_notification`` gets (node,
     event), ``on_state`` a node that went up or down. ``identity`` should be stable over a respawn, so that
     notifications of older sessions find the new process. ``keys`` are our CURVE public and secret key, for nodes that
-    have a key.
+    have a key. ``is_pause`` tells whether a node beside us is being replaced: its successor answers what waits.
     """
 
     def __init__(
@@ -92,8 +92,10 @@ class MediaPool:
         identity: bytes = b"",
         keys: tuple[bytes, bytes] | None = None,
         on_state: Callable[[Node], None] | None = None,
+        is_pause: Callable[[], bool] | None = None,
     ) -> None:
         self._loop = loop
+        self._is_pause = is_pause
         self._deadline_s = deadline_s
         self._on_notification = on_notification
         self._on_state = on_state
@@ -314,7 +316,9 @@ class MediaPool:
         queue = self._queue
         if queue and queue[0][0] <= now:
             self.poll()  # a worker that was held up itself finds the replies of the meantime
-            if now > queue[0][0] + LATE_S:
+            if self._is_pause is not None and self._is_pause():
+                self._spare(now, self._deadline_s)
+            elif now > queue[0][0] + LATE_S:
                 self._spare(now)
         while queue and (queue[0][1] not in self._pending or queue[0][0] <= now):
             _, request_id = queue.popleft()
@@ -329,18 +333,20 @@ class MediaPool:
         if queue and not self._closed:
             self._rearm(max(queue[0][0], now))
 
-    def _spare(self, now: float) -> None:
+    def _spare(self, now: float, longer_s: float = 0.0) -> None:
         """We were held up, so that what waits may not even have been sent, and a node beside us had no time either:
-        half a deadline more, once."""
+        half a deadline more, once; or ``longer_s``, again and again."""
         self.flush()
-        limit = now + self._deadline_s / 2
+        limit = now + (longer_s or self._deadline_s / 2)
         for at, (due, request_id) in enumerate(self._queue):
             if due >= limit:
                 break
             pending = self._pending.get(request_id)
             if pending is not None and not pending.spared:
-                pending.spared, pending.due = True, limit
+                pending.spared, pending.due = not longer_s, limit
                 self._queue[at] = (limit, request_id)
+                if longer_s:  # the one that has ended may have had it; who gets it twice answers twice
+                    self._post(pending.node, request_id, pending.body)
 
     def _rearm(self, when: float) -> None:
         if self._timer is not None:  # of what was sent in this sweep, which is due later

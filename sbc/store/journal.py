@@ -177,6 +177,10 @@ class Journal:
             await asyncio.to_thread(self._spool.close, max(0.05, timeout_s))
         return self.waiting
 
+    def has_unsaved(self, key: str) -> bool:
+        """Whether a record of this call is on its way to a store that answers."""
+        return key in self._unsaved and not self.is_unprotected
+
     @property
     def waiting(self) -> int:
         """Records and CDRs that the store has not confirmed."""

@@ -40,6 +40,10 @@ class NoJournal:
         """Nothing waits."""
         return False
 
+    def has_unsaved(self, key: str) -> bool:
+        """Never."""
+        return False
+
     def save(self, effect: SaveCall, done: Done | None = None) -> None:
         """Not stored, and nobody waits for it."""
         if done is not None:

@@ -382,11 +382,12 @@ class Spool:
         self._adopted.clear()
 
 
-def open_spool(config: Config, slot: int, count: int, note: Note) -> Spool:
-    """The spool of SIP worker ``slot`` of ``count``, which sees to those of workers that there are no more as well."""
+def open_spool(config: Config, slot: int, note: Note, adopts: Callable[[int], bool]) -> Spool:
+    """The spool of SIP worker ``slot``, which sees to those of workers that there are no more as well, where ``adopts``
+    says so of their number."""
     root = Path(config.cdr.spool or Path(config.state_dir) / "spool")
     slots = [int(match[1]) for match in map(_FOLDER.fullmatch, _names(root)) if match]
-    others = [root / f"sip-{other}" for other in sorted(slots) if other >= count and other % count == slot]
+    others = [root / f"sip-{other}" for other in sorted(slots) if other != slot and adopts(other)]
     return Spool(root / f"sip-{slot}", note, others)
 
 

@@ -25,6 +25,8 @@ def adopt(
     dead: list[tuple[Member, int]] = []
     for member in members:
         pid = roll.pid(member.row)
+        if not pid and member.page.is_spare:
+            continue
         if not pid:
             member.child.adopt(State.BACKOFF, now, now)
             continue

@@ -74,6 +74,13 @@ class Lock:
         os.ftruncate(self.fd, 0)
         os.pwrite(self.fd, b"%d\n" % os.getpid(), 0)
 
+    @classmethod
+    def of(cls, fd: int) -> Lock:
+        """One that our parent has taken."""
+        lock = object.__new__(cls)
+        lock.fd = fd
+        return lock
+
     def close(self) -> None:
         """In a child: let go of the inherited descriptor; the lock is the supervisor's until its own is closed."""
         os.close(self.fd)

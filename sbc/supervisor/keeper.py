@@ -11,16 +11,19 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from functools import partial
 from typing import NoReturn
 
-from sbc.supervisor import folders, process
+from sbc import __version__
+from sbc.supervisor import folders, inheritance, process
 from sbc.supervisor.accepted import AcceptedConfig
 from sbc.supervisor.child import Child, Event, Order, State
+from sbc.supervisor.kept import Kept
 from sbc.supervisor.lifeline import Lifeline
 from sbc.supervisor.members import Estate
 from sbc.supervisor.notify import Notify
-from sbc.supervisor.roll import Roll, reap
+from sbc.supervisor.resize import SeatSockets
+from sbc.supervisor.roll import Roll, reap, size_of
 from sbc.supervisor.signals import HANDLED, SignalQueue
 from sbc.telemetry import log
 from sbc.telemetry.counters import WORD_PID, Kind
@@ -30,24 +33,8 @@ SUPERVISOR_BEAT_LIMIT_S = 10.0  # it may be reading a large configuration
 DEATHS_IN_A_STOP = 3  # a supervisor that cannot stop the node must not keep it from stopping
 EXIT_CRASHED = 70  # EX_SOFTWARE
 ORDERLY = frozenset({0, 1})  # exit codes of a supervisor that has ended all that it had
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """What a supervisor is given of the keeper's, beside the estate."""
-
-    lock: folders.Lock
-    lifeline: Lifeline
-    roll: Roll  # a row for each member, by its place, and the last one for the proof of a reload
-    accepted: AcceptedConfig
-    notify: Notify
-
-    def release(self) -> None:
-        """In a child of a supervisor, before it is anything else; the lifeline it keeps."""
-        self.lock.close()
-        self.roll.close()
-        self.accepted.close()
-        self.notify.close()
+EXIT_UPGRADE = 3  # one of the installed release is to follow, which has been tried
+EXIT_BACK = 4  # the new release does not work out: one of the former release is to follow
 
 
 Supervise = Callable[[Kept, bool], int]  # a supervisor's life; whether the node had served before, and the exit code
@@ -57,8 +44,9 @@ def keep(estate: Estate, lock: folders.Lock, supervise: Supervise, *, kind: str 
     """Have a supervisor of this estate until it has stopped the node; returns the exit code."""
     lifeline = Lifeline()
     estate.orphaned = lifeline.is_cut
-    roll = Roll(len(estate.members) + 1)
-    kept = Kept(lock, lifeline, roll, AcceptedConfig(estate.config), Notify())
+    rows = len(estate.members) + 1
+    roll = Roll(rows, estate.shared.map("roll", size_of(rows)))
+    kept = Kept(lock, lifeline, roll, AcceptedConfig(estate.config), Notify(), SeatSockets())
     process.set_title(f"sbc: {kind}keeper")
     try:
         return Keeper(estate, kept, supervise, f"sbc: {kind}supervisor").serve()
@@ -83,6 +71,7 @@ class Keeper:
         self._stopping = False
         self._owed: set[int] = set()  # signals for a supervisor that is not there yet
         self._exit_code: int | None = None
+        self._is_new = False  # the supervisor is of a release that was installed since we began
         self._looked_s = time.monotonic()
         self._trust_beats_s = 0.0
 
@@ -90,6 +79,7 @@ class Keeper:
         """Until the supervisor has stopped the node, or cannot start it."""
         process.become_subreaper()
         self._signals.watch(self._kept.notify.relayed, self._kept.notify.relay)
+        self._signals.watch(self._kept.seat_sockets.ours, partial(self._kept.seat_sockets.hear, self._estate))
         for store in self._estate.pair_stores:
             self._signals.watch(store.ours, store.serve)
         gc.collect()
@@ -136,12 +126,20 @@ class Keeper:
 
     def _ended(self, status: int) -> None:
         pid, self._pid = self._pid, 0
-        if os.WIFEXITED(status) and os.WEXITSTATUS(status) in ORDERLY:
-            self._exit_code = os.WEXITSTATUS(status)
+        came_so_far = self._estate.page.is_ready
+        code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else -1
+        if code in (EXIT_UPGRADE, EXIT_BACK):
+            self._another(code == EXIT_UPGRADE)
             return
-        if self._estate.page.is_ready:  # since we looked
+        if code in ORDERLY and (came_so_far or not self._is_new):  # an interpreter that cannot begin ends with 1, too
+            self._exit_code = code
+            return
+        if came_so_far:  # since we looked
             self._served = True
             self._child.on(Event.SERVES, time.monotonic())
+        elif self._is_new:
+            self._log.error("the supervisor of the installed release does not begin: one of the former release goes on")
+            self._is_new = False
         how = process.describe_exit(status)
         self._log.error("supervisor died", pid=pid, how=how, workers=len(self._kept.roll.living()))
         self._event(Event.DIED, time.monotonic())
@@ -151,6 +149,12 @@ class Keeper:
             if self._child.failures >= DEATHS_IN_A_STOP:
                 self._log.error("no supervisor can stop the node, ending everything")
                 self._exit_code = EXIT_CRASHED
+
+    def _another(self, is_new: bool) -> None:
+        """A supervisor has ended for one of the other release."""
+        self._is_new = is_new
+        self._child = Child()
+        self._child.adopt(State.BACKOFF, 0.0, 0.0)
 
     def _look(self, now: float) -> None:
         self._kept.notify.alive(now)
@@ -185,13 +189,16 @@ class Keeper:
 
     def _fork(self) -> None:
         page = self._estate.page
-        page.open(Kind.SUPERVISOR, 0)
+        page.open(Kind.SUPERVISOR, 0, version=__version__)
         # Blocked until the child has forgotten our pipe, or a signal to it would look like one to us.
         signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
         try:
-            pid = os.fork()
-            if pid == 0:
-                self._live()
+            if self._is_new:
+                pid = inheritance.spawn(inheritance.describe(self._estate, self._kept), "run")
+            else:
+                pid = os.fork()
+                if pid == 0:
+                    self._live()
         except OSError as error:
             self._log.error("cannot fork", error=error)
             self._event(Event.DIED, time.monotonic())
@@ -213,6 +220,7 @@ class Keeper:
             self._kept.lifeline.take()
             self._kept.lifeline.arm()
             self._kept.notify.become_sender()
+            self._kept.seat_sockets.ours.close()
             for store in self._estate.pair_stores:
                 store.let_go()
             # An interrupt at the terminal is for the keeper alone, which passes it on.

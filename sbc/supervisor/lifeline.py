@@ -17,9 +17,15 @@ F_SETSIG = 10  # <linux/fcntl.h>
 class Lifeline:
     """Made by the keeper before its first fork."""
 
-    def __init__(self) -> None:
-        self._read, self._write = os.pipe2(os.O_CLOEXEC)
+    def __init__(self, end: int = -1) -> None:
+        """``end``: that of a child, which has not taken it yet."""
+        self._read, self._write = os.pipe2(os.O_CLOEXEC) if end < 0 else (end, -1)
         self._own = -1
+
+    @property
+    def end(self) -> int:
+        """The end that children get."""
+        return self._read
 
     def let_go(self) -> None:
         """In the keeper's child: from now on only the keeper holds it."""

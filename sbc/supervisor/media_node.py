@@ -10,7 +10,8 @@ from sbc.config.models import Config, MediaNode, Realm, RealmMedia, Timers, Work
 from sbc.errors import ConfigError
 from sbc.supervisor import folders, process
 from sbc.supervisor.child import Group
-from sbc.supervisor.keeper import Kept, keep
+from sbc.supervisor.keeper import keep
+from sbc.supervisor.kept import Kept
 from sbc.supervisor.members import Entries, Estate, Member, media_segment
 from sbc.supervisor.supervisor import OOM_SCORE, Supervisor
 from sbc.telemetry import log

@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -22,10 +23,14 @@ from sbc.supervisor import embedded_store, folders, process, sockets
 from sbc.supervisor.child import Child, Group
 from sbc.supervisor.pair_store import PairStore
 from sbc.supervisor.segments import Reader, Segments
-from sbc.telemetry.counters import Kind
+from sbc.supervisor.shared import Shared
+from sbc.telemetry import role
+from sbc.telemetry.counters import WORDS, Kind
 from sbc.telemetry.log import get
 from sbc.telemetry.page import Page
 from sbc.telemetry.role import Role, RoleCell
+from sbc.worker import seats
+from sbc.worker.seats import Seats
 from sbc.worker.slot import SipSlot
 from sbc.worker.thaw import watched
 
@@ -34,6 +39,7 @@ CAPABILITIES = {Group.HA: process.CAP_NET_ADMIN | process.CAP_NET_RAW}  # kept w
 SINGLE = (Group.CONTROL, Group.HA, Group.STORE)
 MEDIA_SESSIONS = 8192  # per media worker; memory is taken as it is touched
 SILENCING_NS = 3_000_000_000
+PAGE_BYTES = WORDS * 8
 MEDIA_QUARANTINE_S = 2.0  # how long a port pair rests between two calls
 
 
@@ -80,14 +86,14 @@ class LastWords:
 
     SIZE = 4096
 
-    def __init__(self) -> None:
-        self._memory = mmap.mmap(-1, self.SIZE)
+    def __init__(self, memory: memoryview | None = None) -> None:
+        self._memory = memory if memory is not None else memoryview(mmap.mmap(-1, self.SIZE))
 
     def write(self, text: str) -> None:
         self._memory[:] = text.encode("utf-8", "replace")[: self.SIZE].ljust(self.SIZE, b"\0")
 
     def read(self) -> str:
-        return self._memory[:].rstrip(b"\0").decode("utf-8", "replace")
+        return bytes(self._memory).rstrip(b"\0").decode("utf-8", "replace")
 
 
 @dataclass(slots=True)
@@ -104,6 +110,8 @@ class Member:
     row: int = 0  # in the roll
     pidfd: int = -1  # of a child of a former supervisor, which the keeper reaps
     was_stopped: bool = False  # by a former supervisor
+    seat: int = 0  # whose shards a SIP worker has
+    replaced: bool = False  # it ends because its successor is to begin
 
     @property
     def name(self) -> str:
@@ -130,11 +138,27 @@ def worker_counts(config: Config) -> tuple[int, int]:
     return config.workers.sip or processors, config.workers.media or processors
 
 
+def sip_capacity(count: int) -> int:
+    """How many SIP workers there may be at once, of ``count`` now: room for twice as many to relieve them all."""
+    return min(seats.MOST, 3 * max(count, len(os.sched_getaffinity(0))))
+
+
+@dataclass(frozen=True, slots=True)
+class Legacy:
+    """What is there already when an estate is made: see :mod:`sbc.supervisor.inheritance`."""
+
+    shared: Shared
+    sockets: list[sockets.SlotSockets]
+    media_memory: list[int]
+    pair_stores: list[socket.socket]
+    bells: dict[str, int]
+
+
 class Estate:
     """Everything that is made once, before the first fork, and outlives every worker.
 
     ``lasting``: calls may outlive this supervisor, None: as the configured store does. Raises ConfigError when a
-    listener cannot be bound.
+    listener cannot be bound. ``legacy``: what a supervisor of another interpreter gives, which has made all of it.
     """
 
     def __init__(
@@ -145,6 +169,7 @@ class Estate:
         entries: Entries,
         media_keys: tuple[bytes, bytes] | None = None,
         lasting: bool | None = None,
+        legacy: Legacy | None = None,
     ) -> None:
         if lasting is None:
             lasting = config.store not in ("embedded", "none")
@@ -152,29 +177,54 @@ class Estate:
         self.config_path = config_path
         self.shard_key = shard_key
         self.entries = entries
-        self.sip_count, self.media_count = worker_counts(config)
-        self.sockets = sockets.bind_all(config, self.sip_count)
-        self._segments = Segments(config, self.media_count, entries.segment, lasting=lasting)
-        self.media_memory = self._segments.fds
-        self.pair_stores = [PairStore() for _ in range(self.media_count)]
+        sip_count, self.media_count = worker_counts(config)
+        self._segments: Segments | None = None
+        if legacy is None:
+            self.shared = Shared()
+            capacity = sip_capacity(sip_count)
+            self.sockets = sockets.bind_all(config, sip_count, capacity)
+            self._segments = Segments(config, self.media_count, entries.segment, lasting=lasting)
+            self.media_memory = self._segments.fds
+            self.pair_stores = [PairStore() for _ in range(self.media_count)]
+        else:
+            self.shared, self.sockets, self.media_memory = legacy.shared, legacy.sockets, legacy.media_memory
+            self.pair_stores = [PairStore(sock) for sock in legacy.pair_stores]
+            self.media_count = len(legacy.media_memory)
+            capacity = len(self.sockets)
+        self.seats = Seats(sip_count, self.shared.map("seats", seats.SIZE), former=legacy is not None)
         self.media_keys = media_keys
-        self.page = Page()  # the supervisor's own
+        self.page = Page(self.shared.map("page of supervisor", PAGE_BYTES))  # the supervisor's own
         self.orphaned: Callable[[], bool] = lambda: False  # whether the keeper has died
-        self.members = [Member(Group.STORE, 0)] if config.store == "embedded" else []
-        self.members += [Member(Group.MEDIA, slot) for slot in range(self.media_count)]
-        self.members += [Member(Group.CONTROL, 0)]
-        self.members += [Member(Group.HA, 0)] if config.ha is not None else []
-        self.members += [Member(Group.SIP, slot) for slot in range(self.sip_count)]
+        self.members = [self._member(Group.STORE, 0)] if config.store == "embedded" else []
+        self.members += [self._member(Group.MEDIA, slot) for slot in range(self.media_count)]
+        self.members += [self._member(Group.CONTROL, 0)]
+        self.members += [self._member(Group.HA, 0)] if config.ha is not None else []
+        # More than there are seats: whoever is relieved lives on for a while beside its successor.
+        self.members += [self._member(Group.SIP, slot) for slot in range(capacity)]
+        if legacy is None:
+            for member in self.members:
+                if member.group is Group.SIP and member.slot >= sip_count:
+                    member.page.retire()
         # the role of this node in its pair; None: it is alone
         self._shared_key = folders.shared_key(config)
         self._store_password = embedded_store.password_of(self._shared_key)
         self._store_url = embedded_store.store_url(config, self._store_password)
-        self.cell = RoleCell(member.name for member in self.members) if config.ha is not None else None
+        self.cell: RoleCell | None = None
+        if config.ha is not None:
+            names = [member.name for member in self.members]
+            self.cell = RoleCell(names, self.shared.map("role", role.SIZE), legacy.bells if legacy else None)
         run_dir = Path(config.run_dir)
         self.media_endpoints = {
             f"media-{slot}": f"ipc://{run_dir / f'media-{slot}.sock'}" for slot in range(self.media_count)
         }
-        self.sip_sockets = [str(run_dir / f"sip-{slot}.sock") for slot in range(self.sip_count)]
+        self.sip_sockets = [str(run_dir / f"sip-{slot}.sock") for slot in range(capacity)]
+
+    def _member(self, group: Group, slot: int) -> Member:
+        member = Member(group, slot, page=None, last_words=None)  # type: ignore[arg-type]  # in a moment
+        member.page = Page(self.shared.map(f"page of {member.name}", PAGE_BYTES))
+        member.last_words = LastWords(self.shared.map(f"last words of {member.name}", LastWords.SIZE))
+        member.seat = slot
+        return member
 
     def run(self, member: Member) -> int:
         """In the child: let go of what belongs to others, and be that worker."""
@@ -198,11 +248,19 @@ class Estate:
         for row in self.sockets:
             for sock in (*row.listeners, row.inbox, row.hand_over):
                 sock.close()
-        self._segments.close()
+        if self._segments is not None:
+            self._segments.close()
         for store in self.pair_stores:
             store.close()
+        self.shared.close()
         if self.cell is not None:
             self.cell.close()
+
+    @property
+    def sip_count(self) -> int:
+        """How many SIP workers share the shards."""
+        self.seats.look()
+        return len(self.seats.numbers)
 
     @property
     def is_passive(self) -> bool:
@@ -221,11 +279,13 @@ class Estate:
 
     def _release(self, member: Member) -> None:
         sip, media = member.group is Group.SIP, member.group is Group.MEDIA
+        self.shared.close()
         for slot, row in enumerate(self.sockets):
             if not sip:
                 row.hand_over.close()
             if not (sip and slot == member.slot):
                 row.inbox.close()
+            if not (sip and slot == member.seat):
                 for sock in row.listeners:
                     sock.close()
         for slot, fd in enumerate(self.media_memory):
@@ -241,14 +301,18 @@ class Estate:
             self.page.close()
 
     def _sip_slot(self, member: Member) -> SipSlot:
-        own = self.sockets[member.slot]
+        relieves = self.seats.relieves(member.slot)
+        self.seats.look()
         return SipSlot(
             slot=member.slot,
-            count=self.sip_count,
+            count=len(self.seats.prepared if relieves else self.seats.numbers),
+            seat=member.seat,
+            seats=self.seats,
+            relieves=relieves,
             config=self.config,
             config_path=self.config_path,
-            sockets=own.listeners,
-            inbox=own.inbox,
+            sockets=self.sockets[member.seat].listeners,
+            inbox=self.sockets[member.slot].inbox,
             hand_over=[row.hand_over for row in self.sockets],
             page=member.page,
             media_endpoints=self.media_endpoints,

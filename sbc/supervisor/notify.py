@@ -6,6 +6,7 @@ import os
 import socket
 import time
 from contextlib import suppress
+from typing import Any
 
 
 class Notify:
@@ -24,6 +25,19 @@ class Notify:
         self.relayed, self._relay = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.relayed.setblocking(False)
         self._is_sender = False
+
+    def describe(self) -> dict[str, Any]:  # Any: JSON values
+        """For :meth:`of`."""
+        return {"path": self._path, "pid": self._main_pid, "fds": [self.relayed.fileno(), self._relay.fileno()]}
+
+    @classmethod
+    def of(cls, described: dict[str, Any]) -> Notify:  # Any: JSON values
+        """That of our parent."""
+        notify = cls()
+        notify.close()
+        notify._path, notify._main_pid = described["path"], described["pid"]
+        notify.relayed, notify._relay = (socket.socket(fileno=fd) for fd in described["fds"])
+        return notify
 
     def become_sender(self) -> None:
         """In the supervisor: what is sent goes to the keeper from now on."""

@@ -16,11 +16,16 @@ AT_ONCE = 64  # messages of one worker, before others have their turn
 class PairStore:
     """Those of one worker slot. ``ours`` is read by the keeper, ``theirs`` inherited by the workers, one at a time."""
 
-    def __init__(self) -> None:
-        self.ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        for end in (self.ours, self.theirs):
-            end.setblocking(False)
-            enlarge_buffers(end)
+    def __init__(self, theirs: socket.socket | None = None) -> None:
+        """``theirs``: in a process that has that end alone."""
+        if theirs is None:
+            self.ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            for end in (self.ours, self.theirs):
+                end.setblocking(False)
+                enlarge_buffers(end)
+        else:
+            self.ours, self.theirs = socket.socket(), theirs
+            self.ours.close()
         self._pairs: dict[bytes, list[int]] = {}
 
     def __len__(self) -> int:

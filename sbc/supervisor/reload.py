@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from sbc.config.models import Config
 
-FIXED = ("node", "run_dir", "state_dir", "user", "workers", "store", "ha", "database", "media", "management")
+FIXED = ("node", "run_dir", "state_dir", "user", "store", "ha", "database", "media", "management")
 
 
 def restart_only(old: Config, new: Config) -> list[str]:
     """A sentence for each change that takes a restart; empty when ``new`` can be taken over as it is."""
     refused = [f"{key}: a change takes a restart" for key in FIXED if getattr(old, key) != getattr(new, key)]
+    if old.workers.media != new.workers.media:
+        refused.append(
+            "workers.media: a change takes a restart, since media workers share out the RTP ports"
+            + (", and must be the same on both nodes of a pair" if new.ha is not None else "")
+        )
     if old.cdr.spool != new.cdr.spool:
         refused.append("cdr.spool: a change takes a restart")
     if old.listeners != new.listeners:

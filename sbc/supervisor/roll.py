@@ -14,15 +14,20 @@ ROW_WORDS = 4
 _PID, _ENDED, _STARTED, _NOTE = range(ROW_WORDS)
 
 
+def size_of(rows: int) -> int:
+    """Octets of the memory of so many rows."""
+    return rows * ROW_WORDS * 8
+
+
 class Roll:
     """``rows`` rows in memory that every fork of this process shares."""
 
     __slots__ = ("_memory", "_words", "rows")
 
-    def __init__(self, rows: int) -> None:
+    def __init__(self, rows: int, memory: memoryview | None = None) -> None:
         self.rows = rows
-        self._memory = mmap.mmap(-1, rows * ROW_WORDS * 8)
-        self._words = memoryview(self._memory).cast("Q")
+        self._memory = memory if memory is not None else memoryview(mmap.mmap(-1, size_of(rows)))
+        self._words = self._memory.cast("Q")
 
     def begin(self, row: int, pid: int, started_ns: int, note: int = 0) -> None:
         """A child lives there from ``started_ns`` (monotonic) on."""
@@ -71,7 +76,7 @@ class Roll:
     def close(self) -> None:
         """In a worker, which has no business with the pids of others."""
         self._words.release()
-        self._memory.close()
+        self._memory.release()
 
 
 def reap(roll: Roll) -> list[tuple[int, int]]:

@@ -8,7 +8,7 @@ import signal
 import socket
 from collections.abc import Callable
 
-HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD)
+HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD)
 
 
 class SignalQueue:
@@ -49,13 +49,13 @@ class SignalQueue:
     def forget(self) -> None:
         """In a forked child: leave the parent's pipe alone and take every signal at its default.
 
-        SIGINT, SIGHUP and SIGUSR1 are ignored until the worker installs its own, so that a reload cannot end a worker
-        that is just starting.
+        The others are ignored until the worker installs its own, so that a reload cannot end a worker that is just
+        starting.
         """
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGTERM, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
-        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
             signal.signal(number, signal.SIG_IGN)
         os.close(self._read)
         os.close(self._write)

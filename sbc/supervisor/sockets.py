@@ -23,13 +23,14 @@ SO_SNDBUFFORCE, SO_RCVBUFFORCE, IP_FREEBIND = 32, 33, 15
 class SlotSockets:
     """What one SIP slot owns."""
 
-    listeners: list[socket.socket]  # by listener index
-    inbox: socket.socket  # read end of datagrams handed over
+    listeners: list[socket.socket]  # of the seat, by listener index
+    inbox: socket.socket  # of the worker: read end of datagrams handed over
     hand_over: socket.socket  # write end, shared by all workers
 
 
-def bind_all(config: Config, slots: int) -> list[SlotSockets]:
-    """Bind every listener once per slot; raises ConfigError naming each listener that cannot be bound."""
+def bind_all(config: Config, slots: int, workers: int = 0) -> list[SlotSockets]:
+    """Bind every listener once per slot; raises ConfigError naming each listener that cannot be bound. Further rows, up
+    to ``workers``, have no listeners."""
     faults: list[str] = []
     bound: list[list[socket.socket]] = [[] for _ in range(slots)]
     for realm, listen in config.listeners:
@@ -44,7 +45,21 @@ def bind_all(config: Config, slots: int) -> list[SlotSockets]:
             for sock in row:
                 sock.close()
         raise ConfigError(faults)
+    bound += [[] for _ in range(workers - slots)]
     return [SlotSockets(row, *_pair()) for row in bound]
+
+
+def bind_one_more(config: Config) -> list[socket.socket]:
+    """Bind every listener of a node that serves once more; raises ConfigError."""
+    bound: list[socket.socket] = []
+    for realm, listen in config.listeners:
+        try:
+            bound.append(_bound(listen, True))
+        except OSError as error:
+            for sock in bound:
+                sock.close()
+            raise ConfigError([f"realms.{realm}.listen: {text(listen)}: {_reason(error)}"]) from error
+    return bound
 
 
 def text(listen: Listen) -> str:

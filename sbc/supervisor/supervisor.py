@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import NoReturn
 
+from sbc import __version__
 from sbc.config import loader
 from sbc.config.models import Config
 from sbc.errors import ConfigError
@@ -22,12 +23,16 @@ from sbc.supervisor import embedded_store, folders, process, sockets
 from sbc.supervisor.adoption import adopt, proof_under_way, take_in_the_lost
 from sbc.supervisor.attention import Attention
 from sbc.supervisor.child import BEAT_LIMIT_S, BEAT_LIMITS_S, Event, Group, Order, Shutdown, State
-from sbc.supervisor.keeper import EXIT_CRASHED, Kept, keep
+from sbc.supervisor.keeper import EXIT_CRASHED, keep
+from sbc.supervisor.kept import Kept
 from sbc.supervisor.members import CAPABILITIES, KINDS, Entries, Estate, Member, real_entries
 from sbc.supervisor.proof import LIMIT_S, prove
+from sbc.supervisor.relief import Relief
 from sbc.supervisor.reload import restart_only
+from sbc.supervisor.resize import Resize, objections
 from sbc.supervisor.roll import reap
 from sbc.supervisor.signals import HANDLED, SignalQueue
+from sbc.supervisor.upgrade import Upgrade
 from sbc.telemetry import log
 from sbc.telemetry.counters import WORD_PID, Counter, Kind
 
@@ -61,6 +66,23 @@ def run(config_path: str, config: Config, entries: Entries | None = None) -> int
         estate.close()
 
 
+def live_on(estate: Estate, kept: Kept) -> int:
+    """Be the supervisor of a node that another release has started, in a process of the keeper's; the exit code."""
+    log.configure(estate.config.log.level, estate.config.log.format, "supervisor")
+    try:
+        kept.lifeline.take()
+        kept.lifeline.arm()
+        kept.notify.become_sender()
+        os.setpgid(0, 0)
+        process.set_title("sbc: supervisor")
+        estate.page.tell_version(__version__)
+        kept.accepted.write(estate.config)
+        return Supervisor(estate, kept, True).serve()
+    except BaseException as error:
+        log.get().exception("supervisor failed", error)
+        return EXIT_CRASHED
+
+
 def versions_of(config: Config) -> Versions:
     """The versions of the routes, in the hands of the user that workers are."""
     account = folders.account_of(config)
@@ -85,7 +107,7 @@ class Supervisor:
 
     def __init__(self, estate: Estate, kept: Kept, served: bool) -> None:
         if served:
-            estate.config = kept.accepted.read()
+            estate.config = kept.accepted.read() or loader.check(estate.config_path)[0] or estate.config
         self.estate = estate
         self.members = estate.members
         self._kept = kept
@@ -96,6 +118,10 @@ class Supervisor:
         self._account = folders.account_of(estate.config)
         for row, member in enumerate(self.members):
             member.row = row
+        sip = [member for member in self.members if member.group is Group.SIP]
+        self.relief = Relief(sip, estate.seats, estate.config.timers.invite_timeout_s)
+        self._upgrade = Upgrade(estate, kept, self.relief)
+        self._resize = Resize(estate, self.relief, kept.seat_sockets)
         self._shutdown: Shutdown | None = None
         self._exit_code = 0
         self._booted = served
@@ -112,13 +138,15 @@ class Supervisor:
         if self._booted:
             self._adopt()
         self._start()
-        while self._shutdown is None or not self._shutdown.done:
+        while (self._shutdown is None or not self._shutdown.done) and self._upgrade.exit_code is None:
             for number in self._signals.wait(self._patience()):
                 self._on_signal(number)
             self._reap()
             self._look(time.monotonic())
         self._end_what_is_left()
         self._signals.close()
+        if self._upgrade.exit_code is not None:
+            return self._upgrade.exit_code
         self._log.info("stopped")
         return self._exit_code
 
@@ -128,7 +156,11 @@ class Supervisor:
         log.configure(config.log.level, config.log.format, "supervisor")
         known = config if self._kept.accepted.is_told else None
         living, dead = adopt(self.members, self._roll, known, time.monotonic())
-        self._log.warning("took over from a supervisor that died", workers=len(living))
+        if self._upgrade.begin_to_replace(living):
+            self._log.info("took over from the former release", workers=len(living), version=__version__)
+        else:
+            self._log.warning("took over from a supervisor that died", workers=len(living))
+        self.relief.resume(time.monotonic())
         for member, status in dead:
             self._died(member, status)
         for member in living:
@@ -140,7 +172,7 @@ class Supervisor:
 
     def _start(self) -> None:
         for member in self.members:
-            if self._shutdown is None and member.child.state is State.STOPPED:
+            if self._shutdown is None and member.child.state is State.STOPPED and not member.page.is_spare:
                 self._event(member, Event.START, time.monotonic())
                 if member.group is Group.STORE and member.pid:
                     self._await_store(member)
@@ -184,6 +216,8 @@ class Supervisor:
                 self._reload()
             case signal.SIGUSR1:
                 self._dump()
+            case signal.SIGUSR2:
+                self._begin_upgrade()
             case _:
                 pass  # SIGCHLD: the loop reaps after every wake-up
 
@@ -193,6 +227,8 @@ class Supervisor:
                 is_late = self._proof.is_late
                 how = f"took longer than {LIMIT_S:.0f} s" if is_late else f"ended with {process.describe_exit(status)}"
                 self._proven(self._proof, how)
+            elif self._upgrade.ended(pid, status):
+                pass
             elif (own := next((m for m in self.members if m.pid == pid), None)) is not None:
                 self._died(own, status)
         if self._is_abandoned:
@@ -204,7 +240,7 @@ class Supervisor:
     def _died(self, member: Member, status: int) -> None:
         """Say it once, with what the worker held, and let the table decide."""
         how = process.describe_exit(status)
-        draining = member.child.state is State.DRAINING or self.estate.falls_silent
+        draining = member.child.state is State.DRAINING or self.estate.falls_silent or member.replaced
         said = member.last_words.read()
         fields = {"worker": member.name, "pid": member.pid, "how": how, "reason": said}
         if member.group is Group.SIP:
@@ -213,6 +249,8 @@ class Supervisor:
         (self._log.info if draining else self._log.error)("worker ended" if draining else "worker died", **fields)
         member.forget()
         self._roll.clear(member.row)
+        if member.group is Group.SIP:
+            self.relief.died(member)
         reason = f"{member.name} ended before it served ({how})" + (f": {said}" if said else "")
         self._event(member, Event.DIED, time.monotonic(), reason)
 
@@ -235,10 +273,16 @@ class Supervisor:
             if event is Event.SERVES and member.config is not self.estate.config:
                 self._refresh(member)  # a reload came while it was starting
                 self._all_told()
+        if self._shutdown is None:
+            self.relief.look(now)
+            self._resize.look()
+            self._upgrade.look(now)
         if self._shutdown is not None:
             alive = frozenset(m.group for m in self.members if m.child.state is not State.STOPPED)
             self._tell(self._shutdown.step(now, alive), now)
-        elif not self._booted and all(m.child.state is State.READY for m in self.members if m.group in SERVING):
+        elif not self._booted and all(
+            m.child.state is State.READY for m in self.members if m.group in SERVING and not m.page.is_spare
+        ):
             self._booted = True
             self._serving()
         elif self._booted and self._proof is None and Versions(self.estate.config.state_dir).has_wish:
@@ -327,6 +371,11 @@ class Supervisor:
             self._exit_code = EXIT_BOOT_FAILED
             self._shutdown = Shutdown(drain_s=0.0)
 
+    def _begin_upgrade(self) -> None:
+        if self._shutdown is None and not self._upgrade.is_under_way:
+            is_busy = self._proof is not None or not self._booted
+            self._upgrade.attempt("a reload is being proven" if is_busy else "")
+
     def _reload(self) -> None:
         """Prove the new configuration first; until it is proven, and whenever it is not, the old one serves."""
         if self._shutdown is not None:
@@ -340,6 +389,8 @@ class Supervisor:
         reasons = [str(fault) for fault in faults]
         if config is not None and not reasons:
             reasons = restart_only(estate.config, config)
+            busy = "a release takes over" if self._upgrade.is_under_way else ""
+            reasons += objections(estate, self.relief, config, busy)
         versions = versions_of(estate.config)
         if config is None or reasons:
             if versions.has_wish:
@@ -361,6 +412,7 @@ class Supervisor:
                 self._refresh(member)
         self._all_told()
         self._log.info("configuration reloaded")
+        self._resize.begin(config, time.monotonic())
         self._notify.ready("serving")
 
     def _refuse(self, reasons: Sequence[str]) -> None:
@@ -447,6 +499,8 @@ class Supervisor:
         """The state of every child, for the log."""
         now = time.monotonic()
         for member in self.members:
+            if member.page.is_spare:
+                continue
             child = member.child
             self._log.info(
                 "state",
@@ -464,7 +518,7 @@ class Supervisor:
     def _fork(self, member: Member) -> None:
         if member.child.state is State.STARTING:
             self.estate.page.add(Counter.WORKER_RESPAWNS)
-        member.page.open(KINDS.get(member.group, Kind.SUPERVISOR), 0)
+        member.page.open(KINDS.get(member.group, Kind.SUPERVISOR), 0, version=__version__)
         member.last_words.write("")
         member.config = self.estate.config
         parent = os.getpid()

@@ -10,18 +10,22 @@ from typing import Final
 from sbc.telemetry.counters import (
     GAUGES,
     MAGIC,
+    VERSION_BYTES,
     WORD_BEAT,
     WORD_KIND,
     WORD_MAGIC,
     WORD_PID,
     WORD_READY,
     WORD_RESTARTS,
+    WORD_SPARE,
     WORD_START,
+    WORD_VERSION,
     WORDS,
     Counter,
     Kind,
 )
 
+LEAVING: Final = 2  # in WORD_SPARE: its process ends as soon as its calls are with another one
 _WORD: Final[dict[str, int]] = {name: int(member) for name, member in Counter.__members__.items()}
 _OTHER: Final = int(Counter.OTHER)
 
@@ -35,13 +39,16 @@ class Page:
 
     __slots__ = ("_memory", "_unknown", "on_unknown", "words")
 
-    def __init__(self) -> None:
-        self._memory = mmap.mmap(-1, WORDS * 8)  # anonymous and shared: a fork inherits the same memory
-        self.words = memoryview(self._memory).cast("Q")
+    def __init__(self, memory: memoryview | None = None) -> None:
+        # Anonymous and shared where none is given: a fork inherits the same memory.
+        self._memory = memory if memory is not None else memoryview(mmap.mmap(-1, WORDS * 8))
+        self.words = self._memory.cast("Q")
         self.on_unknown: Callable[[str], None] | None = None
         self._unknown: set[str] = set()
 
-    def open(self, kind: Kind, pid: int, *, now_ns: int | None = None, wall_ns: int | None = None) -> None:
+    def open(
+        self, kind: Kind, pid: int, *, version: str = "", now_ns: int | None = None, wall_ns: int | None = None
+    ) -> None:
         """Begin a life: write the header, reset the gauges, keep the counters. A page opened before is a respawn."""
         words = self.words
         if words[WORD_MAGIC] == MAGIC:
@@ -54,7 +61,23 @@ class Page:
         words[WORD_KIND] = kind
         words[WORD_BEAT] = time.monotonic_ns() if now_ns is None else now_ns
         words[WORD_START] = time.time_ns() if wall_ns is None else wall_ns
+        words[WORD_SPARE] = 0
+        self.tell_version(version)
         words[WORD_MAGIC] = MAGIC
+
+    def tell_version(self, version: str) -> None:
+        """Which release the process runs."""
+        text = version.encode("ascii", "replace")[: VERSION_BYTES - 1].ljust(VERSION_BYTES, b"\0")
+        for word in range(VERSION_BYTES // 8):
+            self.words[WORD_VERSION + word] = int.from_bytes(text[8 * word : 8 * word + 8], "little")
+
+    def retire(self) -> None:
+        """Its process has ended in order and has no successor here: counters stay, levels are 0."""
+        words = self.words
+        for gauge in GAUGES:
+            words[gauge] = 0
+        words[WORD_READY] = words[WORD_PID] = 0
+        words[WORD_SPARE] = 1
 
     def add(self, counter: int, amount: int = 1) -> None:
         """Add to a word; a gauge may fall, but not below 0."""
@@ -95,6 +118,23 @@ class Page:
         return self.words[WORD_READY] == 1
 
     @property
+    def is_spare(self) -> bool:
+        """Whether no process is meant to be here now."""
+        return self.words[WORD_SPARE] == 1
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether another process has relieved this one."""
+        return self.words[WORD_SPARE] == LEAVING
+
+    @property
+    def version(self) -> str:
+        """The release that the present process runs, as far as it is known."""
+        words = range(WORD_VERSION, WORD_VERSION + VERSION_BYTES // 8)
+        text = b"".join([self.words[word].to_bytes(8, "little") for word in words])
+        return text.rstrip(b"\0").decode("ascii")
+
+    @property
     def pid(self) -> int:
         return self.words[WORD_PID]
 
@@ -116,7 +156,7 @@ class Page:
     def close(self) -> None:
         """Let go of the memory, in a process that has no business with this page."""
         self.words.release()
-        self._memory.close()
+        self._memory.release()
 
     def values(self) -> dict[Counter, int]:
         """Every counter and gauge."""

@@ -8,12 +8,13 @@ from __future__ import annotations
 import mmap
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from enum import IntEnum
 
 _ROLE, _TOKEN, _SINCE, _SILENCED = range(4)
 _WORDS = 128
+SIZE = _WORDS * 8
 _SURE = 4
 STOOD_STILL = 0.7  # of what the other node takes for a death: who stood still for longer asks before it says anything
 _CLEAN = 16  # and on: by media slot, which silence its memory was last emptied after
@@ -29,13 +30,20 @@ class Role(IntEnum):
 
 
 class RoleCell:
-    """``names`` are the workers that are to be nudged."""
+    """``names`` are the workers that are to be nudged; ``memory`` of :data:`SIZE` octets and ``bells`` (descriptors by
+    name) are those of a cell that there is already."""
 
-    def __init__(self, names: Iterable[str]) -> None:
-        self._memory = mmap.mmap(-1, _WORDS * 8)
-        self._words = memoryview(self._memory).cast("Q")
-        self._words[_SILENCED] = 1  # what a former run of the node held is not gone on with either
-        self._bells = {name: os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC) for name in names}
+    def __init__(
+        self, names: Iterable[str], memory: memoryview | None = None, bells: Mapping[str, int] | None = None
+    ) -> None:
+        self._memory = memory if memory is not None else memoryview(mmap.mmap(-1, SIZE))
+        self._words = self._memory.cast("Q")
+        if bells is None:
+            self._words[_SILENCED] = 1  # what a former run of the node held is not gone on with either
+        former = bells or {}
+        self.bells = {
+            name: former[name] if name in former else os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC) for name in names
+        }
 
         self.now: Callable[[], float] = time.monotonic
 
@@ -76,7 +84,7 @@ class RoleCell:
 
     def nudge(self) -> None:
         """Everybody is to look at the role."""
-        for bell in self._bells.values():
+        for bell in self.bells.values():
             os.eventfd_write(bell, 1)
 
     def sure(self) -> None:
@@ -90,12 +98,12 @@ class RoleCell:
 
     def bell(self, name: str) -> int:
         """A descriptor that is readable once the role has changed; :meth:`heard` before looking at the role."""
-        return self._bells[name]
+        return self.bells[name]
 
     def heard(self, name: str) -> None:
         """The nudge was noticed."""
         with suppress(BlockingIOError):
-            os.eventfd_read(self._bells[name])
+            os.eventfd_read(self.bells[name])
 
     def must_empty(self, slot: int) -> bool:
         """Whether a media worker that starts finds what it held before the node fell silent; asked once per silence."""
@@ -106,7 +114,7 @@ class RoleCell:
         return True
 
     def close(self) -> None:
-        for bell in self._bells.values():
+        for bell in self.bells.values():
             os.close(bell)
         self._words.release()
-        self._memory.close()
+        self._memory.release()

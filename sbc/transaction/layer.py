@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Final
 
+from sbc.sip._shard import peek_call_id
 from sbc.sip.flow import Flow
 from sbc.sip.message import Message
 from sbc.transaction import tables as t
@@ -90,6 +91,21 @@ class TransactionLayer:
     def knows(self, msg: Message) -> bool:
         """Whether the request belongs to a live server transaction: it is a retransmission."""
         return _server_key(msg, msg.method) in self._servers
+
+    def call_ids(self, *, pending: bool = False) -> set[bytes]:
+        """The Call-IDs of all transactions, or of those alone that have no final answer yet."""
+        found = set()
+        for server in self._servers.values():
+            if pending and server.last_status >= 200:
+                continue
+            if server._data:
+                found.add(peek_call_id(server._data))
+            elif server.request is not None:
+                found.add(server.request.call_id.encode("utf-8", "surrogateescape"))
+        for client in self._clients.values():
+            if client._data and not (pending and client.last_status >= 200):
+                found.add(peek_call_id(client._data))
+        return {call_id for call_id in found if call_id is not None}
 
     def match_ack(self, msg: Message, now: float | None = None) -> bool:
         """True: the ACK belongs to a refused INVITE and was absorbed; else it is a dialog's. Without `now`, the time

@@ -137,6 +137,20 @@ class Streams:
             self._spare = _spare()
             self._look_idle()
 
+    def stop_accepting(self) -> None:
+        """Others accept from now on."""
+        for listener in self._listeners:
+            if listener is not None:
+                self._loop.remove_reader(listener.sock.fileno())
+
+    def close_listeners(self) -> None:
+        """Nobody accepts here any more, after what has connected by now."""
+        for index, listener in enumerate(self._listeners):
+            if listener is not None:
+                self._accept(index)
+                self._loop.remove_reader(listener.sock.fileno())
+                listener.sock.close()
+
     def close(self) -> None:
         """End every connection, with what is still to be written."""
         self._closing = True
@@ -144,7 +158,7 @@ class Streams:
             os.close(self._spare)
             self._spare = -1
         for listener in self._listeners:
-            if listener is not None:
+            if listener is not None and listener.sock.fileno() >= 0:
                 self._loop.remove_reader(listener.sock.fileno())
         for task in self._tasks:
             task.cancel()
@@ -272,7 +286,7 @@ class Streams:
 
     def _accept_again(self, index: int) -> None:
         listener = self._listeners[index]
-        if listener is not None and not self._closing:
+        if listener is not None and not self._closing and listener.sock.fileno() >= 0:
             if self._spare < 0:
                 self._spare = _spare()
             self._loop.add_reader(listener.sock.fileno(), self._accept, index)

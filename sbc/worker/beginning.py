@@ -70,6 +70,19 @@ class Beginning:
         if not self._has_started_up:
             await self._runner.start_up()
 
+    async def prepare(self) -> None:
+        """All that can be done before the calls are here, which another worker is to hand over."""
+        if self._slot.cell is not None:
+            Standing(self._slot, self._slot.cell, self._loop, self._parting)  # this node may have to be silent
+        self._journal.start()
+        await self._journal.ready(STORE_START_S)
+        await self._runner.start_up()
+        self._core.incomplete = True
+
+    def look_for_more(self) -> None:
+        """What a worker that was relieved could not hand over is in the journal."""
+        self._resuming = self._loop.create_task(self._resume())
+
     def close(self) -> None:
         """Ask the store no more."""
         if self._resuming is not None:
@@ -78,7 +91,7 @@ class Beginning:
     async def _resume(self) -> None:
         """Those that the store keeps to itself at the start come when it answers."""
         slot, core = self._slot, self._core
-        mine = range(slot.slot, SHARDS, slot.count)
+        mine = range(slot.seat, SHARDS, slot.count)
         core.incomplete = True
         resumption = Resumption(self._journal, mine, core.calls, self._resume_call, self._after_input, self._log)
         if await resumption.attempt(STORE_START_S, patient=True):

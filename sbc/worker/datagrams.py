@@ -55,6 +55,10 @@ class DatagramSide:
         self._flows: dict[int, dict[tuple[str, int], Flow]] = {listener: {} for listener in self._readers}
         self._out: list[list[tuple[bytes, str, int]] | None] = [None if sock is None else [] for sock in self._sockets]
 
+    def divert(self, receive: Callable[[bytes, Flow, float, float], None]) -> None:
+        """Give what is our own to this one from now on."""
+        self._receive = receive
+
     def watch(self, loop: asyncio.AbstractEventLoop, readable: Callable[[int], None] | None) -> None:
         """Let every socket call ``readable`` with its listener when it has something; None: let none do so."""
         for listener, sock in enumerate(self._sockets):
@@ -75,14 +79,18 @@ class DatagramSide:
             received = [one for one in received if spared and not one[0].startswith((b"INVITE ", b"BYE "))]
         if not received:
             return 0
-        slot, count, key = self._slot.slot, self._slot.count, self._slot.shard_key
+        slot, seats, key = self._slot.slot, self._slot.seats, self._slot.shard_key
+        seats.look()
+        numbers: list[int] = seats.numbers
+        count = len(numbers)
+        shared = count > 1 or numbers[0] != slot
         now, wall = self._now(), self._wall()
         transport, flows = self.transports[listener], self._flows[listener]
         for data, host, port in received:
-            if count > 1:
+            if shared:
                 shard = shard_of_datagram(data, key)
-                if shard >= 0 and shard % count != slot:
-                    taken = self._hand_over.give(shard % count, listener, host, port, data)
+                if shard >= 0 and (owner := numbers[shard % count]) != slot:
+                    taken = self._hand_over.give(owner, listener, host, port, data)
                     self._count("HANDED_OVER_OUT" if taken else "HAND_OVER_FAILED")
                     continue
             source = (host, port)

@@ -40,10 +40,15 @@ class KeepAliveSide:
         self._service.configure(keep_alive_settings(config), self._now())
         self._wake()
 
+    def leave(self) -> None:
+        """Another worker pings from now on."""
+        self._service.configure((), self._now())
+
     def changed(self, effect: BindingChanged) -> None:
         """Every other worker must know; one whose queue is full calls a phone in vain."""
         data = orjson.dumps([effect.uri, list(effect.flow), effect.lost_s])
-        for slot in range(self._slot.count):
+        self._slot.seats.look()
+        for slot in self._slot.seats.numbers:
             if slot != self._slot.slot:
                 self._hand_over.give(slot, 0, "", 0, data, BINDING)
 

@@ -56,23 +56,29 @@ class MediaSide:
         self._wake = wake
         self._relay_profile = relay_profile
         self._log = log.get()
+        self._heir: Callable[[str, str, Notification], None] | None = None
         config = slot.config
         nodes, sets = layout(config.media_sets, slot.media_endpoints)
         self.pool = MediaPool(
             nodes,
             loop,
             config.timers.media_timeout_ms / 1000,
-            self._notified,
+            self.notified,
             sets=sets,
             health=config.media_health,
             identity=f"{config.node}/sip-{slot.slot}".encode(),
             keys=slot.media_keys,
             on_state=self._changed,
+            is_pause=slot.seats.is_media_pause,
         )
 
     def configure(self, config: Config) -> None:
         """Take other sets over."""
         self.pool.configure(*layout(config.media_sets, self._slot.media_endpoints), config.media_health)
+
+    def leave(self, heir: Callable[[str, str, Notification], None]) -> None:
+        """Calls that are not here (any more) are another worker's: ``heir`` is told what comes for them."""
+        self._heir = heir
 
     def end_orphans(self, calls: Collection[str]) -> None:
         """End what calls that died with a worker left on any node."""
@@ -198,9 +204,12 @@ class MediaSide:
                 return {"state": "asked", "reason": ""}
         return {"state": "refused" if reason else "done", "reason": reason}
 
-    def _notified(self, node: str, event: Notification) -> None:
+    def notified(self, node: str, event: Notification) -> None:
         """A media worker has something to tell: no media means the end of the call, unless a route says otherwise."""
         kind = event["event"]
+        if self._heir is not None and (name := str(event.get("session", ""))) not in self._core.calls:
+            self._heir(name, node, event)
+            return
         if kind == "played":
             self._played(event)
         elif kind in ("recorded", "recording_lost"):

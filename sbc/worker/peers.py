@@ -24,6 +24,7 @@ TRUNK = 3  # what calls must know of a registration of mine
 LODGING = 5  # about a call that one of us is to have from the other
 TRUNKS_WANTED = 4  # I have just begun: tell me of yours
 BINDING = 6  # a phone is lost, or is there again
+HANDING = 7  # one of us relieves the other: see sbc.worker.relief
 
 
 class Frame(NamedTuple):

@@ -31,25 +31,22 @@ from sbc.sip.flow import Flow
 from sbc.sip.ids import Ids
 from sbc.sip.shard import shard_of
 from sbc.sip.uri import parse_uri
-from sbc.store.journal import Journal
-from sbc.store.nothing import NoJournal
-from sbc.store.spool import open_spool
-from sbc.store.url import parse_store_url
 from sbc.telemetry import log
-from sbc.telemetry.role import Role
 from sbc.transport.resolver import NameServers, Resolver
 from sbc.transport.source_address import SourceAddresses
 from sbc.worker.beginning import Beginning
 from sbc.worker.datagrams import BATCH, DatagramSide
 from sbc.worker.garbage import Garbage
+from sbc.worker.journals import journal_of
 from sbc.worker.keep_alive import KeepAliveSide
-from sbc.worker.load import BusyMeter
 from sbc.worker.lodging import LodgingSide
 from sbc.worker.lookups import LookupSide
+from sbc.worker.measuring import LoadSide
 from sbc.worker.media import MediaSide
 from sbc.worker.parting import Parting
-from sbc.worker.peers import BINDING, FAILED, LODGING, RECEIVED, HandOver
+from sbc.worker.peers import BINDING, FAILED, HANDING, LODGING, RECEIVED, HandOver
 from sbc.worker.questions import Questions
+from sbc.worker.relieving import ReliefSide
 from sbc.worker.settings import core_settings
 from sbc.worker.slot import SipSlot
 from sbc.worker.streams import StreamSide
@@ -57,7 +54,6 @@ from sbc.worker.thaw import watched
 from sbc.worker.trunks import TrunkSide
 
 BEAT_S: Final = 0.5
-LOAD_S: Final = 0.1  # how often the busy share of the time is looked at
 DRAIN_POLL_S = 0.2
 UNREGISTER_S = 3.0  # how long a stop without calls waits for registrars
 # Under load the worker does not wake up for each datagram but looks every TICK_S: what came meanwhile shares the cost
@@ -86,7 +82,7 @@ class SipWorker:
         self._wall = clock.wall
         self._began = clock.monotonic()
         self._count = slot.page.count
-        self.journal = self._make_journal()
+        self.journal = journal_of(slot, loop, self._republish, self._lost, self._log_cdr, self._log_fields)
         self._routes = versions.serving(slot.config)
         self._admission = self._admit(slot.config)
         self._reloading: asyncio.Task[None] | None = None
@@ -114,6 +110,7 @@ class SipWorker:
         )
         self.media = self._media.pool
         self._hand_over = HandOver(slot.slot, slot.inbox, slot.hand_over)
+        self._incoming: Callable[[bytes, Flow, float, float], None] = self._receive
         self._datagrams = DatagramSide(slot, self._hand_over, self._receive, now=self._now, wall=self._wall)
         self._streams = StreamSide(
             slot,
@@ -132,18 +129,15 @@ class SipWorker:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
         self._performing = False
-        self._woken = False
-        self._ticking = False
-        self._meter = BusyMeter()
-        self._busy_s = self._meter.read()
+        self._woken = self._ticking = False
         self._garbage = Garbage(self._now())
-        self._measured_at = self._now()
+        self._load = LoadSide(self.core, self.journal, self._garbage, loop, lambda: self.config, self._now)
         self._last_turn = 0.0
         self._close_turns = 0
         self._idle_ticks = 0
         self._asked = False
         self._stopped = loop.create_future()
-        self._draining = False
+        self._draining = self._listens = False
         self._beginning = Beginning(
             slot,
             self.core,
@@ -170,12 +164,36 @@ class SipWorker:
             effects.BindingChanged: self._keep_alive.changed,
             effects.Note: self._noted,
         }
+        self._relief = ReliefSide(
+            slot,
+            self.core,
+            self.journal,
+            self._hand_over,
+            loop,
+            self._beginning,
+            self._media,
+            self._keep_alive,
+            now=self._now,
+            wall=self._wall,
+            receive=self._receive,
+            look=self._take,
+            handed_over=self._handed_over,
+            after_input=self._after_input,
+            wake=self._wake,
+            transmit=self._transmit,
+            divert=self._divert,
+            sends=partial(self._perform.__setitem__, effects.Transmit),
+            mute=self._mute,
+            close_listeners=self._streams.streams.close_listeners,
+            stop=self._stop,
+        )
 
     # --- life -----------------------------------------------------------------------------------------------------
 
     async def serve(self) -> None:
         """Resume what the journal holds, then serve until told to stop."""
-        for number, act in ((signal.SIGTERM, self.drain), (signal.SIGINT, self.drain), (signal.SIGHUP, self.reload)):
+        acts = {signal.SIGTERM: self.drain, signal.SIGINT: self.drain, signal.SIGHUP: self.reload}
+        for number, act in {**acts, signal.SIGUSR1: self.relieve}.items():
             self.loop.add_signal_handler(number, act)
         self._beat()
         self.runner.watch()
@@ -190,7 +208,7 @@ class SipWorker:
         methods |= self._media.methods()
         server = await rpc.serve(self.slot.control_path, methods, questions.fault)
         try:
-            if await self._beginning.stand_by(self._stopped):
+            if await self._relief.comes_to_serve(self._stopped):
                 await self._begin()
                 await self._stopped
         finally:
@@ -201,7 +219,7 @@ class SipWorker:
             self.resolver.close()
             self._trunks.close()
             self.media.close()
-            self._meter.close()
+            self._load.close()
             self._streams.streams.close()
             left = await self.journal.close(1.0)
             if left:
@@ -209,15 +227,29 @@ class SipWorker:
 
     async def _begin(self) -> None:
         """Take up the calls of our shards, and serve."""
-        await self._beginning.take_up()
+        if not self.slot.relieves:
+            await self._beginning.take_up()
+        self._listens = True
         self._watch_sockets()
         self._streams.streams.start()
         self._trunks.configure(self.config)
         self._keep_alive.configure(self.config)
-        self._garbage.start()
-        self._busy_s, self._measured_at = self._meter.read(), self._now()  # starting up was no load
-        self._measure()
+        self._load.begin()
         self.slot.page.ready()
+
+    def relieve(self) -> None:
+        """See :meth:`sbc.worker.relieving.ReliefSide.signalled`."""
+        self._relief.signalled(self.config.timers.invite_timeout_s)
+
+    def _mute(self) -> None:
+        """Another worker reads the sockets that we have in common."""
+        self._listens = False
+        self._datagrams.watch(self.loop, None)
+        self._streams.streams.stop_accepting()
+
+    def _divert(self, receive: Callable[[bytes, Flow, float, float], None]) -> None:
+        self._incoming = receive
+        self._datagrams.divert(receive)
 
     def _all_here(self) -> None:
         """All calls of ours have been taken up: what belongs to none is to end."""
@@ -227,7 +259,9 @@ class SipWorker:
         """Whether this worker is the one for a Call-ID or call key."""
         if call_id in self.core.lodging:  # given to another worker
             return False
-        return shard_of(call_id, self.slot.shard_key) % self.slot.count == self.slot.slot
+        if self._relief.is_under_way:
+            return False
+        return shard_of(call_id, self.slot.shard_key) % self.slot.count == self.slot.seat
 
     def drain(self) -> None:
         """No new calls; stop when the last one has ended, or after ``drain_timeout_s``. At once at a second signal, or
@@ -292,51 +326,14 @@ class SipWorker:
         self.slot.page.beat()
         self.loop.call_later(BEAT_S, self._beat)
 
-    def _measure(self) -> None:
-        """Tell the core how busy the last moments were, so that it refuses calls before they are late."""
-        now, busy_s = self._now(), self._meter.read()
-        elapsed_s = now - self._measured_at
-        self.core.unprotected = self.config.unprotected == "refuse" and self.journal.is_unprotected
-        # CDRs that nobody takes: no new calls that would make more of them.
-        full = self.journal.is_full and self.config.cdr.when_full == "refuse"
-        self.core.overload.measure(elapsed_s if full else busy_s - self._busy_s, elapsed_s)
-        if self._garbage.measured((busy_s - self._busy_s) / max(elapsed_s, 1e-3), now):
-            now, busy_s = self._now(), self._meter.read()  # that was no load
-        self._busy_s, self._measured_at = busy_s, now
-        self.loop.call_later(LOAD_S, self._measure)
-
     def _settings(self, config: Config, admission: Admission, routes: Routes) -> CoreSettings:
         slot = self.slot
         return core_settings(
-            config, slot.shard_key, admission, routes.kinds, self._sources, slot=slot.slot, slots=slot.count
+            config, slot.shard_key, admission, routes.kinds, self._sources, slot=slot.seat, slots=slot.count
         )
 
     def _admit(self, config: Config) -> Admission:
         return Admission(config.peers, config.realms, workers=self.slot.count)
-
-    def _make_journal(self) -> Journal | NoJournal:
-        config = self.config
-        if config.store == "none":
-            return NoJournal(self._log_cdr)
-        return Journal(
-            parse_store_url(self.slot.store_url, config.run_dir),
-            config.node,
-            self.loop,
-            commit_timeout_s=config.timers.commit_timeout_ms / 1000,
-            lifetime_s=config.timers.dialog_lifetime_s,
-            epoch=None,
-            token=self._token,
-            on_restored=self._republish,
-            on_lost=self._lost,
-            count=self._count,
-            note=self._log_fields,
-            spool=open_spool(config, self.slot.slot, self.slot.count, self._log_fields),
-        )
-
-    def _token(self) -> int:
-        """The fencing token of this node while it is not passive; 0 where it is, or has no pair."""
-        cell = self.slot.cell
-        return cell.token if cell is not None and cell.role is not Role.PASSIVE else 0
 
     def _log_fields(self, level: str, event: str, fields: dict[str, Any]) -> None:  # Any: log fields are free
         self.log.write(level, event, **fields)
@@ -345,7 +342,8 @@ class SipWorker:
 
     def _watch_sockets(self) -> None:
         """Let every socket wake us."""
-        self._datagrams.watch(self.loop, self._readable)
+        if self._listens:
+            self._datagrams.watch(self.loop, self._readable)
         self.loop.add_reader(self._hand_over.fileno(), self._handed_over)
 
     def _readable(self, listener: int) -> None:
@@ -366,7 +364,7 @@ class SipWorker:
         now = self._now()
         self._close_turns = self._close_turns + 1 if now - self._last_turn < BUSY_GAP_S else 0
         self._last_turn = now
-        if self._close_turns < BUSY_TURNS or self._ticking:
+        if self._close_turns < BUSY_TURNS or self._ticking or not self._listens:
             return
         self._ticking = True
         self._idle_ticks = 0
@@ -382,7 +380,9 @@ class SipWorker:
 
     def _tick(self) -> None:
         """One turn for everything that came since the last."""
-        received = self._take() + self._datagrams.read_all()
+        received = self._take()
+        if self._listens:
+            received += self._datagrams.read_all()
         self.core.overload.waited(self._datagrams.waited_s, self._now())
         received += self._streams.messages
         self._streams.messages = 0
@@ -417,13 +417,15 @@ class SipWorker:
             kind, _, listener, host, port, connection, data = frame
             taken += 1
             if kind == RECEIVED:
-                self._receive(data, Flow(listener, transports[listener], host, port, connection), now, wall)
+                self._incoming(data, Flow(listener, transports[listener], host, port, connection), now, wall)
             elif kind <= FAILED:
                 self._streams.take(frame, transports)
             elif kind == LODGING:
                 self.core.lodging.told(data, now, wall)
             elif kind == BINDING:
                 self._keep_alive.take(frame)
+            elif kind == HANDING:
+                self._relief.told(frame)
             else:
                 self._trunks.take(frame)
         if taken:
@@ -446,7 +448,7 @@ class SipWorker:
     # --- streams --------------------------------------------------------------------------------------------------
 
     def _stream_received(self, data: bytes, flow: Flow) -> None:
-        self._receive(data, flow, self._now(), self._wall())
+        self._incoming(data, flow, self._now(), self._wall())
 
     def _stream_failed(self, flow: Flow) -> None:
         self.core.transport_failed(flow, self._now())

@@ -45,7 +45,7 @@ class StreamSide:
         proved: Callable[[int, Sequence[str]], int],
     ) -> None:
         self._slot = slot.slot
-        self._workers = slot.count
+        self._seats = slot.seats
         self._key = slot.shard_key
         self._loop = loop
         self._hand_over = hand_over
@@ -86,7 +86,7 @@ class StreamSide:
     def send(self, flow: Flow, data: bytes) -> None:
         """Send a message along a stream flow, through the worker that has its connection."""
         owner = self.streams.owner_of(flow.connection) if flow.connection else self._slot
-        if owner == self._slot or owner >= self._workers:  # fewer workers than before the last restart
+        if owner == self._slot or not self._seats.lives(owner):  # it has ended, in this life of the node or before
             self.streams.send(flow, data, self._slot)
         elif not self._give(owner, SEND, flow, data):
             self._tell_failed(flow)
@@ -107,9 +107,11 @@ class StreamSide:
         """A message: ours, or the one of the worker that owns its shard."""
         self.messages += 1
         self.count("STREAM_MESSAGES_IN")
-        if self._workers > 1:
+        self._seats.look()
+        numbers = self._seats.numbers
+        if len(numbers) > 1 or numbers[0] != self._slot:
             shard = shard_of_datagram(data, self._key)
-            owner = shard % self._workers
+            owner = numbers[shard % len(numbers)]
             if shard >= 0 and owner != self._slot:
                 taken = self._give(owner, RECEIVED, flow, data)
                 self.count("HANDED_OVER_OUT" if taken else "HAND_OVER_FAILED")

@@ -108,14 +108,15 @@ class TrunkSide:
 
     def _owns(self, peer: str) -> bool:
         key = self._slot.shard_key
-        return shard_of(call_id_of(peer, key), key) % self._slot.count == self._slot.slot
+        return shard_of(call_id_of(peer, key), key) % self._slot.count == self._slot.seat
 
     def _know(self, peer: str, trunk: Trunk) -> None:
         if peer in self._core.trunks:  # else it is no longer registered at
             self._core.trunks[peer] = trunk
 
     def _others(self) -> Iterator[int]:
-        return (slot for slot in range(self._slot.count) if slot != self._slot.slot)
+        self._slot.seats.look()
+        return (slot for slot in self._slot.seats.numbers if slot != self._slot.slot)
 
     def _tell(self, slot: int, peer: str, trunk: Trunk) -> None:
         if self._core.trunks.get(peer) == trunk and not self._give(slot, TRUNK, _packed(peer, trunk)):

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from sbc.routing.versions import Versions, Wish
+from sbc.supervisor.members import sip_capacity
 from tests.support.sbc import children, has_ended
 
 ROOT = Path(__file__).parents[2]
@@ -159,11 +160,11 @@ def test_it_names_its_processes_and_gives_each_what_is_its_own(node: Node) -> No
     title = Path(f"/proc/{node.process.pid}/cmdline").read_bytes().rstrip(b"\0")
     assert title == b"sbc: keeper"
     assert node.said("fake control")[0]["pages"] == ["control", "media 0", "sip 0", "sip 1", "supervisor"]
-    # Each SIP worker holds its own UDP socket, its inbox and two write ends, and nothing of its neighbour.
+    # Each SIP worker holds its own UDP socket, its inbox and the write ends, and nothing of its neighbour.
     for name in ("sbc: sip 0", "sbc: sip 1"):
         folder = Path(f"/proc/{node.pids()[name]}/fd")
         links = [os.readlink(entry) for entry in folder.iterdir()]
-        assert len([link for link in links if link.startswith("socket:")]) == 4
+        assert len([link for link in links if link.startswith("socket:")]) == 2 + sip_capacity(2)
         assert not [link for link in links if "memfd" in link or "supervisor.pid" in link]
     for name, pid in node.pids().items():
         shown = Path(f"/proc/{pid}/status").read_text()
@@ -300,10 +301,10 @@ def test_a_reload_with_faults_keeps_the_old_configuration(node: Node) -> None:
     node.signal(signal.SIGHUP)
     refused = node.said("configuration refused, the old one serves on")[0]
     assert refused["faults"] == [f"{node.config}:13:1: wrokers: unknown key, did you mean 'workers'?"]
-    node.write(workers="{ sip: 3, media: 1 }")
+    node.write(workers="{ sip: 2, media: 2 }")
     node.signal(signal.SIGHUP)
     assert node.said("configuration refused, the old one serves on", 2)[1]["faults"] == [
-        "workers: a change takes a restart"
+        "workers.media: a change takes a restart, since media workers share out the RTP ports"
     ]
     assert not node.lines("fake reloads")
     assert node.pids() == before

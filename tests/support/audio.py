@@ -122,7 +122,7 @@ class Audio:
 
     def talk(self) -> None:
         """Begin to send and to listen, on all streams that are open."""
-        for stream in self.streams.values():
+        for stream in list(self.streams.values()):  # others may open some
             self._selector.register(stream.socket, selectors.EVENT_READ, stream)
         self._thread.start()
 
@@ -136,7 +136,7 @@ class Audio:
         if self._thread.is_alive():
             self._thread.join(5)
         self._selector.close()
-        for stream in self.streams.values():
+        for stream in list(self.streams.values()):  # others may open some
             stream.socket.close()
 
     def _run(self) -> None:
@@ -151,7 +151,7 @@ class Audio:
                 self._listen(key.data)
 
     def _send(self) -> None:
-        for stream in self.streams.values():
+        for stream in list(self.streams.values()):  # others may open some
             if stream.far is not None:
                 stream.send()
                 if self.repeats:

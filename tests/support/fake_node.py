@@ -76,7 +76,9 @@ def media(config: MediaConfig) -> int:
 
 def control(slot: ControlSlot) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    log.get().info("fake control", pages=sorted(slot.pages), user=os.geteuid())
+    log.get().info(
+        "fake control", pages=sorted(name for name, page in slot.pages.items() if not page.is_spare), user=os.geteuid()
+    )
     slot.page.ready()
     while True:
         slot.page.beat()

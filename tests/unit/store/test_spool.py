@@ -320,10 +320,13 @@ def test_each_worker_sees_to_some_of_those_that_are_no_more(tmp_path: Path, note
     for name in ("sip-0", "sip-1", "sip-2", "sip-3", "sip-5", "sip-x", "media-7"):
         (tmp_path / name).mkdir()
     config: Any = type("Config", (), {"cdr": type("Cdr", (), {"spool": str(tmp_path)}), "state_dir": ""})
-    assert [path.name for path in open_spool(config, 0, 2, notes)._others] == ["sip-2"]
-    assert [path.name for path in open_spool(config, 1, 2, notes)._others] == ["sip-3", "sip-5"]
+    assert [path.name for path in open_spool(config, 0, notes, lambda n: n > 1 and n % 2 == 0)._others] == ["sip-2"]
+    assert [path.name for path in open_spool(config, 1, notes, lambda n: n > 1 and n % 2 == 1)._others] == [
+        "sip-3",
+        "sip-5",
+    ]
     config.cdr.spool, config.state_dir = "", str(tmp_path / "none")
-    assert open_spool(config, 0, 1, notes)._folder == tmp_path / "none" / "spool" / "sip-0"
+    assert open_spool(config, 0, notes, lambda _: True)._folder == tmp_path / "none" / "spool" / "sip-0"
 
 
 def test_a_folder_that_somebody_removed_is_no_place_to_write_on(made: Callable[..., Spool]) -> None:

@@ -96,9 +96,10 @@ def test_one_socket_per_listener_and_slot_on_one_port() -> None:
 def test_reload_refuses_what_takes_a_restart() -> None:
     old = config()
     assert restart_only(old, config(peers={"a": {"realm": "core", "addresses": "10.0.0.1"}})) == []
-    assert restart_only(old, config(run_dir="/x", workers={"sip": 2, "media": 1})) == [
+    assert restart_only(old, config(workers={"sip": 5, "media": old.workers.media})) == []
+    assert restart_only(old, config(run_dir="/x", workers={"sip": 2, "media": 7})) == [
         "run_dir: a change takes a restart",
-        "workers: a change takes a restart",
+        "workers.media: a change takes a restart, since media workers share out the RTP ports",
     ]
     assert restart_only(old, config(media={"prompts": "/p"})) == ["media: a change takes a restart"]
     moved = {"core": {"listen": ["udp:127.0.0.1:5070"], "media": {"address": "127.0.0.2"}}}
