@@ -17,6 +17,7 @@ READERS = {
     "sbc/management/control.py": "certificates end by the calendar",
     "sbc/management/certificates.py": "the same",
     "sbc/routing/versions.py": "when a version was taken, shown",
+    "sbc/supervisor/upgrade.py": "how far an upgrade has come, shown",
     "sbc/telemetry/log.py": "lines of the log",
     "sbc/telemetry/page.py": "when a process began, shown",
     "media/dtls.py": "from when to when a certificate is good",
