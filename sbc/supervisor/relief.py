@@ -58,6 +58,8 @@ class Relief:
 
     def resume(self, now: float) -> None:
         """Go on with what a former supervisor has begun: its members are adopted, those without a process are due."""
+        if not self._sip:  # a node of media workers alone
+            return
         seats = self._seats
         seats.look()
         for seat, number in enumerate(seats.numbers):

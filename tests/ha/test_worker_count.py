@@ -44,8 +44,8 @@ def test_more_and_fewer_sip_workers_without_a_lost_call(tmp_path: Path) -> None:
             eventually(lambda n=sip: len(workers()) == n, 5, f"{sip} SIP workers: {workers()}")  # type: ignore[misc]
             rows = [row for row in at.sbc.ask("status")["processes"] if row["kind"] == "sip"]
             assert {row["state"] for row in rows} == {"ready"}
-            known = len(at.sbc.calls())
-            assert known == len(pairs)
+            up = len(pairs)
+            eventually(lambda n=up: len(at.sbc.calls()) == n, 10, "all calls")  # type: ignore[misc]
             assert {row["worker"] for row in at.sbc.calls()} == workers()
         assert all(pair.a.got == [] for pair in pairs)
 

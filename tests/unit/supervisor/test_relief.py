@@ -120,6 +120,13 @@ def test_a_successor_that_dies_takes_those_with_it_whom_it_relieves(node: Node) 
     assert node.seats.numbers == [2, 1]
 
 
+def test_a_node_without_sip_workers_has_nothing_to_go_on_with() -> None:
+    relief = Relief([], Seats(1), LIMIT_S)
+    relief.resume(0.0)
+    relief.look(1.0)
+    assert not relief.free()
+
+
 def test_who_does_not_end_in_time_is_ended(node: Node) -> None:
     node.relief.begin([2, 1], 0.0)
     node.serve(node.members[2])
