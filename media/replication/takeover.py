@@ -36,7 +36,8 @@ MARGIN_PACKETS = 8
 MARGIN_MOST = 0x4000  # the far end must still guess the rollover
 RATE_MOST = 10_000.0  # what is beyond was a leap of the peer's numbers: no medium sends so many
 RTCP_MARGIN = 1000  # of 2^31
-LOOKS = 6  # reports of which the second highest rate counts: one leap of a peer's numbers is no rate
+LOOKS = 9  # reports of which the middle rate counts: neither leaps of a peer's numbers nor the bursts of a machine that
+# stood still for a moment are rates, and each packet more that is left out is 20 ms of silence
 PLAYED_RATE = 50.0  # packets of 20 ms
 ALL_USED = 2**64 - 1
 LOOK_LEAST_NS = 100_000_000  # over less than that a rate says nothing
@@ -66,7 +67,7 @@ class _Known:
 
     @property
     def rate(self) -> float:
-        return sorted(self.rates)[-2] if len(self.rates) > 1 else 0.0
+        return sorted(self.rates)[(len(self.rates) - 1) // 2] if len(self.rates) > 1 else 0.0
 
 
 class Indices:

@@ -68,7 +68,7 @@ def test_check_is_quiet_about_nothing_and_fails_on_faults(config: Path) -> None:
 
 
 def test_check_as_json(config: Path) -> None:
-    assert json.loads(sbc("check", "-c", config, "--json")[1]) == {"ok": True, "faults": []}
+    assert json.loads(sbc("check", "-c", config, "--json")[1]) == {"ok": True, "faults": [], "warnings": []}
     config.write_text(CONFIG + "wrokers: 1\n")
     code, out, _ = sbc("check", "-c", config, "--json")
     assert code == 1

@@ -302,6 +302,37 @@ def test_leaps_of_the_numbers_of_a_peer_are_no_rate(pair: Pair) -> None:
     assert found.furthest < 100
 
 
+def test_bursts_of_a_machine_that_stands_still_now_and_then_are_no_rate(pair: Pair) -> None:
+    """What waited comes at once, and the standstill itself is reported as silence."""
+    bench = secure_call(pair)
+    now_ns, sequence = pair.settle(bench.now_ns), 100
+    for look in range(30):
+        stood_still = look % 3 == 0
+        for _ in range(2 if stood_still else 0):
+            now_ns += 100_000_000
+            pair.carry(now_ns)
+        for _ in range(15 if stood_still else 5):
+            sequence += 1
+            assert bench.packet("a", PHONE, 5555, sequence)[0] is Reason.FORWARD
+        now_ns += 100_000_000
+        pair.carry(now_ns)
+    found = pair.receiver.activate(now_ns + MOVED_NS + S)
+    assert packets(50, 1.0) <= found.furthest <= packets(55, 1.05)
+
+
+def test_a_source_of_many_packets_is_known_as_one(pair: Pair) -> None:
+    bench = secure_call(pair)
+    now_ns, sequence = pair.settle(bench.now_ns), 100
+    for _ in range(12):
+        for _ in range(20):
+            sequence += 1
+            assert bench.packet("a", PHONE, 5555, sequence)[0] is Reason.FORWARD
+        now_ns += 100_000_000
+        pair.carry(now_ns)
+    found = pair.receiver.activate(now_ns + MOVED_NS + S)
+    assert packets(200, 1.0) <= found.furthest <= packets(210, 1.1)
+
+
 def taken_over(pair: Pair, *, processed: bool = False) -> Bench:
     """The call at the standby, 0.8 s after the last report; of what came between nobody there knows."""
     bench = secure_call(pair)
