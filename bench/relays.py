@@ -23,6 +23,7 @@ from media import protocol
 from sbc.b2bua.effects import MediaCommand
 from sbc.media_client.client import MediaPool
 from sbc.media_client.nodes import Address as NodeAddress
+from sbc.selftest import ng
 
 Address = tuple[str, int]
 
@@ -151,7 +152,7 @@ class RtpengineRelay:
     async def _media(self, command: str, number: int, sdp: str) -> str:
         """SDP in, SDP out."""
         assert self._client is not None
-        request: dict[str, rtpengine.Value] = {
+        request: dict[str, ng.Value] = {
             "command": command,
             "call-id": f"bench-{number}",
             "from-tag": "a",

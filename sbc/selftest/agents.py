@@ -59,6 +59,10 @@ class Received:
         assert match is not None, f"no Contact in {self.start}"
         return match[1], (match[2], int(match[3] or 5060))
 
+    def route(self) -> list[str]:
+        """The proxies that want to stay in the path, the topmost first (RFC 3261 §12.1)."""
+        return [one.strip() for value in self.headers.get("record-route", []) for one in value.split(",")]
+
     def audio(self) -> Address:
         """Where the far side wants its audio."""
         host, port = _CONNECTION.search(self.body), _AUDIO.search(self.body)
@@ -109,6 +113,7 @@ class UaCall:
     remote: str = ""
     target: str = ""
     far: Address = ("", 0)
+    route: list[str] = field(default_factory=list)  # the dialog's, of loose routers alone (RFC 3261 §12.2.1.1)
     audio_port: int = 0
     far_audio: Address = ("", 0)
     far_direction: str = "sendrecv"
@@ -131,6 +136,13 @@ class UaCall:
     wait_s: float = T1_S
     invite: Received | None = None  # the callee's, until it is answered
     source: Address = ("", 0)  # where that came from
+
+    def follow(self, route: list[str]) -> None:
+        """Send by way of these proxies, the next one first."""
+        self.route = route
+        next_hop = _URI.search(route[0]) if route else None
+        if next_hop is not None:
+            self.far = (next_hop[2], int(next_hop[3] or 5060))
 
     @property
     def has_ended(self) -> bool:
@@ -280,6 +292,7 @@ class Agent:
             f"{method} {call.target} SIP/2.0",
             f"Via: SIP/2.0/UDP {self.host}:{self.port};rport;branch={branch}",
             "Max-Forwards: 70",
+            *(f"Route: {proxy}" for proxy in call.route),
             f"From: {call.local}",
             f"To: {call.remote}",
             f"Call-ID: {call.call_id}",
@@ -378,6 +391,7 @@ class Agent:
         call.remote = message.one("to")
         if message.status < 300:
             call.target, call.far = message.target()
+            call.follow(message.route()[::-1])
             call.far_audio, call.far_key = message.audio(), message.crypto()[1]
             call.far_direction = message.direction()
             call.up = True
@@ -432,6 +446,7 @@ class Agent:
     def _invited(self, message: Received, source: Address) -> None:
         call = UaCall(message.call_id, f"{message.one('to')};tag={uuid.uuid4().hex[:12]}", remote=message.one("from"))
         call.target, call.far = message.target()
+        call.follow(message.route())
         if message.body:
             call.far_audio, call.far_key = message.audio(), message.crypto()[1]
             call.declined = message.others()
@@ -484,6 +499,7 @@ class Agent:
             f"Call-ID: {message.call_id}",
             f"CSeq: {message.one('cseq')}",
             f"Contact: <sip:ua@{self.host}:{self.port}>",
+            *(f"Record-Route: {proxy}" for proxy in message.headers.get("record-route", [])),
             *(["Content-Type: application/sdp"] if body else []),
             f"Content-Length: {len(body)}",
         ]

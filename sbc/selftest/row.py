@@ -16,6 +16,7 @@ class Row:
     """``run`` is called for each run, on one site for all of them; it raises Failed, or NotTried at the first one.
 
     ``limit_s`` bounds one run. ``check`` raises NotTried where this machine lacks something, before a site is made.
+    ``is_beside``: another product in the place of the SBC. It has promised nothing, and so nothing that it does fails.
     """
 
     id: str
@@ -25,3 +26,4 @@ class Row:
     setup: Setup = field(default_factory=Setup)
     limit_s: float = 60.0
     check: Callable[[], None] = lambda: None
+    is_beside: bool = False

@@ -29,7 +29,8 @@ CALLS = 20
 @dataclass(frozen=True, slots=True)
 class Setup:
     """What a row needs: a store that is not the node's child (of this kind), SRTP on both sides, a clock that can be
-    set, a disk of so many octets for CDRs, settings of the configuration; two nodes."""
+    set, a disk of so many octets for CDRs, settings of the configuration; two nodes; no node, as the row starts
+    something else that stands in its place."""
 
     own_store: bool | type[Store] = False
     secure: bool = False
@@ -37,6 +38,7 @@ class Setup:
     small_disk: int = 0
     settings: dict[str, object] = field(default_factory=dict)
     pair: bool = False
+    no_node: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +169,11 @@ class Site:
         self._far.close_streams(call.b.audio_port for call in calls if call.streams)
 
     # -- audio
+
+    @property
+    def talks(self) -> tuple[Talk, Talk]:
+        """Where the callers' streams are, and the callees'."""
+        return self._near, self._far
 
     def age(self, calls: Sequence[Call], rollovers: int) -> None:
         """As after so many rollovers of the sequence number of each stream, without the hours that they take."""
@@ -301,5 +308,6 @@ def site(folder: Path, setup: Setup, *, is_apart: bool) -> Iterator[Site]:
         callee = stack.enter_context(Agent(CALLEE, node.callee_port, audio_port=far.open, secure=setup.secure))
         made = Site(folder, node, store, (caller, callee, near, far), is_apart=is_apart)
         stack.callback(node.close)
-        node.start()
+        if not setup.no_node:
+            node.start()
         yield made

@@ -19,7 +19,9 @@ SNAPSHOT = "dump.rdb"  # as servers name it
 
 
 class Store:
-    """One server process on a Unix socket, without a disk."""
+    """One server process on a Unix socket, without a disk. ``port``: where it listens on 127.0.0.1 as well."""
+
+    port = 0
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -36,7 +38,8 @@ class Store:
             program = find_server()
         except ConfigError as error:
             raise NotTried(error.faults[0]) from error
-        words = ["--port", "0", "--unixsocket", self.path, "--save", "", "--appendonly", "no"]
+        words = ["--port", str(self.port), "--bind", "127.0.0.1", "--unixsocket", self.path]
+        words += ["--save", "", "--appendonly", "no"]
         self._process = subprocess.Popen(
             [*dying_with_us(), program, *words, "--dir", str(self.folder)],
             stdout=subprocess.DEVNULL,

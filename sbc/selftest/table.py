@@ -7,12 +7,32 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sbc.selftest import descriptors, failovers, frozen, mix, pairs, processes, resources, settings, stores
+from sbc.selftest import (
+    descriptors,
+    failovers,
+    frozen,
+    kamailio,
+    mix,
+    pairs,
+    processes,
+    resources,
+    rtpengine,
+    settings,
+    stores,
+)
 from sbc.selftest.measure import Measures, text
 from sbc.selftest.row import Row
 
+
+def beside(rows: Sequence[Row], peers: Sequence[Row]) -> Iterator[Row]:
+    """``P3-other`` comes after ``P3``."""
+    for row in rows:
+        yield row
+        yield from (peer for peer in peers if peer.id.partition("-")[0] == row.id)
+
+
 ROWS: tuple[Row, ...] = (
-    *processes.ROWS,
+    *beside(processes.ROWS, (*kamailio.ROWS, *rtpengine.ROWS)),
     *pairs.ROWS,
     *frozen.ROWS,
     *stores.ROWS,
@@ -38,6 +58,8 @@ class Outcome:
     def verdict(self) -> str:
         if self.not_tried:
             return "not tried"
+        if self.row.is_beside:
+            return "beside us"
         return "FAIL" if self.measures.reasons() else "pass"
 
     @property
@@ -49,23 +71,23 @@ def choose(rows: Sequence[Row], only: str) -> list[Row]:
     """Those that ``P1,R3`` names, in the order of the table; all but the long mix for an empty text. ValueError names
     what is unknown."""
     wanted = [name.strip().upper() for name in only.split(",") if name.strip()]
-    unknown = set(wanted) - {row.id for row in rows}
+    unknown = set(wanted) - {row.id.upper() for row in rows}
     if unknown:
         raise ValueError(f"no row {', '.join(sorted(unknown))}: sbc selftest faults --list shows them")
-    return [row for row in rows if not wanted or row.id in wanted]
+    return [row for row in rows if not wanted or row.id.upper() in wanted]
 
 
 def listed(rows: Sequence[Row]) -> Iterator[str]:
     """The rows without results."""
     for row in rows:
-        yield f"{row.id:5}{row.fault}"
+        yield f"{row.id:4} {row.fault}"
         yield from textwrap.wrap(row.expected, WIDTH, initial_indent="     ", subsequent_indent="     ")
 
 
 def shown(outcome: Outcome) -> Iterator[str]:
     """One row with its results, as lines."""
     row, measures = outcome.row, outcome.measures
-    yield f"{row.id:5}{row.fault:{WIDTH - 20}.{WIDTH - 20}} {outcome.verdict}"
+    yield f"{f'{row.id:4} {row.fault}':{WIDTH - 15}.{WIDTH - 15}} {outcome.verdict}"
     yield from textwrap.wrap(row.expected, WIDTH, initial_indent="     expected: ", subsequent_indent="     ")
     if outcome.not_tried:
         yield f"     {outcome.not_tried}"
@@ -78,15 +100,18 @@ def shown(outcome: Outcome) -> Iterator[str]:
             yield f"     {metric.name:<36} {times}  ({len(metric.values)}){allowed}"
     for note in measures.notes:
         yield from textwrap.wrap(note, WIDTH, initial_indent="     ", subsequent_indent="       ")
+    label = "not measured" if row.is_beside else "FAIL"
     for reason in measures.reasons():
-        yield from textwrap.wrap(reason, WIDTH, initial_indent="     FAIL: ", subsequent_indent="       ")
+        yield from textwrap.wrap(reason, WIDTH, initial_indent=f"     {label}: ", subsequent_indent="       ")
 
 
 def summary(outcomes: Sequence[Outcome]) -> str:
     """The last line."""
     count = {verdict: sum(one.verdict == verdict for one in outcomes) for verdict in ("pass", "FAIL", "not tried")}
     failed = f" ({', '.join(one.row.id for one in outcomes if one.has_failed)})" if count["FAIL"] else ""
-    return f"{count['pass']} rows passed, {count['FAIL']} failed{failed}, {count['not tried']} not tried"
+    others = sum(one.verdict == "beside us" for one in outcomes)
+    peers = f", {others} of other products" if others else ""
+    return f"{count['pass']} rows passed, {count['FAIL']} failed{failed}, {count['not tried']} not tried{peers}"
 
 
 def as_json(outcome: Outcome) -> dict[str, Any]:  # Any: JSON values
