@@ -159,6 +159,8 @@ class Agent:
     registers is told that he is.
     """
 
+    transport = "UDP"  # as a Via names it
+
     def __init__(
         self,
         host: str,
@@ -180,11 +182,10 @@ class Agent:
         self._lock = threading.Lock()
         self._waiting: dict[str, tuple[Asked, UaCall]] = {}  # by branch
         self._answered: dict[tuple[str, str], bytes] = {}  # by branch and method
-        self._socket = open_socket() if open_socket is not None else socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
-        self._socket.bind((host, port))
-        self._socket.setblocking(False)
+        self._open_socket = open_socket or (lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        self._socket = self._open(port)
         self.port = int(self._socket.getsockname()[1])
+        self.contact = f"<sip:ua@{host}:{self.port}>"
         self._running = True
         self._thread = threading.Thread(target=self._run, daemon=True)
         self.error: BaseException | None = None
@@ -277,6 +278,13 @@ class Agent:
 
     # -- sending
 
+    def _open(self, port: int) -> socket.socket:
+        sock = self._open_socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        sock.bind((self.host, port))
+        sock.setblocking(False)
+        return sock
+
     def _ask(self, call: UaCall, method: str, body: bytes = b"", branch: str = "", extra: Sequence[str] = ()) -> Asked:
         branch = branch or f"z9hG4bK{uuid.uuid4().hex[:16]}"
         data = self._request(call, method, branch, body, extra)
@@ -290,14 +298,14 @@ class Agent:
     def _request(self, call: UaCall, method: str, branch: str, body: bytes = b"", extra: Sequence[str] = ()) -> bytes:
         lines = [
             f"{method} {call.target} SIP/2.0",
-            f"Via: SIP/2.0/UDP {self.host}:{self.port};rport;branch={branch}",
+            f"Via: SIP/2.0/{self.transport} {self.host}:{self.port};rport;branch={branch}",
             "Max-Forwards: 70",
             *(f"Route: {proxy}" for proxy in call.route),
             f"From: {call.local}",
             f"To: {call.remote}",
             f"Call-ID: {call.call_id}",
             f"CSeq: {call.invite_cseq if method in ('ACK', 'CANCEL') else call.cseq} {method}",
-            f"Contact: <sip:ua@{self.host}:{self.port}>",
+            f"Contact: {self.contact}",
             *extra,
             *(["Content-Type: application/sdp"] if body and method != "INFO" else []),
             f"Content-Length: {len(body)}",
@@ -346,12 +354,15 @@ class Agent:
                 return
             if not data.strip(b"\0\r\n"):  # a keep-alive
                 continue
-            self.read.append(data)
-            message = Received(data)
-            if message.status:
-                self._replied(message)
-            else:
-                self._requested(message, source)
+            self._received(data, source)
+
+    def _received(self, data: bytes, source: Address) -> None:
+        self.read.append(data)
+        message = Received(data)
+        if message.status:
+            self._replied(message)
+        else:
+            self._requested(message, source)
 
     def _send_again(self, now: float) -> None:
         for key, (asked, _) in list(self._waiting.items()):
@@ -419,7 +430,7 @@ class Agent:
             return
         if call is None and method == "REGISTER":
             self.registered.append(message.target()[0])
-            self._reply(message, source, 200)
+            self._reply(message, source, 200, message.one("contact"))  # that is bound (RFC 3261 §10.3 step 8)
             return
         if call is None:
             self.stray.append(message)
@@ -485,12 +496,12 @@ class Agent:
             call.again_at = time.monotonic() + T1_S
         self._send(data, call.source)
 
-    def _reply(self, message: Received, source: Address, status: int) -> None:
-        data = self._response(message, status)
+    def _reply(self, message: Received, source: Address, status: int, contact: str = "") -> None:
+        data = self._response(message, status, contact=contact)
         self._answered[(message.branch, message.method)] = data
         self._send(data, source)
 
-    def _response(self, message: Received, status: int, to: str = "", body: bytes = b"") -> bytes:
+    def _response(self, message: Received, status: int, to: str = "", body: bytes = b"", contact: str = "") -> bytes:
         lines = [
             f"SIP/2.0 {status} So be it",
             *(f"Via: {via}" for via in message.headers["via"]),
@@ -498,7 +509,7 @@ class Agent:
             f"To: {to or message.one('to')}",
             f"Call-ID: {message.call_id}",
             f"CSeq: {message.one('cseq')}",
-            f"Contact: <sip:ua@{self.host}:{self.port}>",
+            f"Contact: {contact or self.contact}",
             *(f"Record-Route: {proxy}" for proxy in message.headers.get("record-route", [])),
             *(["Content-Type: application/sdp"] if body else []),
             f"Content-Length: {len(body)}",

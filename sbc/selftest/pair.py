@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
 import uuid
@@ -24,6 +25,7 @@ from sbc.selftest.agents import Agent, Asked, UaCall
 from sbc.selftest.measure import Failed, Measures, NotTried
 from sbc.selftest.netns import Lab
 from sbc.selftest.node import Node, wait
+from sbc.selftest.phones import TlsPhone, WssPhone, self_signed
 from sbc.selftest.site import PACE_S, Call, Site
 from sbc.selftest.talk import BEFORE_S, INTERVAL_S, Talk
 from sbc.supervisor.embedded_store import find_server
@@ -35,6 +37,7 @@ OUTSIDE, CORE = "10.77.0.100", "10.77.0.101"  # the virtual addresses
 SMALL_CALLS = 4  # what the customer at SMALL may have at a time: an equal share in each worker
 SMALL_TRIES = 24
 PATH_PORT = 7400
+CERTIFICATE = "sbc.pem"  # with its key
 PING_S = 0.01
 CONFIG = """\
 node: pair
@@ -45,7 +48,8 @@ workers: {{ sip: 2, media: 1 }}
 store: {store}
 realms:
   outside:
-    listen: [udp:{outside}:5060]
+    listen: [udp:{outside}:5060, tls:{outside}:5061, wss:{outside}:8443]
+    tls: {{ certificate: {certificate}, key: {certificate} }}
     media: {{ address: {outside}, ports: 10000-10999, srtp: optional }}
   core:
     listen: [udp:{core}:5060]
@@ -100,6 +104,7 @@ class Ends:
     caller: Agent
     safe: Agent | None  # None: without pylibsrtp nobody speaks SRTP
     small: Agent
+    phones: tuple[TlsPhone, ...]  # by TLS and by WSS, with SRTP; none without pylibsrtp
     callee: Agent
     near: Talk
     far: Talk
@@ -272,6 +277,18 @@ class PairSite(Site):
             time.sleep(PACE_S)
         return placed
 
+    def call_from(self, phone: TlsPhone) -> Call:
+        """A call of a phone, with audio."""
+        self._number += 1
+        placed = phone.call((OUTSIDE, 5060), f"1{self._number:06}")
+        wait(lambda: placed.up or placed.asked["INVITE"].status != 0, 35, "an answer to a call of a phone")
+        if not placed.up:
+            raise Failed(f"a call by {phone.transport} was answered with {placed.asked['INVITE'].status}")
+        self.expect_records([placed])
+        far = self._far_calls()
+        wait(lambda: far[placed.number].up, 15, "a call of a phone acknowledged")
+        return self._talking(placed, far[placed.number])
+
     def hang_up(self, calls: Sequence[Call]) -> list[Asked]:
         return [
             self.callee.hang_up(call.b) if n % 2 else self.caller_of(call.a).hang_up(call.a)
@@ -354,6 +371,7 @@ def _config(folder: Path, name: str, interface: str, *, embedded: bool, keepaliv
     other = "b" if name == "a" else "a"
     return (CONFIG + (BY_KEEPALIVED if keepalived else ADDRESSES)).format(
         **{"folder": folder / name, "name": name, "key": folder / "pair.key", "interface": interface},
+        **{"certificate": folder / CERTIFICATE},
         **{"store": "embedded" if embedded else f"redis://{STORE}:6379/0", "small_calls": SMALL_CALLS},
         **{"own": OWN[name], "other": OWN[other], "direct": DIRECT[name], "other_direct": DIRECT[other]},
         **{"outside": OUTSIDE, "core": CORE, "caller": CALLER, "callee": CALLEE, "small": SMALL, "port": PATH_PORT},
@@ -378,6 +396,7 @@ def pair_site(folder: Path, *, embedded: bool = False, keepalived: bool = False)
     key = folder / "pair.key"
     key.write_text(os.urandom(32).hex() + "\n")
     key.chmod(0o600)
+    self_signed(folder / CERTIFICATE, OUTSIDE)
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         lab = stack.enter_context(Lab(f"st{os.getpid()}"))
@@ -388,7 +407,21 @@ def pair_site(folder: Path, *, embedded: bool = False, keepalived: bool = False)
         near, far = (stack.enter_context(Talk(host, side, opens)) for side, host in enumerate((CALLER, CALLEE)))
         agent = partial(_agent, stack, opens)
         safe = agent(CALLER, 5062, near, secure=True) if find_spec("pylibsrtp") is not None else None
-        ends = Ends(agent(CALLER, 5060, near), safe, agent(SMALL, 5060, near), agent(CALLEE, 5060, far), near, far)
+        phones = tuple(
+            stack.enter_context(
+                kind(
+                    (CALLER, port),
+                    (OUTSIDE, to),
+                    folder / CERTIFICATE,
+                    near.open,
+                    partial(lab.open_socket, "cust", kind=socket.SOCK_STREAM),
+                )
+            )
+            for kind, port, to in ((TlsPhone, 5061, 5061), (WssPhone, 5063, 8443))
+            if safe is not None
+        )
+        small, callee = agent(SMALL, 5060, near), agent(CALLEE, 5060, far)
+        ends = Ends(agent(CALLER, 5060, near), safe, small, phones, callee, near, far)
         nodes = {}
         for name in ("a", "b"):
             text = _config(folder, name, interfaces[name], embedded=embedded, keepalived=keepalived)

@@ -15,6 +15,7 @@ from sbc.selftest import (
     mix,
     pairs,
     processes,
+    reconnects,
     resources,
     rtpengine,
     settings,
@@ -34,6 +35,7 @@ def beside(rows: Sequence[Row], peers: Sequence[Row]) -> Iterator[Row]:
 ROWS: tuple[Row, ...] = (
     *beside(processes.ROWS, (*kamailio.ROWS, *rtpengine.ROWS)),
     *pairs.ROWS,
+    *reconnects.ROWS,
     *frozen.ROWS,
     *stores.ROWS,
     *failovers.ROWS,

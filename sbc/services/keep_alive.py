@@ -21,6 +21,7 @@ from sbc.b2bua.binding import Binding
 from sbc.b2bua.effects import BindingChanged
 from sbc.b2bua.subjects import OutOfDialogRequest
 from sbc.errors import SipSyntaxError
+from sbc.services.reconnected import Reconnections, take_over
 from sbc.sip.address import NameAddr, parse_name_addr
 from sbc.sip.build import build_request
 from sbc.sip.message import Message
@@ -105,6 +106,7 @@ class KeepAlive:
         self.core = core
         self._wheels: dict[str, Wheel] = {}  # by realm
         self._known: dict[str, dict[Key, Watched]] = {}  # by realm: all of its bindings
+        self._reconnections = Reconnections(core)
         core.requests.on_registered = self._registered
 
     def configure(self, wanted: Iterable[KeepAliveSettings], now: float) -> None:
@@ -137,6 +139,9 @@ class KeepAlive:
     def _registered(self, subject: OutOfDialogRequest, answer: Message, realm: str, now: float) -> None:
         """A registrar in ``realm`` has accepted a REGISTER: what it says of the Contacts in it."""
         core, source = self.core, subject.source
+        for new in self._reconnections.news(subject, answer, realm):
+            self.told(new, 0.0, now)
+            core.emit(BindingChanged(*new, 0.0))
         wheel = self._wheels.get(source.realm)
         if wheel is None:
             return
@@ -262,6 +267,8 @@ class KeepAlive:
         lost = self.core.requests.lost
         if lost_s <= 0:
             lost.pop(binding, None)
+            if moved := take_over(self.core, binding):
+                self.core.count("DIALOGS_RECONNECTED", moved)
             return
         lost[binding] = now + lost_s
         self.core.timers.start(lost_s, partial(self._expired, binding), now)

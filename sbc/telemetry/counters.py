@@ -118,6 +118,7 @@ class Counter(IntEnum):
     KEEP_ALIVES_SENT = "Pings sent to registered phones, so that NAT lets requests through to them."
     KEEP_ALIVES_UNANSWERED = "OPTIONS pings to registered phones that were not answered by the next one."
     BINDINGS_LOST = "Bindings forgotten because the phone answered no OPTIONS."
+    DIALOGS_RECONNECTED = "Dialogs of phones that have connected and registered anew, which take the new connection."
     REGISTRATIONS = "Registrations at peers that this worker keeps up."
     REGISTRATIONS_ACTIVE = "Those that a registrar has accepted and that have not expired."
     REGISTERS_SENT = "REGISTER requests of our own."
