@@ -25,6 +25,7 @@ from sbc.selftest.site import Call, Setup, Site
 from sbc.selftest.store import Store
 from sbc.selftest.talk import BEFORE_S, INTERVAL_S, Stream
 
+WRITTEN_S = 8.0  # it writes a call about 4 s after its setup once more, in life long before the first rollover
 HEARD_S = 5.0  # who is not heard again by then never is
 SETTLED_S = 1.0  # after the last one: what comes back may go again
 PACKETS = 5
@@ -108,6 +109,7 @@ def daemon_killed(site: Site, measures: Measures, *, secure: bool = False, rollo
     """kill -9, and a start at once; with ``secure`` callers speak RTP and callees SRTP."""
     with _daemon(site) as daemon:
         calls = [_set_up(site, daemon, number, secure=secure) for number in range(site.calls)]
+        time.sleep(WRITTEN_S)
         site.age(calls, rollovers)
         site.prepare(calls, PREPARED_S)
         streams = [stream for call in calls for stream in call.streams]
