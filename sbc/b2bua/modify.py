@@ -184,19 +184,20 @@ class Modification:
         if not tx.terminated:
             tx.cancel(None, now)
         elif not self.done:
-            self._lost(408, now)
+            self._lost(408, now, gone=True)
 
     def on_transport_error(self, tx: ClientTransaction, now: float) -> None:
-        """As a timeout, without the wait."""
+        """As a timeout, without the wait; but who has connected to us once may do so again, and has audio meanwhile."""
         if not self.done:
-            self._lost(503, now)
+            self._lost(503, now, gone=not self.other.flow.connection)
 
-    def _lost(self, status: int, now: float) -> None:
+    def _lost(self, status: int, now: float, *, gone: bool) -> None:
         self.done = True
         self.other.modifying = False
         if self.alive:
-            self.refuse(status, (), now)
-            self._gone(408, now)
+            self.refuse(status, () if gone else RETRY_AFTER, now)
+            if gone:
+                self._gone(408, now)
 
     def _gone(self, status: int, now: float) -> None:
         if self.leg.call.state < CallState.ANSWERED or self.other.state >= LegState.CANCELLED:

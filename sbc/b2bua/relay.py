@@ -118,9 +118,10 @@ class Relayed:
         self._gone(408, now)
 
     def on_transport_error(self, tx: ClientTransaction, now: float) -> None:
-        """As a timeout, without the wait."""
+        """As a timeout, without the wait; but who has connected to us once may do so again, and has audio meanwhile."""
         self.core.respond(self.tx, 503, now)
-        self._gone(408, now)
+        if not self.other.flow.connection:
+            self._gone(408, now)
 
     def _gone(self, status: int, now: float) -> None:
         if self.tx.method in SUBSCRIPTION or self.other.state >= LegState.CANCELLED:

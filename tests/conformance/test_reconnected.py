@@ -171,3 +171,23 @@ def test_the_next_request_in_a_call_moves_it_too() -> None:
     f.a.ack()
     f.b.expect("ACK")
     assert f.b_hangs_up() == SECOND
+
+
+@pytest.mark.parametrize("method", ["INVITE", "INFO"])
+def test_a_request_that_finds_no_connection_does_not_end_the_call(method: str) -> None:
+    """RFC 3261 §8.1.3.1: it is answered with 503, and by RFC 5057 §5.1 that is about this request alone."""
+    f = ReconnectLadder()
+    f.set_up()
+    f.b.request(method, body=sdp(B_HOST, version=2) if method == "INVITE" else b"")
+    assert f.a.expect(method)
+    f.core.transport_failed(f.call.a.out(f.core), f.now)
+    f.drain()
+    if method == "INVITE":
+        f.b.expect(100)
+        f.b.refused(503)
+    else:
+        f.b.expect(503)
+    assert len(f.core.calls) == 1
+    f.connects_anew()
+    f.register()
+    assert f.b_hangs_up() == SECOND
