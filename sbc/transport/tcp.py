@@ -181,10 +181,13 @@ class Connection(asyncio.Protocol):
         """Write what is queued, as one piece; a queue that nobody empties ends the connection."""
         queued = self._queued
         if self._transport is not None:
-            if not self._transport.is_closing() and self._out:
+            ended = self._transport.is_closing()
+            if self._out and not ended:
                 self._transport.write(b"".join(self._out))
             self._out.clear()
             self._queued = 0
+            if ended:  # what is answered after the end counts no second time
+                return
             queued = self._transport.get_write_buffer_size()
         if queued > SEND_QUEUE_BYTES:
             self._owner.count("STREAM_QUEUE_FULL")

@@ -13,6 +13,7 @@ import pytest
 from sbc.sip.flow import Flow
 from sbc.telemetry.page import Page
 from sbc.worker.datagrams import BATCH, MORE_BATCHES, DatagramSide
+from sbc.worker.seats import Seats
 
 Received = list[tuple[bytes, int]]
 
@@ -31,7 +32,7 @@ def sockets() -> Iterator[list[socket.socket]]:
 def side_of(sockets: list[socket.socket], received: Received) -> DatagramSide:
     listen = SimpleNamespace(transport="udp", is_stream=False)
     config = SimpleNamespace(listeners=[("near", listen), ("far", listen)])
-    slot: Any = SimpleNamespace(config=config, sockets=sockets, page=Page(), slot=0, count=1, shard_key=b"")
+    slot: Any = SimpleNamespace(config=config, sockets=sockets, page=Page(), slot=0, seats=Seats(), shard_key=b"")
 
     def receive(data: bytes, flow: Flow, now: float, wall: float) -> None:
         received.append((data, flow.listener))
