@@ -116,25 +116,30 @@ def media_worker_killed(site: Site, measures: Measures, rollovers: int = 0) -> N
 
 def sip_worker_killed_twice(site: Site, measures: Measures) -> None:
     """kill -9, and its successor as well within a second; BYE from then on."""
-    calls = site.establish(site.calls)
-    site.control(calls, measures)
-    fault_at = time.time()
-    _kill_twice(site, measures, "sip 0", calls)
-    site.heard_again(calls, time.time(), 5)
-    site.measure_gap(calls, fault_at, measures, max_s=0.15)
-    site.end(calls, measures, max_s=1.0)
-    site.settled(measures)
+    _die_twice(site, measures, "sip 0", gap_s=0.15, bye_s=1.0)
 
 
 def media_worker_killed_twice(site: Site, measures: Measures) -> None:
     """The same with a media worker: two gaps, and neither longer than after one death."""
+    _die_twice(site, measures, "media 0", gap_s=0.25, gap_p99_s=0.15)
+
+
+def _die_twice(
+    site: Site,
+    measures: Measures,
+    name: str,
+    *,
+    gap_s: float,
+    gap_p99_s: float | None = None,
+    bye_s: float | None = None,
+) -> None:
     calls = site.establish(site.calls)
     site.control(calls, measures)
     fault_at = time.time()
-    _kill_twice(site, measures, "media 0", calls)
+    _kill_twice(site, measures, name, calls)
     site.heard_again(calls, time.time(), 5)
-    site.measure_gap(calls, fault_at, measures, p99_s=0.15, max_s=0.25)
-    site.end(calls, measures)
+    site.measure_gap(calls, fault_at, measures, p99_s=gap_p99_s, max_s=gap_s)
+    site.end(calls, measures, max_s=bye_s)
     site.settled(measures)
 
 
