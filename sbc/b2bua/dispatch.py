@@ -53,7 +53,7 @@ def request(core: Core, msg: Message, flow: Flow, source: Source, now: float) ->
         core.count("DIALOG_AWAITED")
         return
     overload = core.overload
-    loaded = overload.late or overload.share
+    loaded = overload.share or overload.late or overload.closed
     if loaded and method == "INVITE" and not msg.to_tag and not layer.knows(msg) and overload.refuses():
         refuse.overloaded(core, msg, flow)
         return

@@ -1,46 +1,42 @@
 """How many new calls to refuse when there is more to do than time: early and cheaply, so that the rest go well.
 
 A server that takes everything answers nothing in time: peers retransmit, and the load doubles. So new INVITEs are
-refused at once (503 with Retry-After, no state): a share of them that follows the share of time that the worker was
-busy; and all of them while what comes has to wait too long, which is what tells of a load before its share is known.
+refused at once (503 with Retry-After, no state): a share of them that follows how long what comes has to wait, and all
+of them while that is too long. How busy the worker is does not count: one that is always busy and in time is well used.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
-TARGET_BUSY: Final = 0.97  # above this the queue in front of the worker grows faster than it shrinks
-SETTLE_S: Final = 0.4  # a burst shorter than this is worked off, not refused
-RISE: Final = 1.0  # how fast the refused share follows too much work, per second of full overload
-FALL: Final = 0.6  # and how fast it goes when there is room
-MOST: Final = 0.95  # something always gets through, or the controller could not see that the load is gone
-LATE_S: Final = 0.1  # a wait that leaves time for all that a call needs before its caller retransmits (T1 is 0.5 s)
+TARGET_S: Final = 0.05  # of work may stand in front of the worker: it never runs dry, and T1 (0.5 s) is far away
+FOLLOW: Final = 0.6  # the admitted share grows e-fold in 1/FOLLOW seconds while nothing waits
+STEADY: Final = 3.0  # and by a factor of e for each 1/STEADY seconds that the wait became shorter by
+MOST: Final = 0.95  # something always gets through
+LATE_S: Final = 0.1  # a wait that leaves time for all that a call needs before its caller retransmits
 PATIENCE_S: Final = 0.2  # the queue after a moment in which the whole machine stood still is worked off within this
 
 
 class Overload:
-    """Decides for each new call; fed with how busy the worker was, and with how long messages waited for it."""
+    """Decides for each new call; fed with how long messages waited for the worker."""
 
-    __slots__ = ("_busy", "_late_since", "_owed", "late", "share")
+    __slots__ = ("_before_s", "_late_since", "_owed", "_shortest_s", "closed", "late", "share")
 
     def __init__(self) -> None:
         self.share = 0.0  # of new calls that are refused now, 0 to 1
-        self.late = False  # all of them
+        self.late = False  # all of them, until what waits is worked off
+        self.closed = False  # all of them, for a reason outside: set and lifted by whoever knows it
         self._owed = 0.0
-        self._busy = 0.0  # smoothed
+        self._shortest_s = math.inf  # of the waits since the last look: a burst passes, what stands in a queue does not
+        self._before_s = 0.0
         self._late_since = 0.0
 
-    def measure(self, busy_s: float, elapsed_s: float) -> None:
-        """Over the last ``elapsed_s`` seconds the worker was at work for ``busy_s`` of them."""
-        if elapsed_s <= 0:
-            return
-        self._busy += (min(1.0, busy_s / elapsed_s) - self._busy) * min(1.0, elapsed_s / SETTLE_S)
-        excess = self._busy - TARGET_BUSY
-        step = RISE * excess / (1 - TARGET_BUSY) if excess > 0 else FALL * excess / TARGET_BUSY
-        self.share = min(MOST, max(0.0, self.share + step * elapsed_s))
-
     def waited(self, seconds: float, now: float) -> None:
-        """What was taken up last, a message or a reply of the media plane, had been waiting for so long."""
+        """The oldest of the messages that were taken up just now had been waiting for so long; 0.0: there was none
+        that said."""
+        if seconds:
+            self._shortest_s = min(self._shortest_s, seconds)
         if seconds < LATE_S:
             self.late = False
             self._late_since = 0.0
@@ -50,9 +46,20 @@ class Overload:
         elif now - self._late_since > PATIENCE_S:
             self.late = True
 
+    def look(self, elapsed_s: float, turn_s: float) -> None:
+        """Set the share anew, ``elapsed_s`` after the last time. ``turn_s``: what the worker's own timer had to wait,
+        which has to do where no message said how long it did: those of connections do not."""
+        wait_s = turn_s if self._shortest_s == math.inf else self._shortest_s
+        self._shortest_s = math.inf
+        before_s, self._before_s = self._before_s, wait_s
+        if not self.share:  # what waited at one look only was the queue of a moment
+            wait_s = before_s = min(wait_s, before_s)
+        step = FOLLOW * (min(wait_s / TARGET_S, 3.0) - 1.0) * elapsed_s + STEADY * (wait_s - before_s)
+        self.share = min(MOST, max(0.0, 1.0 - (1.0 - self.share) * math.exp(-step)))
+
     def refuses(self) -> bool:
         """Whether this new call is one of those to refuse; a share of them is spread evenly, without chance."""
-        if self.late:
+        if self.late or self.closed:
             return True
         if not self.share:
             return False

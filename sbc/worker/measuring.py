@@ -1,4 +1,4 @@
-"""How busy a SIP worker was in the last moments, told to its core, so that it refuses calls before they are late."""
+"""How much a SIP worker has to do, ten times a second: its core refuses calls before they are late."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sbc.store.nothing import NoJournal
 from sbc.worker.garbage import Garbage
 from sbc.worker.load import BusyMeter
 
-LOAD_S = 0.1  # how often the busy share of the time is looked at
+LOAD_S = 0.1  # from one look to the next
 
 
 class LoadSide:
@@ -52,8 +52,8 @@ class LoadSide:
         core, journal, config = self._core, self._journal, self._config()
         core.unprotected = config.unprotected == "refuse" and journal.is_unprotected
         # CDRs that nobody takes: no new calls that would make more of them.
-        full = journal.is_full and config.cdr.when_full == "refuse"
-        core.overload.measure(elapsed_s if full else busy_s - self._busy_s, elapsed_s)
+        core.overload.closed = journal.is_full and config.cdr.when_full == "refuse"
+        core.overload.look(elapsed_s, max(0.0, elapsed_s - LOAD_S))
         if self._garbage.measured((busy_s - self._busy_s) / max(elapsed_s, 1e-3), now):
             now, busy_s = self._now(), self._meter.read()  # that was no load
         self._busy_s, self._measured_at = busy_s, now

@@ -1,33 +1,139 @@
-"""Overload: the refused share rises with too much work, falls with room, and is spread evenly."""
+"""Overload: the refused share follows how long messages wait, and is spread evenly; who refuses stays busy."""
 
 from __future__ import annotations
 
-from sbc.policy.overload import LATE_S, MOST, PATIENCE_S, TARGET_BUSY, Overload
+from collections import deque
+
+import pytest
+
+from sbc.policy.overload import LATE_S, MOST, PATIENCE_S, TARGET_S, Overload
+
+LOOK_S = 0.1
 
 
-def feed(overload: Overload, busy: float, seconds: float) -> None:
-    for _ in range(round(seconds * 10)):
-        overload.measure(busy * 0.1, 0.1)
+def feed(overload: Overload, wait_s: float, seconds: float) -> None:
+    """For so long, the oldest message had always waited so long."""
+    for _ in range(round(seconds / LOOK_S)):
+        overload.waited(wait_s, 0.0)
+        overload.look(LOOK_S, 0.0)
 
 
-def test_nothing_is_refused_up_to_the_target() -> None:
+class Worker:
+    """One server in steps of 5 ms: each call that it takes on is work at once, and twice more later."""
+
+    STEP_S = 0.005
+    CALLS_PER_S = 2000.0  # that it can do
+
+    def __init__(self) -> None:
+        self.overload = Overload()
+        self.now = 0.0
+        self.done = 0.0
+        self.longest_s = 0.0
+        self._queue: deque[tuple[float, str]] = deque()
+        self._later: deque[tuple[float, str]] = deque()
+        self._offered = 0.0
+        self._steps = 0
+
+    def run(self, rate: float, seconds: float) -> float:
+        """Offer ``rate`` calls a second; the calls that were brought to their end, per second."""
+        before = self.done
+        for _ in range(round(seconds / self.STEP_S)):
+            self._step(rate)
+        return (self.done - before) / seconds
+
+    def _step(self, rate: float) -> None:
+        self._offered += rate * self.STEP_S
+        while self._offered >= 1:
+            self._offered -= 1
+            self._queue.append((self.now, "call"))
+        while self._later and self._later[0][0] <= self.now:
+            self._queue.append(self._later.popleft())
+        wait_s = self.now - self._queue[0][0] if self._queue else 0.0
+        self.longest_s = max(self.longest_s, wait_s)
+        self.overload.waited(wait_s + 1e-4, self.now)
+        left_s = self.STEP_S
+        while self._queue and left_s > 0:
+            _, kind = self._queue.popleft()
+            if kind == "call" and self.overload.refuses():
+                left_s -= 0.02 / self.CALLS_PER_S
+                continue
+            left_s -= 1 / 3 / self.CALLS_PER_S
+            if kind == "end":
+                self.done += 1
+            else:
+                self._later.append((self.now + 0.05, "answer" if kind == "call" else "end"))
+        self.now += self.STEP_S
+        self._steps += 1
+        if self._steps % round(LOOK_S / self.STEP_S) == 0:
+            self.overload.look(LOOK_S, 0.0)
+
+
+@pytest.mark.parametrize("times", [1.1, 2, 4, 10])
+def test_an_overloaded_worker_does_what_it_can_and_keeps_waits_short(times: float) -> None:
+    worker = Worker()
+    worker.run(times * Worker.CALLS_PER_S, 3)
+    worker.longest_s = 0.0
+    done = worker.run(times * Worker.CALLS_PER_S, 10)
+    assert done > 0.9 * (1 - 0.02 * times) * Worker.CALLS_PER_S  # refusing costs something too
+    assert worker.longest_s < 0.3  # well within T1
+
+
+@pytest.mark.parametrize("share", [0.5, 0.8, 0.95])
+def test_with_room_nothing_is_refused(share: float) -> None:
+    worker = Worker()
+    done = worker.run(share * Worker.CALLS_PER_S, 10)
+    assert done == pytest.approx(share * Worker.CALLS_PER_S, rel=0.02)
+    assert not worker.overload.share
+
+
+def test_after_an_overload_everything_is_taken_again() -> None:
+    worker = Worker()
+    worker.run(4 * Worker.CALLS_PER_S, 5)
+    assert worker.overload.share > 0.5
+    worker.run(0.5 * Worker.CALLS_PER_S, 4)
+    assert worker.run(0.5 * Worker.CALLS_PER_S, 5) == pytest.approx(0.5 * Worker.CALLS_PER_S, rel=0.02)
+    assert not worker.overload.share
+
+
+def test_waits_up_to_the_target_refuse_nothing() -> None:
     overload = Overload()
-    feed(overload, TARGET_BUSY, 60)
+    feed(overload, TARGET_S, 60)
     assert overload.share == 0
     assert not any(overload.refuses() for _ in range(100))
 
 
-def test_full_overload_is_met_within_seconds_and_never_refuses_everything() -> None:
+def test_endless_waits_never_make_it_refuse_everything() -> None:
     overload = Overload()
-    feed(overload, 1.0, 3.0)
+    feed(overload, LATE_S - 0.001, 60)
     assert overload.share == MOST
     assert sum(not overload.refuses() for _ in range(1000)) in (50, 51)  # 5 %, give or take the first
 
 
-def test_room_brings_the_calls_back() -> None:
+def test_a_wait_seen_at_one_look_is_worked_off() -> None:
     overload = Overload()
-    feed(overload, 1.0, 5)
-    feed(overload, 0.1, 4)
+    for _ in range(20):
+        feed(overload, 0.01, 0.5)
+        feed(overload, LATE_S - 0.001, LOOK_S)
+        assert overload.share == 0
+
+
+def test_a_burst_between_two_looks_does_not_count() -> None:
+    overload = Overload()
+    for _ in range(100):
+        overload.waited(0.09, 0.0)
+        overload.waited(0.01, 0.0)
+        overload.look(LOOK_S, 0.0)
+    assert overload.share == 0
+
+
+def test_where_no_message_tells_its_wait_the_workers_own_timer_does() -> None:
+    overload = Overload()
+    for _ in range(20):
+        overload.waited(0.0, 0.0)  # connections only
+        overload.look(LOOK_S + 0.15, 0.15)
+    assert overload.share > 0.5
+    for _ in range(60):
+        overload.look(LOOK_S, 0.001)
     assert overload.share == 0
 
 
@@ -39,17 +145,12 @@ def test_a_share_is_spread_evenly() -> None:
     assert all(sum(pattern[start : start + 4]) == 1 for start in range(0, 400, 4))
 
 
-def test_no_time_passed_changes_nothing() -> None:
+def test_closed_refuses_all_until_it_is_opened() -> None:
     overload = Overload()
-    overload.measure(1.0, 0.0)
-    assert overload.share == 0
-
-
-def test_a_short_burst_is_worked_off() -> None:
-    overload = Overload()
-    feed(overload, 0.5, 2)
-    feed(overload, 1.0, 0.5)
-    assert overload.share == 0
+    overload.closed = True
+    assert all(overload.refuses() for _ in range(100))
+    overload.closed = False
+    assert not any(overload.refuses() for _ in range(100))
 
 
 def test_all_are_refused_while_messages_wait_too_long() -> None:
