@@ -17,7 +17,8 @@ MAGIC = b"SBCHA1\0\0"
 _HEAD = struct.Struct(">8sQQQBBQQ63p")  # magic, life, life of the receiver, count, state, flags, token, offer, name
 _TAG = 32
 LENGTH = _HEAD.size + _TAG
-_STORE, _READY, _SYNCED, _WITNESS, _PREFERS, _WANTS = (1 << bit for bit in range(6))
+_STORE, _READY, _SYNCED, _WITNESS, _PREFERS, _WANTS, _UNSURE = (1 << bit for bit in range(7))
+_FLAGS = (_STORE, _READY, _SYNCED, _WITNESS, _PREFERS, _WANTS, _UNSURE)  # of Beat, in its order; offer comes third
 LIVES_KEPT = 64
 
 
@@ -41,7 +42,7 @@ class Speaker:
         """The next heartbeat."""
         self._count += 1
         flags = _STORE * beat.store | _READY * beat.ready | _SYNCED * beat.synced | _WITNESS * beat.witness
-        flags |= _PREFERS * beat.prefers | _WANTS * beat.wants
+        flags |= _PREFERS * beat.prefers | _WANTS * beat.wants | _UNSURE * beat.unsure
         head = _HEAD.pack(
             MAGIC, self._life, self._peer_life, self._count, beat.state, flags, beat.token, beat.offer,
             beat.name.encode(),
@@ -71,7 +72,7 @@ class Speaker:
         self._heard[life, path] = count
         self._peer_life = life
         try:
-            store, ready, *rest = (bool(flags & flag) for flag in (_STORE, _READY, _SYNCED, _WITNESS, _PREFERS, _WANTS))
+            store, ready, *rest = (bool(flags & flag) for flag in _FLAGS)
             return Beat(name.decode(), State(state), token, store, ready, offer, *rest)
         except ValueError:
             self.refused += 1

@@ -122,6 +122,12 @@ class Beat:
     witness: bool = True  # a router answers it
     prefers: bool = False  # it is to be the active one where both could be
     wants: bool = False  # by order: the active node is to hand over
+    unsure: bool = False  # it has just started, and the store may answer it yet
+
+    @property
+    def lacks_store(self) -> bool:
+        """It can have no lease, and can get none."""
+        return not self.store and not self.unsure
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +165,7 @@ class Peer:
 
     heard_s: list[float]
     beat: Beat | None = None
+    had_store: bool = False  # when it was last sure, unless it was away for long since
 
 
 class Election:
@@ -218,6 +225,8 @@ class Election:
     def heard(self, path: int, beat: Beat, now: float) -> None:
         """The peer said something; authentic and new."""
         peer = self.peer
+        if not beat.unsure or now - max(peer.heard_s) > self._timing.lease_s:
+            peer.had_store = beat.store
         peer.heard_s[path] = now
         peer.beat = beat
         self._is_ordered = False
@@ -358,6 +367,7 @@ class Election:
             self.is_witnessed(now),
             self._prefers,
             self.state is S.STANDBY and now < self._wants_until_s,
+            self._is_unsure(now),
         )
 
     # --- what is the case
@@ -373,6 +383,10 @@ class Election:
 
     def store_answers(self, now: float) -> bool:
         return self._has_lease and now - self._store_s < self._timing.dead_s
+
+    def _is_unsure(self, now: float) -> bool:
+        """Whether it is too early to say that the store does not answer."""
+        return self._has_lease and self._store_s == float("-inf") and now - self._began_s < self._timing.dead_s
 
     def is_witnessed(self, now: float) -> bool:
         """Whether a router answers, where any is to."""
@@ -408,7 +422,7 @@ class Election:
             return False
         beat = self.peer.beat
         if beat is not None and max(self.peer.heard_s) > self._store_s:  # its word is newer than the store's
-            return beat.store and beat.state is not S.GONE
+            return self.peer.had_store and beat.state is not S.GONE
         return self.lease.others > 0  # nobody: whoever comes later finds an expired lease, and calls to resume
 
     def _has_lost_witness(self, now: float) -> bool:
@@ -452,10 +466,10 @@ class Election:
             return not self._has_lease and now - self._began_s >= self._timing.alone_s and self._may_follow(now)
         if self.hears_peer(now):  # both are passive
             first = (self.token, self._prefers, beat.name) > (beat.token, beat.prefers, self.name)
-            return not beat.store and (first or not beat.ready)
+            return beat.lacks_store and (first or not beat.ready)
         if beat.state is S.GONE:
             return True
-        return not beat.store and self._may_follow(now)
+        return beat.lacks_store and self._may_follow(now)
 
     def _may_follow(self, now: float) -> bool:
         """Where routers are asked: one answers, and for so long that a peer who is there would have been heard as well;

@@ -11,6 +11,7 @@ from sbc.ha.election import PASSIVE, Act, Ask, Beat, Election, Lease, State, Tim
 
 STEP_S = 0.05
 FLIGHT_S = 0.003
+CONNECT_S = 0.25  # until a process that has just started has found the store
 DEADLINE_S = 0.2
 SILENCE_S = 0.08  # what it takes to remove addresses and end processes
 
@@ -49,6 +50,8 @@ class Node:
         self.reaches_router = True
         self.election: Election
         self.life = 0
+        self.knows = 0  # the life of the other node that was heard last
+        self.began_s = 0.0
         self.takes: list[tuple[float, int]] = []
 
 
@@ -87,17 +90,18 @@ class Pair:
             )
 
     def restart(self, name: str) -> None:
-        """The process of an active node dies, and its successor goes on."""
+        """The process of a node dies, and its successor goes on, active where it was."""
         node = self.nodes[name]
-        token = node.election.token
+        before = node.election
+        is_active = before.state in (State.ACTIVE, State.HANDING)
         again = Election(
             name, Timing(), self.paths, self.now,
-            has_lease=node.lease, has_witness=self.witness, token=token, active=True,
+            has_lease=node.lease, has_witness=self.witness, token=before.token, active=is_active,
         )  # fmt: skip
         self._begin(node, again)
 
     def _begin(self, node: Node, election: Election) -> None:
-        node.alive, node.life = True, node.life + 1
+        node.alive, node.life, node.knows, node.began_s = True, node.life + 1, 0, self.now
         node.election = election
         election.ready = True
         self._every(node, node.life)
@@ -176,18 +180,22 @@ class Pair:
             self._at(0.2, lambda: self._beats(node, life))
 
     def say(self, node: Node) -> None:
-        beat = node.election.beat(self.now)
+        beat, lives = node.election.beat(self.now), (node.life, node.knows)
         for path in range(self.paths):
             if (node.name, path) not in self.cut:
-                self._at(FLIGHT_S, lambda path=path: self._arrives(node.name, path, beat))  # type: ignore[misc]
+                self._at(FLIGHT_S, partial(self._arrives, node.name, lives, path, beat))
 
     def _witnessed(self, node: Node, life: int) -> None:
         if node.alive and node.life == life:
             node.election.witnessed(self.now)
 
-    def _arrives(self, sender: str, path: int, beat: Beat) -> None:
+    def _arrives(self, sender: str, lives: tuple[int, int], path: int, beat: Beat) -> None:
+        """Believed is what names the present life of the hearer; see :mod:`sbc.ha.beat`."""
         other = self.nodes["b" if sender == "a" else "a"]
-        if other.alive:
+        if not other.alive:
+            return
+        other.knows, is_new = lives[0], lives[1] == other.life
+        if is_new:
             other.election.heard(path, beat, self.now)
             self._perform(other)
 
@@ -218,7 +226,7 @@ class Pair:
         token = election.offer if what is Ask.GIVE else election.token
 
         def at_store() -> None:
-            if not (self.store_up and node.reaches_store):
+            if not (self.store_up and node.reaches_store) or self.now - node.began_s < CONNECT_S:
                 self._at(DEADLINE_S, lambda: reply(None))
             else:
                 said = self.store.answer(what, node.name, token, to, self.now)

@@ -23,7 +23,8 @@ def test_all_that_is_said_arrives() -> None:
     a, b = acquainted()
     said = Beat("node-b.example", State.STANDBY, 2**40, False, True)
     assert a.read(b.write(said), 0) == said
-    for other in (replace(said, witness=False), replace(said, prefers=True), replace(said, wants=True)):
+    flags = replace(said, witness=False), replace(said, prefers=True), replace(said, wants=True)
+    for other in (*flags, replace(said, unsure=True)):
         assert a.read(b.write(other), 0) == other
     assert a.refused == b.refused == 0
 
