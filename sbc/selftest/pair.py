@@ -19,16 +19,15 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sbc.errors import ConfigError
 from sbc.management.client import ManagementError, ask
 from sbc.selftest.agents import Agent, Asked, UaCall
 from sbc.selftest.measure import Failed, Measures, NotTried
 from sbc.selftest.netns import Lab
 from sbc.selftest.node import Node, wait
+from sbc.selftest.pair_store import Watched, start_alone
 from sbc.selftest.phones import TlsPhone, WssPhone, self_signed
 from sbc.selftest.site import PACE_S, Call, Site
 from sbc.selftest.talk import BEFORE_S, INTERVAL_S, Talk
-from sbc.supervisor.embedded_store import find_server
 
 CALLER, CALLEE, SMALL, STORE = "10.77.0.1", "10.77.0.2", "10.77.0.3", "10.77.0.5"
 OWN = {"a": "10.77.0.11", "b": "10.77.0.12"}
@@ -126,6 +125,7 @@ class PairSite(Site):
         self.ends = ends
         self.nodes = nodes
         super().__init__(folder, self.nodes["a"], None, (ends.caller, ends.callee, ends.near, ends.far), is_apart=True)
+        self.watched: Watched | None = None  # its store, where it lies on both nodes
         self._safe: set[str] = set()  # Call-IDs of the callers with SRTP
 
     # -- nodes
@@ -367,12 +367,12 @@ def _network(lab: Lab) -> dict[str, str]:
     return found
 
 
-def _config(folder: Path, name: str, interface: str, *, embedded: bool, keepalived: bool) -> str:
+def _config(folder: Path, name: str, interface: str, *, store: str, keepalived: bool) -> str:
     other = "b" if name == "a" else "a"
     return (CONFIG + (BY_KEEPALIVED if keepalived else ADDRESSES)).format(
         **{"folder": folder / name, "name": name, "key": folder / "pair.key", "interface": interface},
         **{"certificate": folder / CERTIFICATE},
-        **{"store": "embedded" if embedded else f"redis://{STORE}:6379/0", "small_calls": SMALL_CALLS},
+        **{"store": store, "small_calls": SMALL_CALLS},
         **{"own": OWN[name], "other": OWN[other], "direct": DIRECT[name], "other_direct": DIRECT[other]},
         **{"outside": OUTSIDE, "core": CORE, "caller": CALLER, "callee": CALLEE, "small": SMALL, "port": PATH_PORT},
     )
@@ -388,9 +388,12 @@ def needs_root() -> None:
 
 
 @contextmanager
-def pair_site(folder: Path, *, embedded: bool = False, keepalived: bool = False) -> Iterator[PairSite]:
+def pair_site(
+    folder: Path, *, embedded: bool = False, keepalived: bool = False, watched: bool = False
+) -> Iterator[PairSite]:
     """The network with its store and both ends until the end of the block; then nothing of it is left. Nodes are still
-    to be started. NotTried where this machine lacks something."""
+    to be started. ``watched``: the store is on both nodes, and sentinels say which one counts. NotTried where this
+    machine lacks something."""
     needs_root()
     folder.mkdir(parents=True, exist_ok=True)
     key = folder / "pair.key"
@@ -401,8 +404,13 @@ def pair_site(folder: Path, *, embedded: bool = False, keepalived: bool = False)
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         lab = stack.enter_context(Lab(f"st{os.getpid()}"))
         interfaces = _network(lab)
-        if not embedded:
-            _start_store(lab, folder, stack)
+        sentinels = Watched(lab, folder, stack, {**OWN, "red": STORE}) if watched else None
+        store = "embedded" if embedded else f"redis://{STORE}:6379/0"
+        if sentinels is not None:
+            sentinels.start()
+            store = sentinels.url
+        elif not embedded:
+            start_alone(lab, folder, stack, STORE)
         opens = partial(lab.open_socket, "cust")
         near, far = (stack.enter_context(Talk(host, side, opens)) for side, host in enumerate((CALLER, CALLEE)))
         agent = partial(_agent, stack, opens)
@@ -424,33 +432,15 @@ def pair_site(folder: Path, *, embedded: bool = False, keepalived: bool = False)
         ends = Ends(agent(CALLER, 5060, near), safe, small, phones, callee, near, far)
         nodes = {}
         for name in ("a", "b"):
-            text = _config(folder, name, interfaces[name], embedded=embedded, keepalived=keepalived)
+            text = _config(folder, name, interfaces[name], store=store, keepalived=keepalived)
             nodes[name] = Half(folder / name, text, lab.inside(name))
             stack.callback(nodes[name].close)
-        yield PairSite(folder, lab, interfaces, ends, nodes)
+        made = PairSite(folder, lab, interfaces, ends, nodes)
+        made.watched = sentinels
+        yield made
 
 
 def _agent(
     stack: ExitStack, opens: Callable[[], Any], host: str, port: int, talk: Talk, *, secure: bool = False
 ) -> Agent:
     return stack.enter_context(Agent(host, port, audio_port=talk.open, open_socket=opens, secure=secure))
-
-
-def _start_store(lab: Lab, folder: Path, stack: ExitStack) -> None:
-    try:
-        program = find_server()
-    except ConfigError as error:
-        raise NotTried(error.faults[0]) from error
-    words = [program, "--bind", STORE, "--port", "6379", "--protected-mode", "no", "--save", "", "--dir", str(folder)]
-    out = subprocess.DEVNULL
-    store = subprocess.Popen([*lab.inside("red"), *words], stdout=out, stderr=out, start_new_session=True)
-    stack.callback(store.wait)
-    stack.callback(store.kill)
-
-    def listens() -> bool:
-        with suppress(OSError):
-            lab.connect("cust", (STORE, 6379)).close()
-            return True
-        return False
-
-    wait(listens, 10, "a store")

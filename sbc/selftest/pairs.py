@@ -29,8 +29,11 @@ def on_pair(run: Callable[[PairSite, Measures], None]) -> Run:
     return ran
 
 
-def node_dies(two: PairSite, measures: Measures) -> None:
-    """kill -9 of every process of the active node, and its link down."""
+def node_dies(
+    two: PairSite, measures: Measures, active_s: float = 1.5, gap_s: float = 2.0, gap_p50_s: float = 1.5
+) -> None:
+    """kill -9 of every process of the active node, and its link down. The other one is active, and audio back, within
+    the limits."""
     filled = two.fill_up()
     measures.expect(len(filled) == SMALL_CALLS, f"a customer with {SMALL_CALLS} channels has {len(filled)}")
     phone = two.register()
@@ -41,11 +44,11 @@ def node_dies(two: PairSite, measures: Measures) -> None:
     fault_at = time.time()
     died_s = two.die(two.active)
     two.taken_over()
-    measures.add("active after", [time.monotonic() - died_s], max_s=1.5)
+    measures.add("active after", [time.monotonic() - died_s], max_s=active_s)
     measures.add("answers after", [two.answers(since_s=died_s)])
     lost = silent(calls, time.time())
     time.sleep(AFTER_S)
-    two.measure_gap([call for call in calls if call not in lost], fault_at, measures, max_s=2.0, p50_s=1.5)
+    two.measure_gap([call for call in calls if call not in lost], fault_at, measures, max_s=gap_s, p50_s=gap_p50_s)
     measures.note(f"run {measures.runs}: calls lost {len(lost)} of {len(calls)}")
     measures.expect(not lost, f"{len(lost)} of {len(calls)} calls have no audio")
     more = two.fill_up()

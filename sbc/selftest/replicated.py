@@ -122,12 +122,7 @@ class Sentinelled(Replicated):
             wait(lambda port=port: linked(port), 20, "replicas that have a copy")  # type: ignore[misc]
         self.watchers = free_ports(3)
         for port in self.watchers:
-            text = (
-                f"port {port}\nbind {HOST}\nsentinel monitor {SERVICE} {HOST} {first} 2\n"
-                f"sentinel down-after-milliseconds {SERVICE} {DOWN_AFTER_MS}\n"
-                f"sentinel failover-timeout {SERVICE} 3000\nsentinel parallel-syncs {SERVICE} 2\n"
-            )
-            self._run(port, (), sentinel=text)
+            self._run(port, (), sentinel=sentinel_settings((HOST, port), (HOST, first)))
         wait(lambda: all(map(self._knows_all, self.watchers)), 20, "sentinels that know each other and the replicas")
 
     def _knows_all(self, port: int) -> bool:
@@ -185,6 +180,15 @@ class Clustered(Replicated):
         asked(self.replicas()[0], "CLUSTER", "FAILOVER")
 
 
+def sentinel_settings(own: tuple[str, int], master: tuple[str, int]) -> str:
+    """The configuration of one of three sentinels, which listens at ``own``."""
+    return (
+        f"port {own[1]}\nbind {own[0]}\nsentinel monitor {SERVICE} {master[0]} {master[1]} 2\n"
+        f"sentinel down-after-milliseconds {SERVICE} {DOWN_AFTER_MS}\n"
+        f"sentinel failover-timeout {SERVICE} 3000\nsentinel parallel-syncs {SERVICE} 2\n"
+    )
+
+
 def free_ports(count: int) -> list[int]:
     """TCP ports that nobody has now, with room for a bus above them."""
     sockets: list[socket.socket] = []
@@ -212,14 +216,17 @@ def answers(port: int) -> bool:
         return False
 
 
-def asked(port: int, *words: str | int) -> Any:  # Any: a reply
-    """What the server there replies."""
+def asked(server: int | Path, *words: str | int) -> Any:  # Any: a reply
+    """What the server at a port here, or at a Unix socket, replies."""
     once = Retry(NoBackoff(), 0)
-    with redis.Redis(host=HOST, port=port, socket_timeout=5, decode_responses=True, protocol=2, retry=once) as client:
+    at: dict[str, Any] = (  # Any: arguments
+        {"host": HOST, "port": server} if isinstance(server, int) else {"unix_socket_path": str(server)}
+    )
+    with redis.Redis(**at, socket_timeout=5, decode_responses=True, protocol=2, retry=once) as client:
         client.response_callbacks.clear()  # replies as they come
         return client.execute_command(*words)
 
 
-def linked(port: int) -> bool:
+def linked(server: int | Path) -> bool:
     """Whether the replica there has a copy of its master."""
-    return "master_link_status:up" in asked(port, "INFO", "replication")
+    return "master_link_status:up" in asked(server, "INFO", "replication")

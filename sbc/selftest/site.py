@@ -29,8 +29,8 @@ CALLS = 20
 @dataclass(frozen=True, slots=True)
 class Setup:
     """What a row needs: a store that is not the node's child (of this kind), SRTP on both sides, a clock that can be
-    set, a disk of so many octets for CDRs, settings of the configuration; two nodes; no node, as the row starts
-    something else that stands in its place."""
+    set, a disk of so many octets for CDRs, settings of the configuration; two nodes; a store that lies on both of them;
+    no node, as the row starts something else that stands in its place."""
 
     own_store: bool | type[Store] = False
     secure: bool = False
@@ -38,6 +38,7 @@ class Setup:
     small_disk: int = 0
     settings: dict[str, object] = field(default_factory=dict)
     pair: bool = False
+    watched: bool = False
     no_node: bool = False
 
 

@@ -6,7 +6,7 @@ import asyncio
 
 from sbc.store.topology import View, cluster_view, sentinel_view, slot_of
 from sbc.store.url import Cluster, End, Sentinels, StoreAddress, text_of
-from sbc.store.wire import Argument, Connection, Reply, StoreAway
+from sbc.store.wire import Argument, Connection, Reply, StoreAway, told
 
 GRACE_S = 0.02  # for the answers that come just behind those of most
 FIND_S = 0.5
@@ -130,11 +130,7 @@ def _failure(task: asyncio.Task[View]) -> str:
     if task.cancelled():
         return "no answer in time"
     error = task.exception()
-    if error is None:
-        return ""
-    if isinstance(error, TimeoutError):
-        return "no answer in time"
-    return str(error) or type(error).__name__
+    return "" if error is None else told(error)
 
 
 async def locate(address: StoreAddress, key: str) -> tuple[StoreAddress, tuple[str, ...]]:

@@ -16,7 +16,7 @@ from sbc.errors import StoreError
 from sbc.store.breaker import Action, Breaker, Event, State
 from sbc.store.finding import Finder
 from sbc.store.url import StoreAddress
-from sbc.store.wire import Argument, Connection, Refusal, Reply, StoreAway, pack
+from sbc.store.wire import Argument, Connection, Refusal, Reply, StoreAway, pack, told
 
 __all__ = ["Argument", "OnReply", "Pipe", "Refusal", "Reply", "StoreAway", "pack"]
 
@@ -290,7 +290,7 @@ class Pipe:
         except (OSError, TimeoutError, hiredis.HiredisError, StoreError) as error:
             connection.abort()
             self._attempt = None
-            self._step(Event.LOST, str(error) or type(error).__name__)
+            self._step(Event.LOST, told(error))
             return
         self._attempt = None
         self._connection = connection

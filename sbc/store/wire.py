@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 from typing import Any, Protocol
 
 import hiredis
@@ -33,6 +34,15 @@ class StoreAway(StoreError):
 
     The command may or may not have been performed.
     """
+
+
+def told(error: BaseException) -> str:
+    """Why an attempt to connect or to ask failed, in words."""
+    if isinstance(error, TimeoutError) and not error.errno:
+        return "no answer in time"
+    if isinstance(error, OSError) and error.errno and error.strerror and not isinstance(error, ssl.SSLError):
+        return os.strerror(error.errno).lower()
+    return str(error) or type(error).__name__
 
 
 class Owner(Protocol):
@@ -132,7 +142,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        self._fail(str(exc) if exc is not None else "the store closed the connection")
+        self._fail(told(exc) if exc is not None else "the store closed the connection")
 
     def _fail(self, reason: str) -> None:
         self._reason = reason

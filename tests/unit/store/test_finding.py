@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Awaitable, Callable
 
 import pytest
 
 from sbc.store.finding import Finder, locate
 from sbc.store.url import Sentinels, StoreAddress, parse_store_url
-from sbc.store.wire import StoreAway, pack
+from sbc.store.wire import StoreAway, pack, told
 
 LIMIT_S = 0.4
 
@@ -121,3 +122,17 @@ def test_connections_are_kept_between_two_looks() -> None:
 def test_a_server_of_its_own_is_itself() -> None:
     address = parse_store_url("redis://h", "")
     assert asyncio.run(locate(address, "")) == (address, ())
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (TimeoutError(), "no answer in time"),
+        (ConnectionRefusedError(errno.ECONNREFUSED, "Connect call failed ('10.0.0.1', 6379)"), "connection refused"),
+        (TimeoutError(errno.ETIMEDOUT, "Connect call failed"), "connection timed out"),
+        (StoreAway("nobody knows it"), "nobody knows it"),
+        (OSError("Multiple exceptions: one, another"), "Multiple exceptions: one, another"),
+    ],
+)
+def test_why_a_server_is_not_reached_is_said_in_words(error: Exception, said: str) -> None:
+    assert told(error) == said
