@@ -267,7 +267,7 @@ def send_invite(core: Core, leg: Leg, now: float, branch: object) -> None:
     leg.sent = branch
     refresh.propose(core, leg)
     if _transmit(core, leg, branch, now) and branch.target.timeout_s:
-        leg.timer = core.timers.start(branch.target.timeout_s, partial(_no_answer, core, leg), now)
+        leg.timer = core.timers.start(branch.target.timeout_s, partial(no_answer, core, leg), now)
 
 
 def again(core: Core, leg: Leg, msg: Message, now: float) -> bool:
@@ -324,7 +324,7 @@ def _transmit(core: Core, leg: Leg, branch: Branch, now: float) -> bool:
     return True
 
 
-def _no_answer(core: Core, leg: Leg, now: float) -> None:
+def no_answer(core: Core, leg: Leg, now: float) -> None:
     """The target's own time is up."""
     leg.timer = None
     core.count("LEG_TIMEOUTS")

@@ -23,7 +23,8 @@ A map for those who are new here, in the order of a call:
 - :mod:`~sbc.b2bua.wire`: header rules, on everything that comes and leaves.
 - :mod:`~sbc.b2bua.output`: whatever the core asks of its shell, the media workers and the peers leaves by it.
 - :mod:`~sbc.b2bua.snapshot`, :mod:`~sbc.b2bua.cdr`: what is kept of a call while it lives, and after;
-  :mod:`~sbc.b2bua.setup_snapshot` of one that nobody has answered yet; :mod:`~sbc.b2bua.strays` of which nothing was.
+  :mod:`~sbc.b2bua.setup_snapshot` of one that nobody has answered yet, :mod:`~sbc.b2bua.ringing` where it is to go on
+  elsewhere; :mod:`~sbc.b2bua.strays` of which nothing was.
 
 This module owns the registries (calls by key, legs by our tag), dispatches, and runs the tables. The modules above call
 back into :class:`Core` for whatever touches those.
@@ -52,6 +53,7 @@ from sbc.b2bua import (
     reanchor,
     records,
     refuse,
+    ringing,
     snapshot,
     strays,
 )
@@ -130,6 +132,7 @@ class Core(Output):
         self.requests = forward.Requests(self)
         self.lodging = lodging.Lodging(self)
         self.setups = SetupJournal(self)
+        self.hooks: ringing.RouteNames | None = None  # what routes that calls have armed are called elsewhere
         self.strays = strays.Strays(self)
         timers = TimerSettings(settings.t1_s, settings.t2_s, settings.t4_s, settings.timer_c_s)
         self.layer = TransactionLayer(self.timers, timers, self.transmit, self.count, self.oversize)
@@ -369,6 +372,11 @@ class Core(Output):
     def records(self, now: float) -> Iterator[SaveCall]:
         """The record of every call that has one anew, for a store that came back without what it held."""
         return records.of_all(self, now)
+
+    def hand_on(self, now: float) -> Iterator[SaveCall]:
+        """This worker ends by order, and hears and says nothing more: the records by which another process goes on with
+        the calls that ring. They are not ours any more then (:mod:`sbc.b2bua.ringing`)."""
+        return ringing.hand_on(self, now)
 
     def lost(self, key: str, now: float) -> None:
         """A later owner has this call: it is let go in silence (:mod:`sbc.b2bua.part`)."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from sbc.b2bua import setup_snapshot
 from sbc.b2bua.effects import SaveCall
+from sbc.b2bua.snapshot import Json
 from sbc.b2bua.tables import CallState
 from sbc.errors import SipSyntaxError
 
@@ -43,11 +44,12 @@ class SetupJournal:
             self._watching = True
             self._core.timers.start(after_s, self._sweep, now)
 
-    def save(self, call: Call) -> SaveCall | None:
-        """The record of a call in setup, a version above the last; None where it cannot be written."""
+    def save(self, call: Call, part: Json | None = None) -> SaveCall | None:
+        """The record of a call in setup, a version above the last; None where it cannot be written. ``part`` is what
+        it has besides where the call is to go on elsewhere."""
         call.version += 1
         try:
-            record = setup_snapshot.encode(self._core, call)
+            record = setup_snapshot.encode(self._core, call, part)
         except SipSyntaxError as error:
             self._core.note("warning", "a call in setup cannot be recorded", call, reason=error.reason)
             return None

@@ -1,15 +1,17 @@
 """A call that nobody has answered yet as a versioned record, and what a successor does with it: it ends the call.
 
-A setup does not survive its worker: media, routes and answers under way are gone. But nobody is left waiting either.
+A setup does not survive its worker's death: routes and answers under way are gone. But nobody is left waiting either.
 From the record a successor refuses A's INVITE, cancels every branch (one that has answered meanwhile gets ACK and BYE),
 deletes the media session and writes the CDR. So the record has of each INVITE what answers, cancels or acknowledges
-it, and no description. The rules of :mod:`sbc.b2bua.snapshot` hold here too.
+it, and no description. Where a worker goes by order the record has a part more, by which the call goes on
+(:mod:`sbc.b2bua.ringing`). The rules of :mod:`sbc.b2bua.snapshot` hold here too.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from sbc.b2bua import ringing_snapshot
 from sbc.b2bua.accept import InviteUser
 from sbc.b2bua.call import Call, Outcome
 from sbc.b2bua.leg import Leg
@@ -43,8 +45,9 @@ def is_one(data: bytes) -> bool:
     return data.startswith(_BEGINNINGS)
 
 
-def encode(core: Core, call: Call) -> bytes:
-    """The record of a call in setup. Raises SipSyntaxError where a header of A's can be written nowhere."""
+def encode(core: Core, call: Call, part: Json | None = None) -> bytes:
+    """The record of a call in setup. Raises SipSyntaxError where a header of A's can be written nowhere. ``part``: what
+    lets it go on in another process (:mod:`sbc.b2bua.ringing_snapshot`)."""
     record: Json = {
         "setup": VERSION,
         "key": call.key,
@@ -66,6 +69,8 @@ def encode(core: Core, call: Call) -> bytes:
         record["came"] = call.transferred_from
     if call.recording:
         record["rec"] = call.recording
+    if part is not None:
+        record["on"] = part
     return dump(record)
 
 
@@ -106,9 +111,18 @@ class _Found(NamedTuple):
 
 
 def decode(core: Core, data: bytes, now: float, wall: float) -> Call:
-    """Take up the call of a record in ``core`` and end it. Raises BadRecord, and then nothing has changed."""
+    """Take up the call of a record in ``core``, and go on with it or end it. Raises BadRecord, and then nothing has
+    changed."""
     try:
-        call, invite, flow, sent = _found(core, load(data), now, wall)
+        fields = load(data)
+        call, invite, flow, sent = _found(core, fields, now, wall)
+        part = fields.raw.get("on")
+        if part is not None and invite is not None:
+            try:
+                return _gone_on(core, ringing_snapshot.decode(core, call, invite, flow, sent, part, now, wall))
+            except (BadRecord, RecursionError, OverflowError, SipSyntaxError) as error:
+                core.note("error", "a call that rings cannot go on here", call, reason=str(error))
+                call, invite, flow, sent = _found(core, fields, now, wall)
     except (RecursionError, OverflowError, SipSyntaxError) as error:
         raise BadRecord(str(error)) from error
     core.add(call)
@@ -121,6 +135,13 @@ def decode(core: Core, data: bytes, now: float, wall: float) -> Call:
     for leg, ours in zip(call.branches, sent, strict=True):
         leg.uac = core.layer.taken_up(ours, leg.flow, InviteUser(core, leg), now)
     core.step(call, CallEvent.RELEASE, now, Outcome(500, "sbc", 41, headers=(_REASON,), note=_NOTE))
+    return call
+
+
+def _gone_on(core: Core, call: Call) -> Call:
+    core.count("CALLS_ACTIVE")
+    core.count("SETUPS_CARRIED")
+    core.touch(call)  # from now on it may change: an unforeseen successor is to end it again
     return call
 
 

@@ -69,8 +69,8 @@ def encode(core: Core, call: Call, now: float) -> bytes:
         "vars": call.variables,
         "flags": sorted(call.flags),
         "tries": [(t.gateway, t.uri, t.leg, t.status, t.pdd_ms) for t in call.attempts],
-        "a": _leg_record(core, call.a),
-        "b": _leg_record(core, call.b),
+        "a": leg_record(core, call.a),
+        "b": leg_record(core, call.b),
         "gone": [leg.name for leg in (call.a, call.b) if leg.state is LegState.ENDED],
         "came": call.transferred_from,
         "went": call.transferred_to,
@@ -93,7 +93,8 @@ def dump(record: Json) -> bytes:
         return orjson.dumps({"octets": _octets(record)})
 
 
-def _leg_record(core: Core, leg: Leg) -> Json:
+def leg_record(core: Core, leg: Leg) -> Json:
+    """One side of a call: its dialog, path, descriptions and session timer."""
     dialog = leg.dialog
     accepted, ack = leg.accepted, leg.ack
     record: Json = {"prof": leg.profile} if leg.profile else {}
@@ -247,8 +248,8 @@ def _call(core: Core, fields: Fields, now: float, wall: float) -> Call:
         raise BadRecord("key: not one of ours")
     if key in core.calls:
         raise BadRecord("the call is here already")
-    a = _leg(core, Fields(fields.raw.get("a")), now, wall)
-    b = _leg(core, Fields(fields.raw.get("b")), now, wall)
+    a = leg_of(core, Fields(fields.raw.get("a")), now, wall)
+    b = leg_of(core, Fields(fields.raw.get("b")), now, wall)
     if a.name == b.name or a.dialog.local_tag == b.dialog.local_tag:
         raise BadRecord("the legs are not two sides of a call")
     for leg in (a, b):
@@ -335,7 +336,8 @@ def dialog_of(core: Core, fields: Fields) -> tuple[Dialog, Flow, str]:
     return dialog, flow_of(core, fields.raw.get("flow")), realm
 
 
-def _leg(core: Core, fields: Fields, now: float, wall: float) -> Leg:
+def leg_of(core: Core, fields: Fields, now: float, wall: float) -> Leg:
+    """The reverse of :func:`leg_record`; its state is the caller's to set. Raises BadRecord."""
     dialog, flow, realm = dialog_of(core, fields)
     leg = Leg(fields.text("name", 16), dialog, flow, realm, fields.text("peer", 256), fields.text("dir", 256))
     leg.invite_cseq = fields.integer("iseq", 0, MAX_CSEQ)

@@ -35,8 +35,13 @@ class Received:
 
     __slots__ = ("_last",)
 
-    def __init__(self) -> None:
-        self._last: dict[str, int] = {}
+    def __init__(self, last: dict[str, int] | None = None) -> None:
+        self._last = last or {}
+
+    @property
+    def last(self) -> dict[str, int]:
+        """The RSeq that was taken last, by the To tag of its dialog: what another process goes on from."""
+        return self._last
 
     def take(self, response: Message, rseq: int) -> bool:
         """Whether this response is the next in its dialog, hence to be acknowledged and used.
@@ -65,6 +70,11 @@ class Sent:
         self._interval_s = 0.0
         self.deadline = 0.0
         self.open = False  # a response waits for its PRACK
+
+    @property
+    def last(self) -> int:
+        """The RSeq that was used last; one below the first where none was."""
+        return self._rseq
 
     def number(self, now: float) -> int:
         """The RSeq of a response that leaves now. Not while another one is :attr:`open`."""

@@ -13,7 +13,7 @@ from sbc.ha.slot import HaSlot
 from sbc.telemetry.counters import Counter
 from sbc.telemetry.role import Role
 
-DRAIN_S = 0.6  # for calls in setup, and those that end; what rings for longer is ended by the other node
+DRAIN_S = 0.6  # for calls in setup that cannot ring on at the other node yet, and those that end
 LEAVE_S = 0.15  # how long workers may take to write what waits for the store
 COPIED_S = 0.05
 ENDED_S = 0.1

@@ -29,6 +29,7 @@ def load_routes(path: str, text: bytes | None = None) -> Routes:
     if not path:
         import sbc.routing.builtin as builtin
 
+        builtin.routes.known = vars(builtin)
         return builtin.routes
     file = Path(path)
     name = f"sbc_routes_{next(_versions)}_{''.join(c if c.isalnum() else '_' for c in file.stem)}"
@@ -53,6 +54,7 @@ def load_routes(path: str, text: bytes | None = None) -> Routes:
     except Exception as error:
         del sys.modules[name]
         raise ConfigError([_fault(path, error)]) from error
+    routes.known = vars(module)
     _names.append(name)
     if len(_names) > KEPT:
         sys.modules.pop(_names.popleft(), None)

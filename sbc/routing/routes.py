@@ -10,7 +10,7 @@ be sub-routes: they need no decorator.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
@@ -98,15 +98,17 @@ class Timer:
 
 
 class Routes:
-    """What one routes module defines. ``by_kind`` holds what the core asks for by kind when a call armed nothing."""
+    """What one routes module defines. ``by_kind`` holds what the core asks for by kind when a call armed nothing;
+    ``known`` is whatever the module has, by name."""
 
-    __slots__ = ("by_kind", "events", "startup", "timers", "version")
+    __slots__ = ("by_kind", "events", "known", "startup", "timers", "version")
 
     def __init__(self) -> None:
         self.startup: list[StartupRoute] = []
         self.timers: list[Timer] = []
         self.events: dict[str, list[EventRoute]] = {}
         self.by_kind: dict[RouteKind, AnyRoute] = {}
+        self.known: Mapping[str, Any] = {}  # Any: a module's own names
         self.version = 0  # of the operator's routes (sbc.routing.versions); 0: of no number
 
     @property

@@ -123,7 +123,7 @@ class Runner:
         if kind is RouteKind.REPLY:
             route = in_turn(self.reply_routes(effect))
         elif route is None:
-            route = self._routes_of(subject).by_kind.get(kind)
+            route = self.routes_of(subject).by_kind.get(kind)
         if route is None:
             return self._done(effect, None)
         self._count("ROUTES_RUN")
@@ -131,10 +131,10 @@ class Runner:
 
     def reply_routes(self, effect: RunRoute) -> list[ReplyRoute]:
         """What sees a reply, in this order: the route of all replies, that of its branch, that of the dial."""
-        always = self._routes_of(effect.subject).by_kind.get(RouteKind.REPLY)
+        always = self.routes_of(effect.subject).by_kind.get(RouteKind.REPLY)
         return [route for route in (always, effect.subject.leg.on_reply, effect.hook) if route is not None]
 
-    def _routes_of(self, subject: object) -> Routes:
+    def routes_of(self, subject: object) -> Routes:
         """The routes of the call that a subject belongs to: those that it began with."""
         call = subject if isinstance(subject, subjects.Call) else getattr(subject, "call", None)
         routes = call.routes if isinstance(call, subjects.Call) else None
@@ -144,7 +144,7 @@ class Runner:
         """How many calls each version of the routes has, by its number."""
         found: dict[int, int] = {}
         for call in self.node.core.calls.values():
-            number = self._routes_of(call).version
+            number = self.routes_of(call).version
             found[number] = found.get(number, 0) + 1
         return found
 
@@ -193,7 +193,7 @@ class Runner:
             return self._done(effect, None)
         # ROUTE_ERRORS is counted by the core, which route_done tells
         self._note(effect.kind.value, error, getattr(getattr(effect.subject, "call", effect.subject), "key", ""))
-        route = self._routes_of(effect.subject).by_kind.get(RouteKind.ERROR)
+        route = self.routes_of(effect.subject).by_kind.get(RouteKind.ERROR)
         if route is None or effect.kind is not RouteKind.REQUEST:
             return self._done(effect, error)
         if not isinstance(error, SbcError):
@@ -290,7 +290,7 @@ class Runner:
     def _event(self, effect: RunRoute) -> None:
         """What the core tells of; it waits only for the routes of a call that has lasted as long as it may."""
         name = EVENTS_OF_CORE[effect.kind]
-        routes = self._routes_of(effect.subject)
+        routes = self.routes_of(effect.subject)
         event = _EVENTS[effect.kind](self.node, effect.subject)
         if effect.kind is RouteKind.OUTLIVED and name in routes.events:
             self._count("ROUTES_RUN")
@@ -310,7 +310,7 @@ class Runner:
 
     def media_timeout(self, call: subjects.Call, leg: str, silent_s: float) -> bool:
         """Raise ``media.timeout`` for a call; False where its routes have no route for that."""
-        routes = self._routes_of(call)
+        routes = self.routes_of(call)
         if "media.timeout" not in routes.events:
             return False
         self.raise_event("media.timeout", MediaTimeout(EstablishedCall(self.node, call), leg, silent_s), routes)

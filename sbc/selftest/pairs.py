@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from sbc.selftest.measure import Failed, Measures
 from sbc.selftest.node import wait
 from sbc.selftest.pair import SMALL_CALLS, PairSite, needs_root
+from sbc.selftest.ringing import CALLS as RINGING
+from sbc.selftest.ringing import rang_on
 from sbc.selftest.row import Row, Run
 from sbc.selftest.site import Call, Setup, Site
 from sbc.selftest.traffic import Traffic
@@ -89,8 +91,9 @@ def paths_cut(two: PairSite, measures: Measures) -> None:
 
 
 def planned_switch(two: PairSite, measures: Measures) -> None:
-    """By order, while calls are set up and end."""
+    """By order, while calls are set up and end, and others ring."""
     calls = two.establish(two.calls)
+    ringing = two.ring(RINGING)
     two.control(calls, measures)
     two.ready()
     time.sleep(AGE_S)
@@ -109,6 +112,7 @@ def planned_switch(two: PairSite, measures: Measures) -> None:
     refused = dict(Counter(call.asked["INVITE"].status for call in lost))
     measures.expect(not lost, f"{len(lost)} of {len(traffic.placed)} new calls failed, by status: {refused}")
     measures.expect(all(bye.status == 200 for bye in traffic.byes), "a BYE was refused")
+    calls += rang_on(two, ringing, measures)
     measures.add("ready again after", [two.ready()])
     two.end(calls, measures, what="BYE answered afterwards", max_s=1.0)
     two.settled(measures)
@@ -181,8 +185,8 @@ ROWS = (
     ),
     Row(
         "P9",
-        "a planned switch while 20 calls a second are set up",
-        "gap at most 200 ms, RTP and SRTP; no call and no setup is lost",
+        "a planned switch while 20 calls a second are set up, and 20 ring",
+        "gap at most 200 ms, RTP and SRTP; no call and no setup is lost, what rings goes on ringing",
         on_pair(planned_switch),
         PAIR,
         check=needs_root,

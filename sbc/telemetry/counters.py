@@ -56,6 +56,7 @@ class Counter(IntEnum):
     CALLS_ACTIVE = "Calls that this worker owns now."
     CALLS_RESUMED = "Calls taken up again from the journal."
     SETUPS_LOST = "Calls whose worker died before they were answered: ended by its successor."
+    SETUPS_CARRIED = "Calls that rang when their worker went by order, and rang on here."
     STRAY_ANSWERS_ENDED = "Answers to INVITEs of a worker that died, of which nothing was known: ended by ACK and BYE."
     CALLS_FOUND_ENDED = "Calls that had been hung up when their worker died, and whose records said they were up."
     CALLS_FENCED = "Calls let go because a later owner has them."

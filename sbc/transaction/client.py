@@ -82,6 +82,16 @@ class ClientTransaction(Transaction):
         """The request as it left, until its final response has come."""
         return self._data
 
+    def left_s(self, now: float) -> float:
+        """How long it has until its state ends by itself; 0 where nothing ends it."""
+        return 0.0 if self._end is None else max(self._end.deadline - now, 0.0)
+
+    def ends_in(self, seconds: float, now: float) -> None:
+        """Its state ends by itself after so long: a former process had waited for some time already."""
+        if self._end is not None:
+            self._end.cancel()
+        self._end_after(seconds, now)
+
     def cancel(self, cancel_data: bytes | None, now: float, reasons: Sequence[tuple[str, str]] = ()) -> None:
         """Ask the peer to give up an INVITE (RFC 3261 §9.1): at once if it sent a provisional response, else with the
         first that comes. Nothing happens after a final response, a second time, or for another method.

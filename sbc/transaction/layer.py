@@ -92,18 +92,19 @@ class TransactionLayer:
         """Whether the request belongs to a live server transaction: it is a retransmission."""
         return _server_key(msg, msg.method) in self._servers
 
-    def call_ids(self, *, pending: bool = False) -> set[bytes]:
-        """The Call-IDs of all transactions, or of those alone that have no final answer yet."""
+    def call_ids(self, *, pending: bool = False, besides: str = "") -> set[bytes]:
+        """The Call-IDs of all transactions, or of those alone that have no final answer yet; ``besides`` is a method
+        whose transactions do not count."""
         found = set()
         for server in self._servers.values():
-            if pending and server.last_status >= 200:
+            if (pending and server.last_status >= 200) or server.method == besides:
                 continue
             if server._data:
                 found.add(peek_call_id(server._data))
             elif server.request is not None:
                 found.add(server.request.call_id.encode("utf-8", "surrogateescape"))
         for client in self._clients.values():
-            if client._data and not (pending and client.last_status >= 200):
+            if client._data and not (pending and client.last_status >= 200) and client.method != besides:
                 found.add(peek_call_id(client._data))
         return {call_id for call_id in found if call_id is not None}
 
@@ -176,16 +177,19 @@ class TransactionLayer:
         """Whether an INVITE of ours with this branch is under way."""
         return (branch, "INVITE") in self._clients
 
-    def taken_up(self, invite: Message, flow: Flow, user: ClientUser, now: float) -> ClientTransaction:
+    def taken_up(
+        self, invite: Message, flow: Flow, user: ClientUser, now: float, state: int = t.PROCEEDING
+    ) -> ClientTransaction:
         """The transaction of an INVITE that a former process sent, as if a provisional response had come. `invite` has
-        what ACK and CANCEL repeat of it. Raises ValueError as :meth:`send` does."""
+        what ACK and CANCEL repeat of it; in state Calling it is the INVITE itself. Raises ValueError as :meth:`send`
+        does."""
         key = (invite.branch, "INVITE")
         if key in self._clients:
             raise ValueError(f"INVITE with branch {invite.branch} is under way already")
         tx = InviteClient(self, "INVITE", invite.branch, invite.raw, flow, user, None)
         self._clients[key] = tx
         self.count("TRANSACTIONS")
-        tx._enter(t.PROCEEDING, now)
+        tx._enter(state, now)
         return tx
 
     def send_ack(self, data: bytes, flow: Flow, now: float) -> None:

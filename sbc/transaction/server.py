@@ -62,6 +62,15 @@ class ServerTransaction(Transaction):
             self._data = data
             self._step(event, None, now)
 
+    @property
+    def said(self) -> bytes:
+        """The last response, as long as it may leave again."""
+        return self._data
+
+    def said_before(self, response: Message) -> None:
+        """A former process has sent this provisional response: it leaves again when the request comes again."""
+        self.last_status, self._data = response.status, response.raw
+
     def let_go(self) -> None:
         """The user has answered and wants nothing more: what stays for the rest of this transaction's life, 32 s as a
         rule, is what absorbs retransmissions."""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from sbc.b2bua.core import Core
 from sbc.clock import Clock
+from sbc.routing.names import Names
 from sbc.routing.runner import Runner
 from sbc.sip.ids import SHARDS
 from sbc.store.journal import Journal
@@ -45,6 +46,7 @@ class Beginning:
         self._journal = journal
         self._runner = runner
         self._parting = parting
+        core.hooks = Names(runner)
         self._after_input = after_input
         self._all_here = all_here
         self._log = log.get()

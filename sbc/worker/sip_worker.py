@@ -145,7 +145,7 @@ class SipWorker:
             clock,
             self.journal,
             self.runner,
-            Parting(slot.page, self.core.calls, self._datagrams, self.journal, loop),
+            Parting(slot.page, self.core, self._datagrams, self.journal, loop, self._now, self._after_input),
             after_input=self._after_input,
             all_here=self._all_here,
         )

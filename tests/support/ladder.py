@@ -492,10 +492,19 @@ class Ladder:
         a.ack()
         b.expect("ACK")
 
+    def moves(self) -> Ladder:
+        """A planned move: the core hands on what rings, and another one takes its place."""
+        self.drain()
+        for effect in self.core.hand_on(self.now):
+            self.perform(effect)
+        self.drain()
+        return self.dies()
+
     def dies(self) -> Ladder:
         """kill -9: a new core resumes what the journal holds; the phones notice nothing."""
-        settings_ = self.core.settings
+        settings_, hooks = self.core.settings, self.core.hooks
         self.core = Core(settings_, counting_ids(99 + self.deaths))  # no two cores give the same names
+        self.core.hooks = hooks
         self.deaths += 1
         self.peers.open = 0
         for record in list(self.records.values()):

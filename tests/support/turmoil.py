@@ -32,6 +32,22 @@ from tests.support.ladder import (
     sdp,
 )
 
+
+class Armed:
+    """Every route that a call has armed has a name."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Any] = {}  # Any: what the ladder calls
+
+    def name(self, call: Call, route: Any) -> str:  # Any: as above
+        name = f"{route.__name__}-{id(route)}"
+        self._known[name] = route
+        return name
+
+    def find(self, name: str) -> Any | None:  # Any: as above
+        return self._known.get(name)
+
+
 Key = tuple[str, str, str, int]  # host, branch, method, how often this transaction began anew
 REFUSALS = {"refuses": "unsupported", "is full": "no_ports", "says nothing": "timeout"}
 
@@ -42,6 +58,7 @@ class Turmoil(Ladder):
     def __init__(self, **changes: Any) -> None:  # Any: fields of CoreSettings, and arguments of Ladder
         changes.setdefault("route", across)
         super().__init__(**changes)
+        self.core.hooks = Armed()
         self.wire: list[tuple[bytes, Flow]] | None = None  # a list: the network holds what the phones send
         self.sent: dict[str, list[tuple[bytes, Flow]]] = {host: [] for host in self.phones}
         self.emitted: dict[str, list[bytes]] = {host: [] for host in self.phones}
@@ -168,7 +185,9 @@ class Turmoil(Ladder):
         self.lost_calls += sum(key not in self.records for key in self.core.calls)
         self.lives += 1
         self.held_media = self.held_routes = None
+        hooks = self.core.hooks
         self.core = Core(self.core.settings, counting_ids(98 + self.lives))
+        self.core.hooks = hooks
         self.peers.open = 0
         for record in list(self.records.values()):
             assert self.core.resume(record, self.now, self.wall) is not None
@@ -433,6 +452,10 @@ def _more(name: str) -> Step:
     return lambda world: setattr(world, name, getattr(world, name) + 1)
 
 
+def _goes(world: Turmoil) -> None:
+    world.moves()
+
+
 def _dies(world: Turmoil) -> None:
     world.dies()
 
@@ -486,6 +509,7 @@ STEPS: dict[str, Step] = {
     "the journal fails": _set("journal", "fails"),
     "the journal goes on": _journal_goes_on,
     "the worker dies": _dies,
+    "the worker goes by order": _goes,
     "we release": _release,
     "0.3 s": lambda world: world.after(0.3),
     "2 s": lambda world: world.after(2),

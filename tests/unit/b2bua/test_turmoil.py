@@ -26,6 +26,8 @@ ANSWERED = ["a invites", "b reacts", "b answers 200", "a reacts", "a reacts", "a
 BEGINNINGS = [
     ["a invites"],
     ["a invites", "b reacts"],
+    ["a invites", "b reacts", "the worker goes by order"],
+    ["a invites and supports 100rel", "b answers 183 reliably", "a reacts", "a reacts", "the worker goes by order"],
     ["a invites", "b answers 503"],
     ["a invites without offer", "b answers 200"],
     ["a invites and requires 100rel", "b answers 183"],
@@ -45,6 +47,9 @@ BEGINNINGS = [
 # The same where b and c ring at once.
 RINGING = [
     ["a invites", "b reacts", "c reacts"],
+    ["a invites", "b reacts", "c reacts", "the worker goes by order"],
+    ["a invites", "b answers 183", "c reacts", "the worker goes by order"],
+    ["a invites", "b answers 503", "c reacts", "the worker goes by order"],
     ["a invites", "b answers 183", "c answers 183"],
     ["a invites", "b answers 486", "c reacts"],
     ["a invites", "b answers 503", "c answers 503", "d reacts"],

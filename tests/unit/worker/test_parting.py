@@ -26,11 +26,16 @@ def test_it_waits_for_calls_in_setup_and_then_writes() -> None:
             return 0
 
         side: Any = SimpleNamespace(hears=Hears.ALL)  # Any: of each part, what is looked at
-        call: Any = SimpleNamespace(state=CallState.RINGING)
-        journal: Any = SimpleNamespace(close=close)
+        call: Any = SimpleNamespace(state=CallState.SETUP)
+        saved: list[object] = []
+        journal: Any = SimpleNamespace(close=close, save=saved.append)
         up: Any = SimpleNamespace(state=CallState.UP)
         ending: Any = SimpleNamespace(state=CallState.ENDING)
-        parting = Parting(page, {"1": up, "2": call, "3": ending}, side, journal, asyncio.get_running_loop())
+        calls = {"1": up, "2": call, "3": ending}
+        core: Any = SimpleNamespace(calls=calls, hand_on=lambda now: iter([f"record at {now}"]))
+        turns: list[float] = []
+        loop = asyncio.get_running_loop()
+        parting = Parting(page, core, side, journal, loop, lambda: 7.0, lambda: turns.append(7.0))
         parting.drain()
         await asyncio.sleep(0.03)
         assert side.hears is Hears.NOTHING_NEW
@@ -45,5 +50,7 @@ def test_it_waits_for_calls_in_setup_and_then_writes() -> None:
             await asyncio.sleep(0.005)
         await parting.leave(0.1)
         assert waited == [0.1]
+        assert saved == ["record at 7.0"]
+        assert turns
 
     asyncio.run(scenario())
