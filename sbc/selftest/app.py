@@ -24,6 +24,9 @@ def faults(
     calls: Annotated[int, typer.Option(min=4, max=200, help="Calls that are up in each row.")] = 20,
     minutes: Annotated[float, typer.Option(min=0.1, max=240, help="How long the random mix (X2) lasts.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Of what is drawn at random.")] = 1,
+    away: Annotated[
+        float, typer.Option(min=1, max=600, help="Seconds for which the store is away in R1, R3, R5 and R5R.")
+    ] = 3.0,
     listing: Annotated[bool, typer.Option("--list", help="List the rows.")] = False,
     json_file: Annotated[
         str, typer.Option("--json", metavar="FILE", help="Write the results there, too; - for stdout.")
@@ -48,7 +51,7 @@ def faults(
     from sbc.selftest.faults import Options, run_rows
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: nothing is left behind
-    options = Options(runs, calls, minutes, seed, go_apart())
+    options = Options(runs, calls, minutes, seed, away, go_apart())
     out = sys.stderr if json_file == "-" else sys.stdout
 
     def done(outcome: table.Outcome) -> None:

@@ -15,7 +15,7 @@ from types import FrameType
 from sbc.selftest.measure import Failed, NotTried
 from sbc.selftest.pair import pair_site
 from sbc.selftest.row import Row
-from sbc.selftest.site import CALLS, Site, site
+from sbc.selftest.site import AWAY_S, CALLS, Site, site
 from sbc.selftest.table import Outcome
 
 START_S = 240.0  # for node and ends, beside the runs
@@ -24,12 +24,14 @@ ROOM_LENGTH = 45  # a Unix socket's path is 107 octets long at most, and ours ne
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """``calls`` are up in each row; ``minutes`` is how long the random mix lasts, in the order that ``seed`` tells."""
+    """``calls`` are up in each row; ``minutes`` is how long the random mix lasts, in the order that ``seed`` tells; the
+    store is away for ``away_s``, where that is the fault."""
 
     runs: int = 3
     calls: int = CALLS
     minutes: float = 1.0
     seed: int = 1
+    away_s: float = AWAY_S
     is_apart: bool = False
 
 
@@ -55,7 +57,7 @@ def run_row(row: Row, options: Options, folder: Path) -> Outcome:
     """One row. What goes wrong is in the outcome."""
     outcome = Outcome(row)
     measures = outcome.measures
-    limit_s = options.runs * (START_S + row.limit_s + options.minutes * 60 * (row.id == "X2"))
+    limit_s = options.runs * (START_S + row.limit_s + options.away_s + options.minutes * 60 * (row.id == "X2"))
     begun_s = time.monotonic()
     try:
         row.check()
@@ -64,7 +66,12 @@ def run_row(row: Row, options: Options, folder: Path) -> Outcome:
                 # A node of its own for each: who dies again and again is started again later and later.
                 place = folder / (row.id if run == 1 else f"{row.id}-{run}")
                 with _opened(place, row, options) as at:
-                    at.calls, at.minutes, at.seed = options.calls, options.minutes, options.seed
+                    at.calls, at.minutes, at.seed, at.away_s = (
+                        options.calls,
+                        options.minutes,
+                        options.seed,
+                        options.away_s,
+                    )
                     at.run = measures.runs = run
                     row.run(at, measures)
     except NotTried as error:

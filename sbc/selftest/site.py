@@ -24,6 +24,7 @@ PACE_S = 0.008
 CONTROL_S = 1.0
 AGEING_S = 0.00005  # per packet, so that a relay loses none: libsrtp would lose count
 CALLS = 20
+AWAY_S = 3.0  # that the store is away, where nobody wants it longer
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,7 @@ class Site:
         self.calls = CALLS
         self.seed = 1
         self.minutes = 1.0
+        self.away_s = AWAY_S
         self.run = 0
         self.is_apart = is_apart  # what is mounted is seen by this process and its children only
         self._number = 0

@@ -13,7 +13,6 @@ from sbc.selftest.site import Call, Setup, Site
 from sbc.selftest.store import PREFIX
 
 NEW = 8  # calls that are made while the store is away
-AWAY_S = 3.0
 OWN = Setup(own_store=True)
 RUBBISH = (b"", b"\0\1\2", b"1 0 1\n", b"1 0 1\n{", b"9 9 9\n[]", b"\xff" * 2000, b"1 x y\n{}", b"2 0 1\n{}")
 
@@ -32,24 +31,28 @@ def _through_an_outage(
     site.control(calls, measures)
     fault_at, fault_s = time.time(), time.monotonic()
     begin()
-    new = site.establish(NEW // 2, talk=False)
+    new = site.establish(NEW // 2)
     told_s = wait(
         lambda: is_alarmed(site, cause), 5, f"an alarm{f' that says {cause!r}' if cause else ''} in sbc status"
     )
-    new += site.establish(NEW // 2, talk=False)
+    new += site.establish(NEW // 2)
     site.end(new[::2], measures, max_s=1.0)
-    time.sleep(max(0.0, AWAY_S - (time.monotonic() - fault_s)))
+    others = []
+    while (left_s := site.away_s - (time.monotonic() - fault_s)) > 0:
+        time.sleep(min(left_s, 1.0))
+        if left_s > 2:
+            others += site.establish(1)
     site.measure_gap(calls, fault_at, measures, max_s=0.15)
     finish()
     back_s = time.monotonic()
-    left = len(calls) + len(new) - len(new[::2])
+    left = len(calls) + len(new) - len(new[::2]) + len(others)
     wait(lambda: len(site.store.call_keys()) == left, 15, "a record of each live call in the store")
     measures.add("alarm after", [told_s], max_s=2.0)
     measures.add("setup before", usual)
-    extra = max(0.0, max(setup_times(new)) - statistics.median(usual))
-    measures.add("setup takes longer by", [extra], max_s=0.15)
+    extra = [max(0.0, took_s - statistics.median(usual)) for took_s in setup_times([*new, *others])]
+    measures.add("setup takes longer by", extra, max_s=0.15)
     measures.add("all written again after", [time.monotonic() - back_s], max_s=10.0)
-    site.end([*calls, *new[1::2]], measures, what="BYE answered afterwards", max_s=1.0)
+    site.end([*calls, *new[1::2], *others], measures, what="BYE answered afterwards", max_s=1.0)
     site.settled(measures)
 
 
@@ -189,14 +192,14 @@ def store_spoilt(site: Site, measures: Measures) -> None:
 ROWS = (
     Row(
         "R1",
-        "the store is killed and away for 3 s",
+        "the store is killed and away for a while",
         "calls that are up notice nothing, new ones come up, an alarm within 2 s, all written again within 10 s",
         store_killed,
         OWN,
     ),
     Row(
         "R3",
-        "the store hangs for 3 s",
+        "the store hangs for a while",
         "setup takes at most 150 ms longer, media go on, BYE is answered",
         store_hung,
         OWN,
