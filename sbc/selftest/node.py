@@ -17,6 +17,7 @@ from typing import Any
 from sbc.demo.phone import CallFailed
 from sbc.demo.run import free_port, running_sbc
 from sbc.management.client import ManagementError, ask
+from sbc.selftest.certificate import self_signed
 from sbc.selftest.measure import Failed
 
 NETWORK = f"127.{64 + (os.getpid() >> 8) % 128}.{os.getpid() % 256}"
@@ -35,7 +36,7 @@ workers: {{ sip: {sip}, media: {media} }}
 store: {store}
 realms:
   outside:
-    listen: [udp:{outside}:{port}{tcp}]
+    listen: [udp:{outside}:{port}{tcp}]{tls}
     media: {{ address: {outside}, ports: {ports_outside}, srtp: {srtp} }}
   core:
     listen: [udp:{core}:{core_port}]
@@ -89,10 +90,26 @@ class Node:
         self.folder = folder
         self.port, self.callee_port = free_port(OUTSIDE), free_port(CALLEE)
         folder.mkdir(parents=True, exist_ok=True)
+        self.tls_port, self.certificate = free_port(OUTSIDE), folder / "own.pem"  # where the setting ``tls`` is true
         self.config = folder / "sbc.yaml"
-        given = {"sip": 2, "media": 1, "store": "embedded", "srtp": "off", "spool": "", "tcp": False, **settings}
+        given = {
+            "sip": 2,
+            "media": 1,
+            "store": "embedded",
+            "srtp": "off",
+            "spool": "",
+            "tcp": False,
+            "tls": False,
+            **settings,
+        }
         given = {"ports_outside": "10000-19999", "ports_core": "20000-29999", **given}
         given["tcp"] = f", tcp:{OUTSIDE}:{self.port}" if given["tcp"] else ""
+        if given["tls"]:
+            self_signed(self.certificate, OUTSIDE)
+            given["tcp"] += f", tls:{OUTSIDE}:{self.tls_port}"
+            given["tls"] = f"\n    tls: {{ certificate: {self.certificate}, key: {self.certificate} }}"
+        else:
+            given["tls"] = ""
         addresses = {"outside": OUTSIDE, "core": CORE, "caller": CALLER, "callee": CALLEE}
         ports = {"port": self.port, "core_port": free_port(CORE), "callee_port": self.callee_port}
         self.text = CONFIG.format(folder=folder, **addresses, **ports, **given)

@@ -21,11 +21,12 @@ from typing import Any, NamedTuple
 
 from sbc.management.client import ManagementError, ask
 from sbc.selftest.agents import Agent, Asked, UaCall
+from sbc.selftest.certificate import self_signed
 from sbc.selftest.measure import Failed, Measures, NotTried
 from sbc.selftest.netns import Lab
 from sbc.selftest.node import Node, wait
 from sbc.selftest.pair_store import Watched, start_alone
-from sbc.selftest.phones import TlsPhone, WssPhone, self_signed
+from sbc.selftest.phones import TlsPhone, WssPhone
 from sbc.selftest.site import PACE_S, Call, Site
 from sbc.selftest.talk import BEFORE_S, INTERVAL_S, Talk
 

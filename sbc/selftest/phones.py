@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import datetime
-import ipaddress
 import os
 import selectors
 import socket
@@ -23,33 +21,6 @@ PING_S = 0.5  # a phone of flesh takes 25 s and more (RFC 5626 §4.4.1)
 CONNECT_S = 0.5
 RETRY_S = 0.1
 _TEXT, _BINARY, _PING, _PONG = 1, 2, 9, 10
-
-
-def self_signed(path: Path, address: str) -> None:
-    """Write a certificate for an IP address, and its key, as one PEM file that only its owner reads."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, address)])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=2))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    kind = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    path.touch(mode=0o600)
-    path.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, *kind) + made.public_bytes(serialization.Encoding.PEM)
-    )
 
 
 class TlsPhone(Agent):

@@ -18,6 +18,7 @@ from sbc.selftest import (
     processes,
     reconnects,
     resources,
+    rotation,
     rtpengine,
     settings,
     stores,
@@ -44,6 +45,7 @@ ROWS: tuple[Row, ...] = (
     *resources.ROWS,
     *descriptors.ROWS,
     *settings.ROWS,
+    *rotation.ROWS,
     *mix.ROWS,
 )
 WIDTH = 110
