@@ -17,8 +17,9 @@ from bench.plan import Plan, attempt, working_directory
 from bench.processes import resident_bytes
 
 LOAD_S, QUICK_LOAD_S = 20.0, 6.0
-# A soak's calls come in stretches. The last transactions end 32 s after a call: only what is left then can be a leak.
-STRETCH_S, SETTLE_S = 200.0, 40.0
+# A soak's calls come in stretches. The last transactions end 32 s after a call, and within the next 20 s a worker gives
+# back what they took: only what is left then can be a leak.
+STRETCH_S, SETTLE_S = 200.0, 60.0
 WARM_UP_S = 200.0  # the heap finds its size
 
 
