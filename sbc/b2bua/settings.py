@@ -52,6 +52,9 @@ class AdmissionPolicy(Protocol):
     def open_call(self, peer: str, now: float) -> int | None:
         """Count a call of this peer; a status to refuse it with when a limit is reached (then it is not counted)."""
 
+    def count_call(self, peer: str) -> None:
+        """Count a call that goes on here, whatever the limits."""
+
     def close_call(self, peer: str) -> None:
         """A call that was counted has ended."""
 

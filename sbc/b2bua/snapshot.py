@@ -152,8 +152,8 @@ def decode(core: Core, data: bytes, now: float, wall: float) -> Call:
     except (RecursionError, OverflowError) as error:
         raise BadRecord(str(error)) from error
     core.add(call)
-    admission = core.settings.admission
-    call.admitted_peers = tuple(peer for peer in call.admitted_peers if admission.open_call(peer, now) is None)
+    for peer in call.admitted_peers:
+        core.settings.admission.count_call(peer)
     for leg in call.legs():
         if leg.state is LegState.ENDED:
             core.forget(leg)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sbc.config.matching import Match, ambiguous, covers, identity, rank
 from sbc.errors import ConfigError
+from sbc.policy.call_tally import CallTally, due_after
 from sbc.sip.flow import IDENTITY_SHIFT
 
 if TYPE_CHECKING:
@@ -62,43 +63,49 @@ class _Rule:
 _Entry = Source | tuple[_Rule, ...]
 
 
-class _Bucket:
-    """Calls that a peer may still open: ``rate_per_s`` flow in, one second's worth is kept (at least one call)."""
+class _Limits(NamedTuple):
+    """Of a peer. ``column`` is that of the tally; -1: there was none left for it, and this worker has its share."""
 
-    __slots__ = ("filled_at", "rate_per_s", "tokens")
-
-    def __init__(self, rate_per_s: float) -> None:
-        self.rate_per_s = rate_per_s
-        self.tokens = max(1.0, rate_per_s)
-        self.filled_at = 0.0
-
-    def take(self, now: float) -> bool:
-        tokens = self.tokens
-        if self.filled_at:
-            tokens = min(max(1.0, self.rate_per_s), tokens + (now - self.filled_at) * self.rate_per_s)
-        self.filled_at = now
-        allowed = tokens >= 1.0
-        self.tokens = tokens - 1.0 if allowed else tokens
-        return allowed
+    column: int
+    max_calls: int
+    max_cps: float
 
 
 class Admission:
     """The peers of a node as one immutable look-up, and their limits.
 
-    ``workers`` is the number of SIP workers that share the limits: calls spread evenly over them, so each grants its
-    part (rounded up for calls). Raises ConfigError when two peers of a realm claim the same network.
+    ``tally`` is what all SIP workers count together, None: there is no other. While one of ``workers`` does not count
+    there, each has its share, rounded up. Raises ConfigError when two peers of a realm claim the same network.
     """
 
-    __slots__ = ("_buckets", "_calls", "_certificates", "_known", "_max_calls", "_networks", "_realms")
+    __slots__ = (
+        "_awaited",
+        "_calls",
+        "_certificates",
+        "_due",
+        "_known",
+        "_limits",
+        "_networks",
+        "_realms",
+        "_tally",
+        "_workers",
+    )
 
-    def __init__(self, peers: Mapping[str, Peer], realms: Mapping[str, Realm], *, workers: int = 1) -> None:
+    def __init__(
+        self,
+        peers: Mapping[str, Peer],
+        realms: Mapping[str, Realm],
+        *,
+        workers: int = 1,
+        tally: CallTally | None = None,
+    ) -> None:
         self._realms = tuple(name for name, realm in realms.items() for _ in realm.listen)  # by Flow.listener
         # by realm, then by (IP version, prefix length) longest first: network as a number -> source
         self._networks: dict[str, list[tuple[int, int, dict[int, _Entry]]]] = {}
         self._known: dict[str, dict[str, Source]] = {name: {} for name in realms}
-        self._max_calls: dict[str, int] = {}
-        self._buckets: dict[str, _Bucket] = {}
         self._calls: dict[str, int] = {}
+        self._due: dict[str, float] = {}  # of peers without a column
+        self._workers = workers
         tables: dict[str, dict[tuple[int, int], dict[int, _Entry]]] = {name: {} for name in realms}
         self._certificates: dict[str, list[str]] = {}  # names that peers of a realm are known by
         listeners = [(name, listen) for name, realm in realms.items() for listen in realm.listen]
@@ -120,15 +127,19 @@ class Admission:
                 joined = {rule.source.peer: rule for rule in (*_rules(other), *_rules(entry))}
                 if len(joined) > 1:
                     table[number] = tuple(sorted(joined.values(), key=lambda rule: rule.rank, reverse=True))
-            if peer.max_calls:
-                self._max_calls[name] = -(-peer.max_calls // workers)
-            if peer.max_cps:
-                self._buckets[name] = _Bucket(peer.max_cps / workers)
         for realm, by_length in tables.items():
             ordered = sorted(by_length.items(), key=lambda item: -item[0][1])
             self._networks[realm] = [
                 (version, (32 if version == 4 else 128) - length, table) for (version, length), table in ordered
             ]
+        limited = limited_peers(peers)
+        if tally is None:
+            tally = CallTally()
+            tally.claim(limited)
+        self._tally = tally
+        self._limits = {name: _Limits(tally.find(name), peers[name].max_calls, peers[name].max_cps) for name in limited}
+        # Calls of a former life of this worker that have not been taken up yet.
+        self._awaited = {name: tally.mine(limits.column) for name, limits in self._limits.items() if limits.column >= 0}
 
     def admit(self, listener: int, host: str, port: int = 0, connection: int = 0) -> Source | None:
         """The peer behind an address (a literal) that was seen on a listener; None for a stranger.
@@ -180,38 +191,78 @@ class Admission:
                     return identity(realm, name)
         return 0
 
-    def open_call(self, peer: str, now: float, *, calls: int | None = None) -> int | None:
+    def open_call(self, peer: str, now: float) -> int | None:
         """Let a peer open a call: None, or the status to refuse it with (503, with Retry-After).
 
-        ``calls`` is the number of its calls that the core owns; without it, opened calls less closed ones. A refused
-        call is not counted and need not be closed.
+        A refused call is not counted and need not be closed.
         """
-        limit = self._max_calls.get(peer)
-        count = self._calls.get(peer, 0)
-        if limit is not None and (count if calls is None else calls) >= limit:
+        limits = self._limits.get(peer)
+        if limits is None:
+            self._calls[peer] = self._calls.get(peer, 0) + 1
+            return None
+        self._count(peer, 1)
+        if not self._has_room(peer, limits) or not self._is_in_time(peer, limits, now):
+            self._count(peer, -1)
             return REFUSED_STATUS
-        bucket = self._buckets.get(peer)
-        if bucket is not None and not bucket.take(now):
-            return REFUSED_STATUS
-        self._calls[peer] = count + 1
         return None
 
+    def _has_room(self, peer: str, limits: _Limits) -> bool:
+        if not limits.max_calls:
+            return True
+        total = self._tally.total(limits.column) if limits.column >= 0 else -1
+        if total >= 0:
+            return total <= limits.max_calls
+        return self._calls[peer] <= -(-limits.max_calls // self._workers)
+
+    def _is_in_time(self, peer: str, limits: _Limits, now: float) -> bool:
+        if not limits.max_cps:
+            return True
+        if limits.column >= 0:
+            return self._tally.take(limits.column, limits.max_cps, now)
+        due = due_after(self._due.get(peer, 0.0), limits.max_cps / self._workers, now)
+        if due is None:
+            return False
+        self._due[peer] = due
+        return True
+
+    def count_call(self, peer: str) -> None:
+        """A call that a former owner let pass goes on here; no limit is asked."""
+        awaited = self._awaited.get(peer, 0)
+        if awaited:
+            self._awaited[peer] = awaited - 1
+        self._count(peer, 1)
+
     def close_call(self, peer: str) -> None:
-        """A call that :meth:`open_call` let pass has ended."""
-        count = self._calls.get(peer, 0)
-        if count > 1:
-            self._calls[peer] = count - 1
-        else:
-            self._calls.pop(peer, None)
+        """A call that was counted has ended."""
+        if self._calls.get(peer):
+            self._count(peer, -1)
+
+    def all_here(self) -> None:
+        """All calls of a former life of this worker that went on have been taken up."""
+        self._awaited = {}
+        for peer in self._limits:
+            self._count(peer, 0)
 
     def inherit(self, former: Admission) -> None:
-        """Take over counts and the fill of buckets from before a reload, so that a reload grants no burst."""
-        self._calls = dict(former._calls)
-        for name, bucket in self._buckets.items():
-            old = former._buckets.get(name)
-            if old is not None:
-                bucket.tokens = min(old.tokens, max(1.0, bucket.rate_per_s))
-                bucket.filled_at = old.filled_at
+        """Take the place of what was in force before a reload, with its counts."""
+        self._calls, self._awaited, self._due = former._calls, former._awaited, former._due
+        for peer in self._limits:
+            self._count(peer, 0)
+
+    def _count(self, peer: str, change: int) -> None:
+        count = self._calls.get(peer, 0) + change
+        if count:
+            self._calls[peer] = count
+        else:
+            self._calls.pop(peer, None)
+        limits = self._limits.get(peer)
+        if limits is not None and limits.column >= 0:
+            self._tally.tell(limits.column, count + self._awaited.get(peer, 0))
+
+
+def limited_peers(peers: Mapping[str, Peer]) -> list[str]:
+    """Those whose calls are to be counted by all workers together."""
+    return [name for name, peer in peers.items() if peer.max_calls or peer.max_cps]
 
 
 def _rule(source: Source, match: Match, listeners: Sequence[tuple[str, Listen]]) -> _Rule:

@@ -19,6 +19,9 @@ from sbc.config.models import Config
 from sbc.errors import ConfigError
 from sbc.ha.slot import HaSlot
 from sbc.management.slot import ControlSlot
+from sbc.policy import call_tally
+from sbc.policy.admission import limited_peers
+from sbc.policy.call_tally import CallTally
 from sbc.supervisor import embedded_store, folders, process, sockets
 from sbc.supervisor.child import Child, Group
 from sbc.supervisor.pair_store import PairStore
@@ -192,6 +195,8 @@ class Estate:
             self.media_count = len(legacy.media_memory)
             capacity = len(self.sockets)
         self.seats = Seats(sip_count, self.shared.map("seats", seats.SIZE), former=legacy is not None)
+        self.tally = CallTally(capacity, self.shared.map("calls of peers", call_tally.size_of(capacity)))
+        self.accept(config)
         self.media_keys = media_keys
         self.page = Page(self.shared.map("page of supervisor", PAGE_BYTES))  # the supervisor's own
         self.orphaned: Callable[[], bool] = lambda: False  # whether the keeper has died
@@ -225,6 +230,11 @@ class Estate:
         member.last_words = LastWords(self.shared.map(f"last words of {member.name}", LastWords.SIZE))
         member.seat = slot
         return member
+
+    def accept(self, config: Config) -> None:
+        """This configuration is in force from now on."""
+        self.config = config
+        self.tally.claim(limited_peers(config.peers))
 
     def run(self, member: Member) -> int:
         """In the child: let go of what belongs to others, and be that worker."""
@@ -303,6 +313,9 @@ class Estate:
     def _sip_slot(self, member: Member) -> SipSlot:
         relieves = self.seats.relieves(member.slot)
         self.seats.look()
+        # Calls of a former life are in the journal, unless they have been handed over or are the other node's by now.
+        goes_on = not relieves and not self.is_passive
+        self.tally.enrol(member.slot, self.seats.lives, goes_on=goes_on)
         return SipSlot(
             slot=member.slot,
             count=len(self.seats.prepared if relieves else self.seats.numbers),
@@ -320,6 +333,7 @@ class Estate:
             shard_key=self.shard_key,
             media_keys=self.media_keys,
             cell=self.cell,
+            tally=self.tally,
             orphaned=self.orphaned,
         )
 

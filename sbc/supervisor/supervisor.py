@@ -107,7 +107,7 @@ class Supervisor:
 
     def __init__(self, estate: Estate, kept: Kept, served: bool) -> None:
         if served:
-            estate.config = kept.accepted.read() or loader.check(estate.config_path)[0] or estate.config
+            estate.accept(kept.accepted.read() or loader.check(estate.config_path)[0] or estate.config)
         self.estate = estate
         self.members = estate.members
         self._kept = kept
@@ -403,7 +403,7 @@ class Supervisor:
             self._take_over(config)
 
     def _take_over(self, config: Config) -> None:
-        self.estate.config = config
+        self.estate.accept(config)
         self._kept.accepted.write(config)
         self.estate.page.add(Counter.RELOADS)
         log.configure(config.log.level, config.log.format, "supervisor")

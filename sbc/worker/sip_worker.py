@@ -6,7 +6,7 @@ import asyncio
 import os
 import random
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
@@ -30,7 +30,6 @@ from sbc.routing.runner import Runner
 from sbc.sip.flow import Flow
 from sbc.sip.ids import Ids
 from sbc.sip.shard import shard_of
-from sbc.sip.uri import parse_uri
 from sbc.telemetry import log
 from sbc.transport.resolver import NameServers, Resolver
 from sbc.transport.source_address import SourceAddresses
@@ -119,9 +118,7 @@ class SipWorker:
             receive=self._stream_received,
             failed=self._stream_failed,
             turn=self._stream_turn,
-            admits=self._may_connect,
-            name_of=self._certified_name,
-            proved=self._proved,
+            serving=lambda: (self.config, self._admission),
         )
         self._lodging = LodgingSide(slot, self._hand_over, self._count)
         self._keep_alive = KeepAliveSide(slot, self.core, self._hand_over, now=self._now, wake=self._wake)
@@ -253,6 +250,7 @@ class SipWorker:
 
     def _all_here(self) -> None:
         """All calls of ours have been taken up: what belongs to none is to end."""
+        self._admission.all_here()
         self._media.end_orphans(self.core.calls)
 
     def _owns(self, call_id: str) -> bool:
@@ -299,7 +297,6 @@ class SipWorker:
             config = load(self.slot.config_path)
             routes = versions.serving(config)
             admission = self._admit(config)
-            admission.inherit(self._admission)
             settings = self._settings(config, admission, routes)
             with self._lookups.taking_over(config):
                 await self.runner.prepare(routes)
@@ -312,6 +309,7 @@ class SipWorker:
             self._count("RELOADS_REFUSED")
             self.log.exception("reload refused: a startup route failed", error)
             return
+        admission.inherit(self._admission)
         self.config, self._admission, self._routes = config, admission, routes
         self.core.reconfigure(settings)
         self.runner.replace(routes, config)
@@ -333,7 +331,7 @@ class SipWorker:
         )
 
     def _admit(self, config: Config) -> Admission:
-        return Admission(config.peers, config.realms, workers=self.slot.count)
+        return Admission(config.peers, config.realms, workers=self.slot.count, tally=self.slot.tally)
 
     def _log_fields(self, level: str, event: str, fields: dict[str, Any]) -> None:  # Any: log fields are free
         self.log.write(level, event, **fields)
@@ -457,22 +455,6 @@ class SipWorker:
     def _stream_turn(self) -> None:
         """Connections have brought something: one turn for all that are readable now."""
         self._wake()
-
-    def _may_connect(self, listener: int, host: str) -> bool:
-        """A stranger gets no connection, unless strangers are to be told that they are."""
-        return self.config.unknown_sources == "refuse" or self._admission.admit(listener, host) is not None
-
-    def _proved(self, listener: int, names: Sequence[str]) -> int:
-        """The number of the configured name that a certificate stands for."""
-        return self._admission.identity_of(listener, names)
-
-    def _certified_name(self, listener: int, host: str) -> str:
-        """RFC 5922 §7.3: the name by which we know who is there, not one that an answer of the DNS brought."""
-        source = self._admission.admit(listener, host)
-        peer = self.config.peers.get(source.peer) if source is not None else None
-        if peer is None or not (peer.tls_name or peer.gateway):
-            return host
-        return peer.tls_name or parse_uri(peer.gateway).address
 
     # --- effects --------------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sbc.config.models import Config
+from sbc.policy.call_tally import CallTally
 from sbc.telemetry.page import Page
 from sbc.telemetry.role import RoleCell
 from sbc.worker.seats import Seats
@@ -26,6 +27,7 @@ class SipSlot:
     ``store_url``   as in :mod:`sbc.config.store_url`, with the password of the embedded store
     ``media_keys``  our CURVE public and secret key for media nodes elsewhere, None where there is none with a key
     ``cell``        the role of this node in its pair, None where it is alone
+    ``tally``       the calls of peers with limits, in all workers; None: there is no other worker
     ``orphaned``    whether the node ends because its first process has died
     ``relieves``    whether others have the shards still, and this worker relieves them (:mod:`sbc.worker.relief`)
     ``shard_key``   16 octets for :func:`sbc.sip.shard.shard_of`, the same on every start
@@ -44,6 +46,7 @@ class SipSlot:
     shard_key: bytes
     media_keys: tuple[bytes, bytes] | None = None
     cell: RoleCell | None = None
+    tally: CallTally | None = None
     orphaned: Callable[[], bool] = lambda: False
     seat: int = 0
     seats: Seats = field(default_factory=Seats)

@@ -13,8 +13,10 @@ from collections.abc import Callable, Sequence
 
 from sbc.config.models import Config
 from sbc.errors import ConfigError
+from sbc.policy.admission import Admission
 from sbc.sip.flow import Flow
 from sbc.sip.shard import shard_of_datagram
+from sbc.sip.uri import parse_uri
 from sbc.telemetry import log
 from sbc.transport.streams import StreamListener, Streams
 from sbc.transport.tls import client_context, server_context
@@ -28,7 +30,8 @@ WAITING = 4096  # frames for one worker; a worker that is away for longer loses 
 class StreamSide:
     """The streams of one worker, as :class:`sbc.transport.streams.Shell` and towards the worker.
 
-    ``receive`` feeds one message to the core; ``failed`` tells it of a flow; ``turn`` asks for a turn of the worker.
+    ``receive`` feeds one message to the core; ``failed`` tells it of a flow; ``turn`` asks for a turn of the worker;
+    ``serving`` is what is in force.
     """
 
     def __init__(
@@ -40,9 +43,7 @@ class StreamSide:
         receive: Callable[[bytes, Flow], None],
         failed: Callable[[Flow], None],
         turn: Callable[[], None],
-        admits: Callable[[int, str], bool],
-        name_of: Callable[[int, str], str],
-        proved: Callable[[int, Sequence[str]], int],
+        serving: Callable[[], tuple[Config, Admission]],
     ) -> None:
         self._slot = slot.slot
         self._seats = slot.seats
@@ -52,9 +53,7 @@ class StreamSide:
         self._receive = receive
         self._tell_failed = failed
         self.turn = turn
-        self.admits = admits
-        self.name_of = name_of
-        self.proved = proved
+        self._serving = serving
         self.count = slot.page.count
         self._waiting: dict[int, deque[Frame]] = {}
         self.messages = 0  # received since the worker last looked
@@ -132,6 +131,24 @@ class StreamSide:
     def log(self, level: str, event: str, /, **fields: object) -> None:
         """A line for the log."""
         log.get().write(level, event, **fields)
+
+    def admits(self, listener: int, host: str) -> bool:
+        """A stranger gets no connection, unless strangers are to be told that they are."""
+        config, admission = self._serving()
+        return config.unknown_sources == "refuse" or admission.admit(listener, host) is not None
+
+    def proved(self, listener: int, names: Sequence[str]) -> int:
+        """The number of the configured name that a certificate stands for."""
+        return self._serving()[1].identity_of(listener, names)
+
+    def name_of(self, listener: int, host: str) -> str:
+        """RFC 5922 §7.3: the name by which we know who is there, not one that an answer of the DNS brought."""
+        config, admission = self._serving()
+        source = admission.admit(listener, host)
+        peer = config.peers.get(source.peer) if source is not None else None
+        if peer is None or not (peer.tls_name or peer.gateway):
+            return host
+        return peer.tls_name or parse_uri(peer.gateway).address
 
     # --- inside
 

@@ -71,6 +71,9 @@ class Peers:
         self.open += 1
         return None
 
+    def count_call(self, peer: str) -> None:
+        self.open += 1
+
     def close_call(self, peer: str) -> None:
         self.open -= 1
 

@@ -7,6 +7,7 @@ import pytest
 from sbc.config.models import Config
 from sbc.errors import ConfigError
 from sbc.policy.admission import KNOWN_ADDRESSES, Admission, Source
+from sbc.policy.call_tally import CallTally
 
 REALMS = {
     "core": {"listen": ["udp:10.0.0.5:5060"], "media": {"address": "10.0.0.5"}},
@@ -15,9 +16,9 @@ REALMS = {
 CORE, OUTSIDE, OUTSIDE_V6 = range(3)
 
 
-def admission(workers: int = 1, **peers: dict[str, object]) -> Admission:
+def admission(workers: int = 1, tally: CallTally | None = None, **peers: dict[str, object]) -> Admission:
     config = Config.model_validate({"realms": REALMS, "peers": peers})
-    return Admission(config.peers, config.realms, workers=workers)
+    return Admission(config.peers, config.realms, workers=workers, tally=tally)
 
 
 def test_the_longest_prefix_wins_within_the_realm_of_the_listener() -> None:
@@ -72,13 +73,6 @@ def test_max_calls() -> None:
     assert [policy.open_call("p", 1.0) for _ in range(3)] == [None, None, 503]
 
 
-def test_max_calls_by_the_number_of_owned_calls() -> None:
-    policy = admission(p={"realm": "core", "addresses": "10.0.0.1", "max_calls": 2})
-    assert policy.open_call("p", 1.0, calls=1) is None
-    assert policy.open_call("p", 1.0, calls=2) == 503
-    assert policy.open_call("p", 1.0, calls=0) is None
-
-
 def test_max_cps_is_a_bucket_of_one_second() -> None:
     policy = admission(p={"realm": "core", "addresses": "10.0.0.1", "max_cps": 3})
     assert [policy.open_call("p", 100.0) for _ in range(4)] == [None, None, None, 503]
@@ -97,14 +91,20 @@ def test_no_limit_means_no_limit() -> None:
     assert {policy.open_call("p", 1.0) for _ in range(10_000)} == {None}
 
 
-def test_workers_share_the_limits() -> None:
-    policy = admission(workers=2, p={"realm": "core", "addresses": "10.0.0.1", "max_calls": 3})
-    assert [policy.open_call("p", 1.0) for _ in range(3)] == [None, None, 503]
+def test_calls_that_go_on_count_whatever_the_limits() -> None:
+    policy = admission(p={"realm": "core", "addresses": "10.0.0.1", "max_calls": 3, "max_cps": 1})
+    for _ in range(3):
+        policy.count_call("p")
+    assert policy.open_call("p", 1.0) == 503
+    policy.close_call("p")
+    assert policy.open_call("p", 1.0) is None
 
 
 def test_a_reload_grants_no_burst() -> None:
     peer: dict[str, object] = {"realm": "core", "addresses": "10.0.0.1", "max_calls": 5, "max_cps": 2}
-    old, new = admission(p=peer), admission(p=peer)
+    tally = CallTally()
+    tally.claim(["p"])
+    old, new = admission(tally=tally, p=peer), admission(tally=tally, p=peer)
     assert [old.open_call("p", 5.0) for _ in range(3)] == [None, None, 503]
     new.inherit(old)
     assert new.open_call("p", 5.0) == 503
