@@ -5,11 +5,8 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import socket
-import subprocess
 import time
-import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -20,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sbc.management.client import ManagementError, ask
+from sbc.selftest import machines
 from sbc.selftest.agents import Agent, Asked, UaCall
 from sbc.selftest.certificate import self_signed
 from sbc.selftest.measure import Failed, Measures, NotTried
@@ -33,12 +31,12 @@ from sbc.selftest.talk import BEFORE_S, INTERVAL_S, Talk
 CALLER, CALLEE, SMALL, STORE = "10.77.0.1", "10.77.0.2", "10.77.0.3", "10.77.0.5"
 OWN = {"a": "10.77.0.11", "b": "10.77.0.12"}
 DIRECT = {"a": "10.78.0.11", "b": "10.78.0.12"}
+HOSTS = {"cust": (CALLER, CALLEE, SMALL), "a": (OWN["a"],), "b": (OWN["b"],), "red": (STORE,)}
 OUTSIDE, CORE = "10.77.0.100", "10.77.0.101"  # the virtual addresses
 SMALL_CALLS = 4  # what the customer at SMALL may have at a time
 SMALL_TRIES = 24
 PATH_PORT = 7400
 CERTIFICATE = "sbc.pem"  # with its key
-PING_S = 0.01
 CONFIG = """\
 node: pair
 run_dir: {folder}/run
@@ -71,10 +69,6 @@ ha:
 """
 ADDRESSES = "  addresses: [{outside}/24 on {interface}, {core}/24 on {interface}]\n"
 BY_KEEPALIVED = "  decided_by: keepalived\n"
-OPTIONS = (
-    "OPTIONS sip:{to} SIP/2.0\r\nVia: SIP/2.0/UDP {me}:{port};branch=z9hG4bK{n}\r\nMax-Forwards: 70\r\n"
-    "From: <sip:ping@{me}>;tag={n}\r\nTo: <sip:{to}>\r\nCall-ID: {n}\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n"
-)
 
 
 class Half(Node):
@@ -161,17 +155,7 @@ class PairSite(Site):
 
     def ready(self, limit_s: float = 60.0) -> float:
         """Wait until either node says that the other one could take over; the seconds that it took."""
-        why: list[str] = []
-
-        def are_ready() -> bool:
-            said = [self.status(name) for name in self.nodes]
-            why[:] = [str(one.get("why_not", "no answer")) for one in said]
-            return all(one.get("ready") for one in said)
-
-        try:
-            return wait(are_ready, limit_s, "HA ready")
-        except Failed as error:
-            raise Failed(f"{error}: {'; '.join(why)}") from None
+        return machines.wait_until_ready(lambda: [self.status(name) for name in self.nodes], limit_s)
 
     def taken_over(self, limit_s: float = 15.0) -> None:
         """Wait until the other node says that it is active, and go by it from now on."""
@@ -192,13 +176,7 @@ class PairSite(Site):
 
     def die(self, name: str) -> float:
         """Every process and the link, at once; when that was (monotonic seconds)."""
-        pids = self.lab.pids(name)
-        began_s = time.monotonic()
-        for number in (signal.SIGSTOP, signal.SIGKILL):  # nobody is to see another one die
-            for pid in pids:
-                os.kill(pid, number)
-        self.cable(name, "down")
-        return began_s
+        return machines.die(self.lab, name, self.interfaces[name])
 
     def mend(self, name: str) -> None:
         """The machine is there again, without a process."""
@@ -207,19 +185,11 @@ class PairSite(Site):
 
     def cable(self, name: str, state: str) -> None:
         """Pull it out of the switch (``down``), or put it there again (``up``)."""
-        words = [*self.lab.inside(name), "ip", "link", "set", self.interfaces[name], state]
-        subprocess.run(words, check=True, timeout=10)
+        machines.link(self.lab, name, self.interfaces[name], state)
 
     def cut(self, name: str, *, beats: bool = False, store: bool = False) -> None:
         """Have a node hear and say nothing there any more, without a word about it to anybody; neither: heal it."""
-        here = [f"{kind} dport {PATH_PORT} drop" for kind in ("udp", "tcp")] * beats
-        there = [*here, *[f"ip daddr {STORE} tcp dport 6379 drop"] * store]
-        chains = "".join(
-            f"chain {hook} {{ type filter hook {hook} priority 0; {'; '.join(rules)}; }}\n"
-            for hook, rules in (("output", there), ("input", here))
-            if rules
-        )
-        self.lab.firewall(name, f"table ip cut\ndelete table ip cut\ntable ip cut {{\n{chains}}}\n")
+        machines.cut(self.lab, name, PATH_PORT * beats, STORE * store)
 
     def holds(self, name: str) -> bool:
         """Whether a virtual address is on this node."""
@@ -245,18 +215,7 @@ class PairSite(Site):
 
     def answers(self, limit_s: float = 15.0, since_s: float | None = None) -> float:
         """Ping a virtual address until an answer comes; the seconds that it took since then."""
-        began_s = time.monotonic() if since_s is None else since_s
-        with self.lab.open_socket("cust") as sock:
-            sock.bind((CALLER, 0))
-            sock.settimeout(PING_S)
-            port = sock.getsockname()[1]
-            while time.monotonic() - began_s < limit_s:
-                ping = OPTIONS.format(to=OUTSIDE, me=CALLER, port=port, n=uuid.uuid4().hex)
-                with suppress(OSError):
-                    sock.sendto(ping.encode(), (OUTSIDE, 5060))
-                    sock.recv(4096)
-                    return time.monotonic() - began_s
-        raise Failed(f"nobody answers at {OUTSIDE} within {limit_s:g} s")
+        return machines.answers(self.lab, CALLER, OUTSIDE, limit_s, since_s)
 
     # -- calls
 
@@ -355,19 +314,6 @@ class PairSite(Site):
         return Counter(str(cdr["a_call_id"]) for node in self.nodes.values() for cdr in node.cdrs())
 
 
-def _network(lab: Lab) -> dict[str, str]:
-    """One network of all, and a cable between the nodes; the interfaces of the hosts in the former."""
-    lab.host("lan")
-    lab.bridge("lan")
-    hosts = {"cust": (CALLER, CALLEE, SMALL), "a": (OWN["a"],), "b": (OWN["b"],), "red": (STORE,)}
-    found = {}
-    for host, addresses in hosts.items():
-        lab.host(host)
-        found[host] = lab.plug("lan", host, *(f"{address}/24" for address in addresses))
-    lab.wire("a", f"{DIRECT['a']}/24", "b", f"{DIRECT['b']}/24")
-    return found
-
-
 def _config(folder: Path, name: str, interface: str, *, store: str, keepalived: bool) -> str:
     other = "b" if name == "a" else "a"
     return (CONFIG + (BY_KEEPALIVED if keepalived else ADDRESSES)).format(
@@ -404,7 +350,7 @@ def pair_site(
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         lab = stack.enter_context(Lab(f"st{os.getpid()}"))
-        interfaces = _network(lab)
+        interfaces = machines.network(lab, HOSTS, DIRECT)
         sentinels = Watched(lab, folder, stack, {**OWN, "red": STORE}) if watched else None
         store = "embedded" if embedded else f"redis://{STORE}:6379/0"
         if sentinels is not None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
-import subprocess
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,16 +17,19 @@ import pytest
 
 from sbc.demo.phone import CallFailed
 from sbc.management import client
+from sbc.selftest import machines
+from sbc.selftest.measure import Failed
 from sbc.selftest.netns import Lab
-from sbc.supervisor.embedded_store import find_server
+from sbc.selftest.pair import CALLEE, CALLER, STORE
+from sbc.selftest.pair_store import start_alone
 from tests.support.agents import Agent
 from tests.support.audio import Audio, Stream
-from tests.support.callers import PACE_S, Pair
-from tests.support.pair import CALLEE, CALLER, STORE
+from tests.support.callers import Pair, establish
 from tests.support.sbc import Sbc, eventually, running
 
 OWN = {"m1": "10.77.0.11", "m2": "10.77.0.12"}
 DIRECT = {"m1": "10.78.0.11", "m2": "10.78.0.12"}
+HOSTS = {"cust": (CALLER, CALLEE), "m1": (OWN["m1"],), "m2": (OWN["m2"],), "red": (STORE,)}
 VIRTUAL = {"east": ("10.77.0.100", "10.77.0.101"), "west": ("10.77.0.110", "10.77.0.111")}  # outside, core
 PORT = {"east": 7400, "west": 7500}
 HOME = {"east": "m1", "west": "m2"}
@@ -113,19 +114,11 @@ class Site:
 
     def die(self, machine: str) -> None:
         """Every process of both instances and the link, at once."""
-        words = ["ip", "netns", "pids", self.lab.hosts[machine]]
-        pids = [int(pid) for pid in subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()]
-        for number in (signal.SIGSTOP, signal.SIGKILL):
-            for pid in pids:
-                os.kill(pid, number)
-        self.cable(machine, "down")
-
-    def cable(self, machine: str, state: str) -> None:
-        subprocess.run([*self.lab.inside(machine), "ip", "link", "set", self.interfaces[machine], state], check=True)
+        machines.die(self.lab, machine, self.interfaces[machine])
 
     def mend(self, machine: str) -> None:
         """The machine is there again, and starts both."""
-        self.cable(machine, "up")
+        machines.link(self.lab, machine, self.interfaces[machine], "up")
         for group in VIRTUAL:
             try:
                 self._ends.pop((group, machine)).close()
@@ -147,44 +140,13 @@ class Site:
 
     def ready(self) -> None:
         """Each instance could take over from the other of its group."""
-        why: list[object] = []
-
-        def are_ready() -> bool:
-            said = [self.ask(*which, "status") for which in self.nodes]
-            why[:] = [one.get("why_not", "gone") for one in said]
-            return all(one.get("ready") for one in said)
-
         try:
-            eventually(are_ready, 40, "HA ready")
-        except AssertionError as error:
-            raise AssertionError(f"{error}: {why}\n{self.logs()}") from None
+            machines.wait_until_ready(lambda: [self.ask(*which, "status") for which in self.nodes], 40)
+        except Failed as error:
+            raise AssertionError(f"{error}\n{self.logs()}") from None
 
     def logs(self) -> str:
         return "\n".join(f"--- {which}\n{node.log[-2500:]}" for which, node in self.nodes.items())
-
-
-def network(lab: Lab) -> dict[str, str]:
-    """One network of all, and a cable between the machines; their interfaces in the former."""
-    lab.host("lan")
-    lab.bridge("lan")
-    for host in ("cust", "m1", "m2", "red"):
-        lab.host(host)
-    ends = {"cust": (CALLER, CALLEE), "m1": (OWN["m1"],), "m2": (OWN["m2"],), "red": (STORE,)}
-    found = {host: lab.plug("lan", host, *(f"{one}/24" for one in own)) for host, own in ends.items()}
-    lab.wire("m1", f"{DIRECT['m1']}/24", "m2", f"{DIRECT['m2']}/24")
-    return found
-
-
-def establish(caller: Agent, callee: Agent, group: str) -> list[Pair]:
-    placed = []
-    for _ in range(CALLS):
-        placed.append(caller.call((VIRTUAL[group][0], 5060), f"1{len(caller.calls):06}"))
-        time.sleep(PACE_S)
-    eventually(lambda: all(call.up for call in placed), 20, f"calls of {group} answered")
-    far = {call.number: call for call in callee.all_calls()}
-    pairs = [Pair(call, far[call.number]) for call in placed]
-    eventually(lambda: all(pair.b.up for pair in pairs), 20, f"calls of {group} acknowledged")
-    return pairs
 
 
 def test_a_machine_dies_and_the_other_one_serves_both_groups(tmp_path: Path) -> None:
@@ -193,11 +155,8 @@ def test_a_machine_dies_and_the_other_one_serves_both_groups(tmp_path: Path) -> 
     if os.geteuid() or shutil.which("nft") is None:
         pytest.skip("needs root, ip of iproute2 and nft")
     with Lab(f"aa{os.getpid()}") as lab, ExitStack() as stack:
-        site = Site(lab, tmp_path, network(lab))
-        words = [find_server(), "--bind", STORE, "--port", "6379", "--protected-mode", "no", "--save", ""]
-        store = subprocess.Popen([*lab.inside("red"), *words], stdout=subprocess.DEVNULL)
-        stack.callback(store.wait)
-        stack.callback(store.kill)
+        site = Site(lab, tmp_path, machines.network(lab, HOSTS, DIRECT))
+        start_alone(lab, tmp_path, stack, STORE)
         stack.callback(site.close)
         opens = partial(lab.open_socket, "cust")
         near, far = (stack.enter_context(Audio(host, opens)) for host in (CALLER, CALLEE))
@@ -209,7 +168,10 @@ def test_a_machine_dies_and_the_other_one_serves_both_groups(tmp_path: Path) -> 
         site.ready()
         assert site.active() == {"east": ["m1"], "west": ["m2"]}
 
-        calls = {group: establish(caller, callee, group) for group in VIRTUAL}
+        def establish_all() -> dict[str, list[Pair]]:
+            return {group: establish(caller, callee, (VIRTUAL[group][0], 5060), CALLS) for group in VIRTUAL}
+
+        calls = establish_all()
         streams: list[Stream] = []
         for pair in (pair for pairs in calls.values() for pair in pairs):
             a, b = near.streams[pair.a.audio_port], far.streams[pair.b.audio_port]
@@ -233,7 +195,7 @@ def test_a_machine_dies_and_the_other_one_serves_both_groups(tmp_path: Path) -> 
         assert site.active() == {"east": ["m2"], "west": ["m2"]}
         near.talking = far.talking = False  # new calls have streams of their own, of which nobody sends
         time.sleep(0.1)
-        more = {group: establish(caller, callee, group) for group in VIRTUAL}
+        more = establish_all()
         near.talking = far.talking = True
 
         site.mend("m1")

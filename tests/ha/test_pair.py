@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.callers import Pair, spread
-from tests.support.pair import Duo, cut, duo, heal
+from tests.support.pair import Duo, duo
 from tests.support.sbc import eventually
 
 RUNS = int(os.environ.get("SBC_PAIR_RUNS", "1"))  # 30 for figures that mean something
@@ -130,17 +130,17 @@ def test_a_planned_switch_and_a_split(two: Duo) -> None:
     assert all(not call.a.got and not call.b.got for call in pairs), "a switch has said something to somebody"
     end(two, pairs[: CALLS // 2], CALLS // 2)
 
-    cut(two.lab, active, beats=True)
+    two.cut(active, beats=True)
     time.sleep(2)
     assert two.roles() == {active: "active", other: "passive"}
-    cut(two.lab, active, beats=True, store=True)
+    two.cut(active, beats=True, store=True)
     both_s = both_until(two, active, other)
     print(f"split: both had the address for {both_s:.2f} s at most")
     assert both_s < 1
     assert two.holds(other)
     assert not two.holds(active)
     two.answers(5)
-    heal(two.lab, active)
+    two.cut(active)
     two.ready()
     assert two.roles() == {active: "passive", other: "active"}
     end(two, pairs[CALLS // 2 :], CALLS)

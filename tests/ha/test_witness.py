@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from sbc.selftest.netns import Lab
-from tests.support.pair import DIRECT, OWN, STORE, duo, heal
+from sbc.selftest.pair import DIRECT, OWN, STORE
+from tests.support.pair import duo
 from tests.support.sbc import eventually
 
 
@@ -44,7 +45,7 @@ def test_the_node_that_reaches_the_router_serves(tmp_path: Path) -> None:
         assert "a is not heard" in why
         assert f"no answer from {STORE}" in why
         assert not two.holds("b")
-        heal(two.lab, "b")
+        two.cut("b")
         two.ready()
 
         isolate(two.lab, "a", "b", router=True)
@@ -58,6 +59,6 @@ def test_the_node_that_reaches_the_router_serves(tmp_path: Path) -> None:
             time.sleep(0.02)
         two.answers(5)
         eventually(lambda: two.roles() == {"a": "passive", "b": "active"}, 10, "one is active")
-        heal(two.lab, "a")
+        two.cut("a")
         two.ready()
         assert two.roles() == {"a": "passive", "b": "active"}

@@ -10,14 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import zmq
-
-from media import protocol
-from tests.support.agents import Agent, Asked, UaCall
+from sbc.selftest.site import PACE_S, media_sessions
+from tests.support.agents import Address, Agent, Asked, UaCall
 from tests.support.loopback import CALLEE, CALLER, OUTSIDE, Loopback
 from tests.support.sbc import Sbc, eventually, running
-
-PACE_S = 0.008
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +22,29 @@ class Pair:
 
     a: UaCall
     b: UaCall
+
+
+def place(caller: Agent, gateway: Address, count: int, *, rings: bool = False) -> list[UaCall]:
+    """So many INVITEs, 125 a second; calls that only ring are to numbers with a 2 in front."""
+    placed = []
+    for _ in range(count):
+        placed.append(caller.call(gateway, f"{2 if rings else 1}{len(caller.calls):06}"))
+        time.sleep(PACE_S)
+    return placed
+
+
+def connected(placed: Sequence[UaCall], callee: Agent, timeout_s: float = 15.0) -> list[Pair]:
+    """Wait until all these calls are answered and acknowledged."""
+    eventually(lambda: all(call.up for call in placed), timeout_s, f"{len(placed)} calls answered")
+    far = {call.number: call for call in callee.all_calls()}
+    pairs = [Pair(call, far[call.number]) for call in placed]
+    eventually(lambda: all(pair.b.up for pair in pairs), timeout_s, f"{len(placed)} calls acknowledged")
+    return pairs
+
+
+def establish(caller: Agent, callee: Agent, gateway: Address, count: int) -> list[Pair]:
+    """So many answered and acknowledged calls."""
+    return connected(place(caller, gateway, count), callee)
 
 
 @dataclass(slots=True)
@@ -39,20 +58,11 @@ class Site:
 
     def place(self, count: int, *, rings: bool = False) -> list[UaCall]:
         """So many INVITEs, 125 a second; calls that only ring are to numbers with a 2 in front."""
-        placed = []
-        for _ in range(count):
-            number = f"{2 if rings else 1}{len(self.caller.calls):06}"
-            placed.append(self.caller.call((OUTSIDE, self.net.port), number))
-            time.sleep(PACE_S)
-        return placed
+        return place(self.caller, (OUTSIDE, self.net.port), count, rings=rings)
 
     def pairs(self, placed: Sequence[UaCall], timeout_s: float = 15.0) -> list[Pair]:
         """Wait until all these calls are answered and acknowledged."""
-        eventually(lambda: all(call.up for call in placed), timeout_s, f"{len(placed)} calls answered")
-        far = {call.number: call for call in self.callee.all_calls()}
-        pairs = [Pair(call, far[call.number]) for call in placed]
-        eventually(lambda: all(pair.b.up for pair in pairs), timeout_s, f"{len(placed)} calls acknowledged")
-        return pairs
+        return connected(placed, self.callee, timeout_s)
 
     def establish(self, count: int) -> list[Pair]:
         """So many answered and acknowledged calls."""
@@ -67,15 +77,7 @@ class Site:
 
     def media_sessions(self) -> int:
         """How many sessions the media workers hold."""
-        found = 0
-        for path in sorted((self.sbc.directory / "run").glob("media-*.sock")):
-            with zmq.Context() as context, context.socket(zmq.DEALER) as question:
-                question.setsockopt(zmq.LINGER, 0)
-                question.connect(f"ipc://{path}")
-                question.send_multipart((protocol.VERSION, b"12345678", protocol.encode(protocol.ListSessions())))
-                assert question.poll(3000), f"{path.name} does not answer"
-                found += protocol.decode_reply(question.recv_multipart()[2]).total
-        return found
+        return media_sessions(self.sbc.directory / "run")
 
     def end(self, pairs: Sequence[Pair], timeout_s: float = 15.0) -> list[Asked]:
         """BYE for all these calls at once, from the caller for one half and from the callee for the other; each is
