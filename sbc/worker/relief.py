@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import orjson
 
@@ -47,33 +48,30 @@ EARLY_MOST = 20_000  # messages that wait for the beginning
 Receive = Callable[[bytes, Flow, float, float], None]
 
 
-class Leaving:
-    """The one that is relieved. ``receive`` gives a message to the core, ``after_input`` ends a turn, ``transmit``
-    performs that effect, ``gone`` is told when nothing is left or the time is over."""
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What of a worker its relief works with. ``receive`` gives a message to the core, ``look`` takes what others have
+    handed over, ``transmit`` performs that effect, ``after_input`` ends a turn, ``wake`` asks for one."""
 
-    def __init__(
-        self,
-        slot: SipSlot,
-        core: Core,
-        journal: Journal | NoJournal,
-        hand_over: HandOver,
-        loop: asyncio.AbstractEventLoop,
-        now: Callable[[], float],
-        *,
-        receive: Receive,
-        after_input: Callable[[], None],
-        transmit: Callable[[Transmit], None],
-        gone: Callable[[], None],
-    ) -> None:
-        self._slot = slot
-        self._core = core
-        self._journal = journal
-        self._hand_over = hand_over
-        self._loop = loop
-        self._now = now
-        self._receive = receive
-        self._after_input = after_input
-        self._transmit = transmit
+    slot: SipSlot
+    core: Core
+    journal: Journal | NoJournal
+    hand_over: HandOver
+    loop: asyncio.AbstractEventLoop
+    now: Callable[[], float]
+    wall: Callable[[], float]
+    receive: Receive
+    look: Callable[[], object]
+    transmit: Callable[[Transmit], None]
+    after_input: Callable[[], None]
+    wake: Callable[[], None]
+
+
+class Leaving:
+    """The one that is relieved. ``gone`` is told when nothing is left or the time is over."""
+
+    def __init__(self, parts: Parts, gone: Callable[[], None]) -> None:
+        self._parts = parts
         self._gone = gone
         self._log = log.get()
         self._heirs: list[int] = []  # by seat
@@ -86,7 +84,7 @@ class Leaving:
 
     def may_begin(self) -> bool:
         """Whether somebody is there to relieve this worker."""
-        seats, mine = self._slot.seats, self._slot.slot
+        seats, mine = self._parts.slot.seats, self._parts.slot.slot
         seats.look()
         # Where all are relieved, another one may have been faster.
         self._heirs = seats.prepared if mine in seats.numbers else seats.numbers
@@ -99,8 +97,8 @@ class Leaving:
 
     def begin(self, limit_s: float) -> None:
         """The sockets have been given up; at the latest after ``limit_s`` this worker ends."""
-        seats, core, heirs = self._slot.seats, self._core, self._heirs
-        key = self._slot.shard_key
+        seats, core, heirs = self._parts.slot.seats, self._parts.core, self._heirs
+        key = self._parts.slot.shard_key
         self._trunks = {_octets(call_id_of(peer, key)) for peer in core.trunks}
         self._mine = set(self._known()) - self._trunks
         by_heir: dict[int, list[bytes]] = {}
@@ -115,7 +113,7 @@ class Leaving:
         for heir in dict.fromkeys(heirs):
             if seats.relieves(heir):
                 self._say(heir, b"G")
-        now = self._now()
+        now = self._parts.now()
         self._left_at, self._until = now, now + limit_s
         self._log.info("relieved", calls=len(core.calls), by=sorted({f"sip {heir}" for heir in heirs}))
         self._look()
@@ -126,7 +124,7 @@ class Leaving:
         """A message: for a call that is still here, or on to who has the shard."""
         call_id = peek_call_id(data)
         if call_id is None or call_id in self._mine:
-            self._receive(data, flow, now, wall)
+            self._parts.receive(data, flow, now, wall)
         else:
             self._say(self._heir(call_id), data, flow)
 
@@ -140,7 +138,7 @@ class Leaving:
             if call_id is not None and call_id not in self._mine:
                 self._mine.add(call_id)
                 self._say(self._heir(call_id), b"S" + call_id)
-        self._transmit(effect)
+        self._parts.transmit(effect)
 
     def news(self, session: str, node: str, event: Notification) -> None:
         """A media worker tells of a call that has been handed over."""
@@ -149,7 +147,7 @@ class Leaving:
     # calls
 
     def _look(self) -> None:
-        core, now = self._core, self._now()
+        core, now = self._parts.core, self._parts.now()
         busy = core.layer.call_ids(pending=True)
         given = 0
         for call in list(core.calls.values()):
@@ -158,21 +156,21 @@ class Leaving:
             given += self._give(call, busy, now)
         if core.calls:
             self._left_at = now
-        self._after_input()
+        self._parts.after_input()
         if now >= self._until or (now >= self._left_at + LINGER_S and not busy - self._trunks):
             if core.calls:
                 self._log.warning("calls that are not up end with their worker", calls=len(core.calls))
             self._flush_and_go()
         else:
-            self._loop.call_later(LOOK_S, self._look)
+            self._parts.loop.call_later(LOOK_S, self._look)
 
     def _give(self, call: Call, busy: set[bytes], now: float) -> bool:
         """Hand a call over, if it may go."""
-        core = self._core
+        core = self._parts.core
         call_ids = [_octets(leg.dialog.call_id) for leg in call.legs()]
         if not lodging.may_go(call) or any(call_id in busy for call_id in call_ids):
             return False
-        if self._journal.has_unsaved(call.key):  # a moment more, then it is the journal's last word of us
+        if self._parts.journal.has_unsaved(call.key):  # a moment more, then it is the journal's last word of us
             return False
         call.version += 1
         record = snapshot.encode(core, call, now)
@@ -184,7 +182,7 @@ class Leaving:
         return True
 
     def _known(self) -> Iterator[bytes]:
-        core = self._core
+        core = self._parts.core
         yield from core.layer.call_ids()
         for call in core.calls.values():
             for leg in call.legs():
@@ -195,7 +193,7 @@ class Leaving:
     # frames
 
     def _heir(self, call_id: bytes) -> int:
-        return self._heir_of(shard_of(call_id, self._slot.shard_key))
+        return self._heir_of(shard_of(call_id, self._parts.slot.shard_key))
 
     def _heir_of(self, shard: int) -> int:
         return self._heirs[shard % len(self._heirs)]
@@ -210,43 +208,28 @@ class Leaving:
     def _write(self) -> None:
         while self._out:
             heir, kind, flow, data = self._out[0]
-            if not self._hand_over.give(heir, flow.listener, flow.host, flow.port, data, kind, flow.connection):
-                self._loop.call_later(AGAIN_S, self._write)
+            if not self._parts.hand_over.give(heir, flow.listener, flow.host, flow.port, data, kind, flow.connection):
+                self._parts.loop.call_later(AGAIN_S, self._write)
                 return
             self._out.popleft()
 
     def _flush_and_go(self) -> None:
-        if self._out and self._now() < self._until + 1.0:
-            self._loop.call_later(AGAIN_S, self._flush_and_go)
+        if self._out and self._parts.now() < self._until + 1.0:
+            self._parts.loop.call_later(AGAIN_S, self._flush_and_go)
         else:
             self._gone()
 
 
 class Arriving:
-    """The one that relieves others. ``receive`` gives a message to the core, ``look`` takes what others have said,
-    ``resume`` takes a record up, ``news`` takes what a media worker told."""
+    """The one that relieves others. ``resume`` takes a record up, ``news`` takes what a media worker told."""
 
     def __init__(
-        self,
-        slot: SipSlot,
-        hand_over: HandOver,
-        loop: asyncio.AbstractEventLoop,
-        now: Callable[[], float],
-        wall: Callable[[], float],
-        *,
-        receive: Receive,
-        look: Callable[[], object],
-        resume: Callable[[bytes], list[str]],
-        news: Callable[[str, Notification], None],
+        self, parts: Parts, resume: Callable[[bytes], list[str]], news: Callable[[str, Notification], None]
     ) -> None:
-        seats = slot.seats
+        seats = parts.slot.seats
         seats.look()
         self._awaited = set(seats.numbers) - set(seats.prepared)
-        self._hand_over = hand_over
-        self._now = now
-        self._wall = wall
-        self._receive = receive
-        self._look = look
+        self._parts = parts
         self._resume = resume
         self._news = news
         self._log = log.get()
@@ -254,7 +237,7 @@ class Arriving:
         self._early: list[tuple[bytes, Flow]] = []
         self._is_looking = False
         self.taken = 0  # calls that were handed over
-        self.begins: asyncio.Future[None] = loop.create_future()  # the sockets are ours
+        self.begins: asyncio.Future[None] = parts.loop.create_future()  # the sockets are ours
 
     def told(self, frame: Frame) -> None:
         """Something from those that are relieved."""
@@ -285,20 +268,20 @@ class Arriving:
             return
         call_id = peek_call_id(data)
         if call_id is None:
-            self._receive(data, flow, now, wall)
+            self._parts.receive(data, flow, now, wall)
             return
         if call_id not in self._elsewhere and not self._is_looking:
             # An answer may be faster than the word that its request has left.
             self._is_looking = True
             try:
-                self._look()
+                self._parts.look()
             finally:
                 self._is_looking = False
         holder = self._elsewhere.get(call_id)
         if holder is None:
-            self._receive(data, flow, now, wall)
+            self._parts.receive(data, flow, now, wall)
         else:
-            self._hand_over.give(holder, flow.listener, flow.host, flow.port, data, RECEIVED, flow.connection)
+            self._parts.hand_over.give(holder, flow.listener, flow.host, flow.port, data, RECEIVED, flow.connection)
 
     def _begin(self) -> None:
         if self.begins.done():
@@ -306,7 +289,7 @@ class Arriving:
         self.begins.set_result(None)
         early, self._early = self._early, []
         for data, flow in early:
-            self.receive(data, flow, self._now(), self._wall())
+            self.receive(data, flow, self._parts.now(), self._parts.wall())
 
 
 _NOWHERE = Flow(0, "udp", "", 0)

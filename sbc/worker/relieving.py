@@ -6,65 +6,38 @@ import asyncio
 from collections.abc import Callable
 
 from sbc.b2bua.call import Call
-from sbc.b2bua.core import Core
 from sbc.b2bua.effects import Transmit
-from sbc.store.journal import Journal
-from sbc.store.nothing import NoJournal
 from sbc.worker.beginning import Beginning
 from sbc.worker.keep_alive import KeepAliveSide
 from sbc.worker.media import MediaSide
-from sbc.worker.peers import Frame, HandOver
-from sbc.worker.relief import Arriving, Leaving, Receive
-from sbc.worker.slot import SipSlot
+from sbc.worker.peers import Frame
+from sbc.worker.relief import Arriving, Leaving, Parts, Receive
 
 
 class ReliefSide:
-    """``receive`` gives a message to the core, ``look`` takes what others have handed over, ``handed_over`` is a turn
-    for that, ``transmit`` performs the effect; ``divert`` has messages of this worker given to another receiver,
-    ``sends`` effects to another performer; ``mute`` stops reading the sockets,
-    ``close_listeners`` takes no more connections at them, ``stop`` ends the worker."""
+    """``handed_over`` is a turn for what others have handed over; ``divert`` has messages of this worker given to
+    another receiver, ``sends`` effects to another performer; ``mute`` stops reading the sockets, ``close_listeners``
+    takes no more connections at them, ``stop`` ends the worker."""
 
     def __init__(
         self,
-        slot: SipSlot,
-        core: Core,
-        journal: Journal | NoJournal,
-        hand_over: HandOver,
-        loop: asyncio.AbstractEventLoop,
+        parts: Parts,
         beginning: Beginning,
         media: MediaSide,
         keep_alive: KeepAliveSide,
         *,
-        now: Callable[[], float],
-        wall: Callable[[], float],
-        receive: Receive,
-        look: Callable[[], object],
         handed_over: Callable[[], None],
-        after_input: Callable[[], None],
-        wake: Callable[[], None],
-        transmit: Callable[[Transmit], None],
         divert: Callable[[Receive], None],
         sends: Callable[[Callable[[Transmit], None]], None],
         mute: Callable[[], None],
         close_listeners: Callable[[], None],
         stop: Callable[[], None],
     ) -> None:
-        self._slot = slot
-        self._core = core
-        self._journal = journal
-        self._hand_over = hand_over
-        self._loop = loop
+        self._parts = parts
         self._beginning = beginning
         self._media = media
         self._keep_alive = keep_alive
-        self._now = now
-        self._wall = wall
-        self._receive = receive
-        self._look = look
         self._handed_over = handed_over
-        self._after_input = after_input
-        self._wake = wake
-        self._transmit = transmit
         self._divert = divert
         self._sends = sends
         self._mute = mute
@@ -80,26 +53,16 @@ class ReliefSide:
 
     async def comes_to_serve(self, stopped: asyncio.Future[None]) -> bool:
         """Wait until this worker is to serve; False where it is to stop."""
-        return await (self._arrive(stopped) if self._slot.relieves else self._beginning.stand_by(stopped))
+        return await (self._arrive(stopped) if self._parts.slot.relieves else self._beginning.stand_by(stopped))
 
     async def _arrive(self, stopped: asyncio.Future[None]) -> bool:
         """Be ready to relieve another worker, and wait until it gives its sockets up."""
-        self._arriving = Arriving(
-            self._slot,
-            self._hand_over,
-            self._loop,
-            self._now,
-            self._wall,
-            receive=self._receive,
-            look=self._look,
-            resume=self._handed,
-            news=self._media.notified,
-        )
+        self._arriving = Arriving(self._parts, self._handed, self._media.notified)
         begins = self._arriving.begins
         await self._beginning.prepare()
         self._divert(self._arriving.receive)
-        self._loop.add_reader(self._hand_over.fileno(), self._handed_over)
-        self._slot.page.ready()
+        self._parts.loop.add_reader(self._parts.hand_over.fileno(), self._handed_over)
+        self._parts.slot.page.ready()
         await asyncio.wait([begins, stopped], return_when=asyncio.FIRST_COMPLETED)
         return not stopped.done()
 
@@ -114,21 +77,10 @@ class ReliefSide:
         if self._arriving is not None:
             self._arriving.alone()
             self._arriving = None
-            self._divert(self._receive)
+            self._divert(self._parts.receive)
             self._beginning.look_for_more()
             return
-        leaving = Leaving(
-            self._slot,
-            self._core,
-            self._journal,
-            self._hand_over,
-            self._loop,
-            self._now,
-            receive=self._receive,
-            after_input=self._after_input,
-            transmit=self._transmit,
-            gone=self._stop,
-        )
+        leaving = Leaving(self._parts, self._stop)
         if self._leaving is not None or not leaving.may_begin():
             return
         self._leaving = leaving
@@ -136,7 +88,7 @@ class ReliefSide:
         self._divert(leaving.receive)
         self._media.leave(leaving.news)
         self._keep_alive.leave()
-        if leaving.is_read_by_another(self._slot.seat):
+        if leaving.is_read_by_another(self._parts.slot.seat):
             self._mute()
         else:
             self._close_listeners()
@@ -144,10 +96,10 @@ class ReliefSide:
 
     def _handed(self, record: bytes) -> list[str]:
         """Take up a call that another worker has handed over; the Call-IDs of its legs."""
-        now, wall = self._now(), self._wall()
-        call = self._core.resume(record, now, wall)
-        self._core.fire(now, wall)  # the journal is to know whose it is
-        self._wake()
+        now, wall = self._parts.now(), self._parts.wall()
+        call = self._parts.core.resume(record, now, wall)
+        self._parts.core.fire(now, wall)  # the journal is to know whose it is
+        self._parts.wake()
         if not isinstance(call, Call):
             return []
         call.resumed = False  # nothing of it was lost

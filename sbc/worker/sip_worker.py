@@ -45,6 +45,7 @@ from sbc.worker.media import MediaSide
 from sbc.worker.parting import Parting
 from sbc.worker.peers import BINDING, FAILED, HANDING, LODGING, RECEIVED, HandOver
 from sbc.worker.questions import Questions
+from sbc.worker.relief import Parts
 from sbc.worker.relieving import ReliefSide
 from sbc.worker.settings import core_settings
 from sbc.worker.slot import SipSlot
@@ -161,23 +162,26 @@ class SipWorker:
             effects.BindingChanged: self._keep_alive.changed,
             effects.Note: self._noted,
         }
-        self._relief = ReliefSide(
+        parts = Parts(
             slot,
             self.core,
             self.journal,
             self._hand_over,
             loop,
+            self._now,
+            self._wall,
+            receive=self._receive,
+            look=self._take,
+            transmit=self._transmit,
+            after_input=self._after_input,
+            wake=self._wake,
+        )
+        self._relief = ReliefSide(
+            parts,
             self._beginning,
             self._media,
             self._keep_alive,
-            now=self._now,
-            wall=self._wall,
-            receive=self._receive,
-            look=self._take,
             handed_over=self._handed_over,
-            after_input=self._after_input,
-            wake=self._wake,
-            transmit=self._transmit,
             divert=self._divert,
             sends=partial(self._perform.__setitem__, effects.Transmit),
             mute=self._mute,

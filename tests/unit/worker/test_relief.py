@@ -7,7 +7,7 @@ from typing import Any
 
 from sbc.sip.flow import Flow
 from sbc.worker.peers import HANDING, RECEIVED, Frame
-from sbc.worker.relief import Arriving
+from sbc.worker.relief import Arriving, Parts
 from sbc.worker.seats import RELIEVES, Seats
 
 FLOW = Flow(0, "udp", "192.0.2.1", 5060)
@@ -38,19 +38,25 @@ class Scene:
         self.others = Others()
         self.received: list[bytes] = []
         self.unread: list[bytes] = []
-        slot: Any = type("Slot", (), {"seats": seats, "slot": 2})  # Any: no more of a slot is asked for
-        hand_over: Any = self.others
-        self.arriving = Arriving(
+        # Any: no more of these is asked for
+        slot: Any = type("Slot", (), {"seats": seats, "slot": 2})
+        others: Any = self.others
+        unused: Any = None
+        parts = Parts(
             slot,
-            hand_over,
-            asyncio.get_running_loop(),
-            lambda: 1.0,
-            lambda: 2.0,
+            core=unused,
+            journal=unused,
+            hand_over=others,
+            loop=asyncio.get_running_loop(),
+            now=lambda: 1.0,
+            wall=lambda: 2.0,
             receive=lambda data, *_: self.received.append(data),
             look=self.look,
-            resume=lambda record: record.decode().split(),
-            news=lambda *_: None,
+            transmit=unused,
+            after_input=unused,
+            wake=unused,
         )
+        self.arriving = Arriving(parts, resume=lambda record: record.decode().split(), news=lambda *_: None)
 
     def look(self) -> None:
         while self.unread:
