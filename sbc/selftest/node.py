@@ -205,15 +205,7 @@ class Node:
 
     def cdrs(self) -> list[dict[str, Any]]:  # Any: JSON values
         """All records in the database."""
-        path = self.folder / "state" / "sbc.db"
-        if not path.exists():
-            return []
-        with sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5) as connection:
-            try:
-                rows = connection.execute("SELECT record FROM cdr").fetchall()
-            except sqlite3.OperationalError:  # the table is not there yet
-                return []
-        return [json.loads(row[0]) for row in rows]
+        return records(self.folder / "state" / "sbc.db")
 
     # -- processes
 
@@ -280,6 +272,18 @@ class Node:
     def reload(self) -> None:
         """Have it take its configuration file over."""
         os.kill(self.main_pid, signal.SIGHUP)
+
+
+def records(path: Path) -> list[dict[str, Any]]:  # Any: JSON values
+    """All CDRs in this database, of SQLite; none while there is no such file or table."""
+    if not path.exists():
+        return []
+    with sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5) as connection:
+        try:
+            rows = connection.execute("SELECT record FROM cdr").fetchall()
+        except sqlite3.OperationalError:  # the table is not there yet
+            return []
+    return [json.loads(row[0]) for row in rows]
 
 
 def processes_below(root: int) -> dict[int, str]:

@@ -31,15 +31,11 @@ def on_pair(run: Callable[[PairSite, Measures], None]) -> Run:
     return ran
 
 
-def node_dies(
-    two: PairSite, measures: Measures, active_s: float = 1.5, gap_s: float = 2.0, gap_p50_s: float = 1.5
-) -> None:
-    """kill -9 of every process of the active node, and its link down. The other one is active, and audio back, within
-    the limits."""
-    filled = two.fill_up()
-    measures.expect(len(filled) == SMALL_CALLS, f"a customer with {SMALL_CALLS} channels has {len(filled)}")
-    phone = two.register()
-    calls = two.establish(two.calls)
+def active_one_dies(
+    two: PairSite, calls: Sequence[Call], measures: Measures, active_s: float = 1.5
+) -> tuple[float, float]:
+    """kill -9 of every process of the active node, and its link down, once calls are old enough and the other node is
+    ready; that one is active within the limit. When it was, by the wall clock and by the monotonic one."""
     two.control(calls, measures)
     two.ready()
     time.sleep(AGE_S)
@@ -47,6 +43,18 @@ def node_dies(
     died_s = two.die(two.active)
     two.taken_over()
     measures.add("active after", [time.monotonic() - died_s], max_s=active_s)
+    return fault_at, died_s
+
+
+def node_dies(
+    two: PairSite, measures: Measures, active_s: float = 1.5, gap_s: float = 2.0, gap_p50_s: float = 1.5
+) -> None:
+    """The active node dies. The other one is active, and audio back, within the limits."""
+    filled = two.fill_up()
+    measures.expect(len(filled) == SMALL_CALLS, f"a customer with {SMALL_CALLS} channels has {len(filled)}")
+    phone = two.register()
+    calls = two.establish(two.calls)
+    fault_at, died_s = active_one_dies(two, calls, measures, active_s)
     measures.add("answers after", [two.answers(since_s=died_s)])
     lost = silent(calls, time.time())
     time.sleep(AFTER_S)

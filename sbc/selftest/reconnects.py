@@ -8,7 +8,7 @@ from sbc.selftest.agents import Agent, Asked, UaCall
 from sbc.selftest.measure import Measures, NotTried
 from sbc.selftest.node import wait
 from sbc.selftest.pair import PairSite, needs_root
-from sbc.selftest.pairs import AFTER_S, AGE_S, AUDIO_S, PAIR, on_pair
+from sbc.selftest.pairs import AFTER_S, AUDIO_S, PAIR, active_one_dies, on_pair
 from sbc.selftest.phones import TlsPhone
 from sbc.selftest.row import Row
 from sbc.selftest.site import Call
@@ -27,13 +27,7 @@ def phones_reconnect(two: PairSite, measures: Measures) -> None:
         phone.register()
         calls[phone] = [two.call_from(phone) for _ in range(3)]
     every = [call for some in calls.values() for call in some]
-    two.control(every, measures)
-    two.ready()
-    time.sleep(AGE_S)
-    fault_at = time.time()
-    died_s = two.die(two.active)
-    two.taken_over()
-    measures.add("active after", [time.monotonic() - died_s], max_s=1.5)
+    fault_at, died_s = active_one_dies(two, every, measures)
     two.heard_again(every, time.time(), AUDIO_S)
     time.sleep(AFTER_S)
     two.measure_gap(every, fault_at, measures, max_s=2.0)

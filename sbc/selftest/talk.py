@@ -77,15 +77,8 @@ class Stream:
         return self._protect is not None
 
     def secure(self, key: str, far_key: str) -> None:
-        """Speak SRTP, AES_CM_128_HMAC_SHA1_80, from now on; master keys in base64. ImportError without pylibsrtp."""
-        import pylibsrtp
-
-        kinds = pylibsrtp.Policy.SSRC_ANY_OUTBOUND, pylibsrtp.Policy.SSRC_ANY_INBOUND
-        sessions = [
-            pylibsrtp.Session(pylibsrtp.Policy(key=base64.b64decode(said), ssrc_type=kind))
-            for said, kind in zip((key, far_key), kinds, strict=True)
-        ]
-        self._protect, self._unprotect = sessions[0].protect, sessions[1].unprotect
+        """Speak SRTP from now on, see :func:`srtp`."""
+        self._protect, self._unprotect = srtp(key, far_key)
 
     def prepare(self, packets: int) -> None:
         """Make so many of the next packets now rather than when they are due."""
@@ -157,6 +150,19 @@ class Stream:
         """What was heard is no longer of interest."""
         self._look()
         self._heard.clear()
+
+
+def srtp(key: str, far_key: str) -> tuple[Any, Any]:  # Any: pylibsrtp has no types
+    """What makes SRTP, AES_CM_128_HMAC_SHA1_80, of RTP, and what undoes that for the other side's; master keys in
+    base64. ImportError without pylibsrtp."""
+    import pylibsrtp
+
+    kinds = pylibsrtp.Policy.SSRC_ANY_OUTBOUND, pylibsrtp.Policy.SSRC_ANY_INBOUND
+    ours, theirs = (
+        pylibsrtp.Session(pylibsrtp.Policy(key=base64.b64decode(said), ssrc_type=kind))
+        for said, kind in zip((key, far_key), kinds, strict=True)
+    )
+    return ours.protect, theirs.unprotect
 
 
 class Talk:

@@ -5,7 +5,6 @@ Streams may speak SRTP (by libsrtp) and be of any age.
 
 from __future__ import annotations
 
-import base64
 import selectors
 import socket
 import struct
@@ -19,9 +18,10 @@ from typing import Any, Self
 
 import pylibsrtp
 
+from sbc.selftest.talk import INTERVAL_S, srtp
+
 Address = tuple[str, int]
 
-INTERVAL_S = 0.020
 _LEAP = 20_000  # in sequence numbers: a receiver must still see which way it went (RFC 3711 §3.3.1)
 _HEAD = struct.Struct("!BBHII")
 _PAYLOAD = bytes(160)
@@ -49,13 +49,8 @@ class Stream:
         return int(self.socket.getsockname()[1])
 
     def secure(self, key: str, far_key: str) -> None:
-        """Speak SRTP, AES_CM_128_HMAC_SHA1_80, from now on; master keys in base64."""
-        kinds = pylibsrtp.Policy.SSRC_ANY_OUTBOUND, pylibsrtp.Policy.SSRC_ANY_INBOUND
-        sessions = [
-            pylibsrtp.Session(pylibsrtp.Policy(key=base64.b64decode(text), ssrc_type=kind))
-            for text, kind in zip((key, far_key), kinds, strict=True)
-        ]
-        self._protect, self._unprotect = sessions[0].protect, sessions[1].unprotect
+        """Speak SRTP from now on, see :func:`sbc.selftest.talk.srtp`."""
+        self._protect, self._unprotect = srtp(key, far_key)
 
     def send(self) -> None:
         """One packet, to where ``far`` is."""

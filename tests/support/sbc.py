@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import socket
-import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sbc.demo.run import free_port, running_sbc
+from sbc.selftest.node import records
 
 BOOT_LIMIT_S = 60.0  # on a machine that does much else
 
@@ -130,15 +130,7 @@ class Sbc:
 
     def cdrs(self) -> list[dict[str, Any]]:  # Any: JSON
         """All records in the database."""
-        path = self.directory / "state" / "sbc.db"
-        if not path.exists():
-            return []
-        with sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5) as connection:
-            try:
-                rows = connection.execute("SELECT record FROM cdr").fetchall()
-            except sqlite3.OperationalError:  # the table is not there yet
-                return []
-        return [json.loads(row[0]) for row in rows]
+        return records(self.directory / "state" / "sbc.db")
 
 
 @contextmanager
