@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]  # it has no types
 
 from tests.support.apart import set_apart
+from tests.support.media_process import MediaControl, MediaProcess
+from tests.support.store import StoreServer
 
 SEARCH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 
@@ -27,7 +30,8 @@ LOADING = """
 
 # These look at the clock of the machine, or at what it spent on them.
 CLOCKED = """
-    cli counters datapath_sanitized digest dry_runs framing fuzz_sdp header_rules sdp_sanitized watchdog
+    cli counters datapath_sanitized digest dry_runs framing fuzz_sdp header_rules sdp_sanitized watchdog watchdog_doubt
+    watchdog_rests
 """
 
 # Real time and programs of others: a machine that stood still for a moment fails such a test, and no code is at fault.
@@ -74,3 +78,20 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
                 if os.environ.get("SBC_REQUIRE_PEERS") == "1":
                     pytest.fail(f"{why}, and SBC_REQUIRE_PEERS=1 says that it must be here")
                 pytest.skip(why)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[StoreServer]:
+    """A store of this test's own, which it may kill."""
+    server = StoreServer(tmp_path)
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def control(worker: MediaProcess) -> Iterator[MediaControl]:
+    """Of the media worker that the file has as ``worker``."""
+    client = MediaControl(worker.endpoint)
+    yield client
+    client.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 from wsgiref.simple_server import WSGIServer
 
@@ -175,7 +176,8 @@ def _add_media(families: Families, member: MediaCounter, value: int, labels: tup
         _counter(families, f"sbc_media_worker_{name.removeprefix('media_')}", text, _LABELS, labels, value)
 
 
-def _counter(
+def _tell(
+    kind: type[CounterMetricFamily] | type[GaugeMetricFamily],
     families: Families,
     name: str,
     text: str,
@@ -185,24 +187,12 @@ def _counter(
 ) -> None:
     family = families.get(name)
     if family is None:
-        family = families[name] = CounterMetricFamily(name, text, labels=label_names)
-    assert isinstance(family, CounterMetricFamily)
+        family = families[name] = kind(name, text, labels=label_names)
+    assert isinstance(family, kind)
     family.add_metric(labels, value)
 
 
-def _gauge(
-    families: Families,
-    name: str,
-    text: str,
-    label_names: tuple[str, ...],
-    labels: tuple[str, ...],
-    value: float,
-) -> None:
-    family = families.get(name)
-    if family is None:
-        family = families[name] = GaugeMetricFamily(name, text, labels=label_names)
-    assert isinstance(family, GaugeMetricFamily)
-    family.add_metric(labels, value)
+_counter, _gauge = partial(_tell, CounterMetricFamily), partial(_tell, GaugeMetricFamily)
 
 
 def serve(where: str, *collectors: Collector) -> Callable[[], None]:

@@ -31,13 +31,7 @@ def stage(
 
 def call(f: Ladder, offer: bytes = OFFER) -> tuple[Offer, Answer]:
     """What the media plane was asked in the course of a call."""
-    f.a.request("INVITE", body=offer)
-    f.a.expect(100)
-    f.b.expect("INVITE")
-    f.b.reply(200, body=sdp(B_HOST))
-    f.a.expect(200)
-    f.a.ack()
-    f.b.expect("ACK")
+    f.set_up(offer=offer, rings=False)
     offered, answered = f.media
     assert isinstance(offered, Offer)
     assert isinstance(answered, Answer)

@@ -238,13 +238,7 @@ def music_call(music: str = "music.wav") -> Ladder:
     """A call that is up; A's side has music."""
     profiles = MediaProfiles({"default": MediaProfile(music=music)}, {})
     f = Ladder(media_profiles=profiles)
-    f.a.request("INVITE", body=sdp(A_HOST))
-    f.a.expect(100)
-    f.b.expect("INVITE")
-    f.b.reply(200, body=sdp(B_HOST))
-    f.a.expect(200)
-    f.a.ack()
-    f.b.expect("ACK")
+    f.set_up(rings=False)
     f.media.clear()
     return f
 
@@ -319,13 +313,7 @@ def test_music_that_is_missing_is_told() -> None:
 def recorded_call(profile: MediaProfile, **refusals: list[Reply]) -> Ladder:
     f = Ladder(media_profiles=MediaProfiles({}, {"carrier-b": profile}))
     f.feature_refusals[Record] = refusals.get("record", [])
-    f.a.request("INVITE", body=sdp(A_HOST))
-    f.a.expect(100)
-    f.b.expect("INVITE")
-    f.b.reply(200, body=sdp(B_HOST))
-    f.a.expect(200)
-    f.a.ack()
-    f.b.expect("ACK")
+    f.set_up(rings=False)
     return f
 
 

@@ -158,13 +158,7 @@ def test_a_browser_calls_a_browser() -> None:
 def test_a_carrier_holds_a_browser_in_the_manner_of_rfc_2543() -> None:
     """And the browser keeps its names and its transport."""
     f = BrowserLadder(BROWSER, NARROW)
-    f.a.request("INVITE", body=browser().replace(b"BUNDLE 0", b"BUNDLE audio").replace(b"mid:0", b"mid:audio"))
-    f.a.expect(100)
-    f.b.expect("INVITE")
-    f.b.reply(200, body=sdp(B_HOST))
-    f.a.expect(200)
-    f.a.ack()
-    f.b.expect("ACK")
+    f.set_up(offer=browser().replace(b"BUNDLE 0", b"BUNDLE audio").replace(b"mid:0", b"mid:audio"), rings=False)
     f.b.request("INVITE", body=sdp("0.0.0.0", version=2))
     f.b.expect(100)
     told = lines(f.a.expect("INVITE"))
@@ -176,13 +170,7 @@ def test_a_carrier_holds_a_browser_in_the_manner_of_rfc_2543() -> None:
 def test_a_browser_that_is_transferred_joins_the_other_call_with_its_transport() -> None:
     """The media worker is told whose seat it describes, and when the leg takes it; before the former call ends."""
     f = BrowserLadder(BROWSER, None, route=dial, transfers=TERMINATE)
-    f.a.request("INVITE", body=browser())
-    f.a.expect(100)
-    f.b.expect("INVITE")
-    f.b.reply(200, body=sdp(B_HOST))
-    f.a.expect(200)
-    f.a.ack()
-    f.b.expect("ACK")
+    f.set_up(offer=browser(), rings=False)
     first = f.call.key
     f.media.clear()
     blind(f, f.b, f.a)

@@ -7,7 +7,7 @@ import os
 import signal
 import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -40,14 +40,6 @@ def kill_everything(sbc: Sbc) -> float:
         os.kill(pid, signal.SIGKILL)
     eventually(lambda: all(has_ended(pid) for pid in pids), 10, "the end of all processes")
     return at
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[StoreServer]:
-    made = StoreServer(tmp_path)
-    made.start()
-    yield made
-    made.kill()
 
 
 def net_of(store: StoreServer, *, secure: bool) -> Loopback:

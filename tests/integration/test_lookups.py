@@ -220,14 +220,6 @@ async def test_what_cannot_be_asked_is_said(ask: Callable[[Any], Any], why: str)
 # Redis
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[StoreServer]:
-    server = StoreServer(tmp_path)
-    server.start()
-    yield server
-    server.kill()
-
-
 REDIS = {"redis": {"rates": {"timeout_ms": 5000}, "others": {"prefix": "others:", "timeout_ms": 5000}}}
 
 

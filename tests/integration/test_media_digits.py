@@ -29,13 +29,6 @@ def worker(tmp_path: Path) -> Iterator[MediaProcess]:
 
 
 @pytest.fixture
-def control(worker: MediaProcess) -> Iterator[MediaControl]:
-    client = MediaControl(worker.endpoint)
-    yield client
-    client.close()
-
-
-@pytest.fixture
 def phones() -> Iterator[tuple[Phone, Phone]]:
     a, b = Phone(0xA), Phone(0xB)
     yield a, b

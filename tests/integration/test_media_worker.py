@@ -30,13 +30,6 @@ def worker(tmp_path: Path) -> Iterator[MediaProcess]:
     process.close()
 
 
-@pytest.fixture
-def control(worker: MediaProcess) -> Iterator[MediaControl]:
-    client = MediaControl(worker.endpoint)
-    yield client
-    client.close()
-
-
 class Phone:
     """An RTP and an RTCP socket that count sequence numbers up."""
 

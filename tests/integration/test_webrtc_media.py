@@ -100,13 +100,6 @@ def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MediaProcess]:
 
 
 @pytest.fixture
-def control(worker: MediaProcess) -> Iterator[MediaControl]:
-    client = MediaControl(worker.endpoint)
-    yield client
-    client.close()
-
-
-@pytest.fixture
 def call(control: MediaControl) -> Iterator[Call]:
     made = Call(control, Browser())
     yield made

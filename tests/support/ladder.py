@@ -482,14 +482,15 @@ class Ladder:
 
     # the beginning that most flows share
 
-    def set_up(self, *, offer: bytes | None = None, answer: bytes | None = None) -> None:
-        """INVITE, 180, 200, ACK."""
+    def set_up(self, *, offer: bytes | None = None, answer: bytes | None = None, rings: bool = True) -> None:
+        """INVITE, 180 where it ``rings``, 200, ACK."""
         a, b = self.a, self.b
         a.request("INVITE", body=sdp(A_HOST) if offer is None else offer)
         a.expect(100)
         b.expect("INVITE")
-        b.reply(180)
-        a.expect(180)
+        if rings:
+            b.reply(180)
+            a.expect(180)
         b.reply(200, body=sdp(B_HOST) if answer is None else answer)
         a.expect(200)
         a.ack()
