@@ -86,9 +86,10 @@ class Beginning:
         self._resuming = self._loop.create_task(self._resume())
 
     def close(self) -> None:
-        """Ask the store no more."""
+        """Take up no more. Calls that still ring are handed on to whoever starts next; the journal writes them."""
         if self._resuming is not None:
             self._resuming.cancel()
+        self._parting.hand_on()
 
     async def _resume(self) -> None:
         """Those that the store keeps to itself at the start come when it answers."""

@@ -1,4 +1,4 @@
-"""How the SIP worker of a pair's active node makes room for the other node by order."""
+"""How a SIP worker makes room for another one by order: that of the other node of a pair, or of the next start."""
 
 from __future__ import annotations
 
@@ -68,6 +68,11 @@ class Parting:
         """Write what waits for the store, within this time; nothing that comes meanwhile is answered, since its record
         might come too late."""
         self._datagrams.hears = Hears.NOTHING
+        self.hand_on()
+        await self._journal.close(limit_s)
+
+    def hand_on(self) -> None:
+        """Write the calls that ring for whoever has them next; they are not ours any more."""
         handed = 0
         for effect in self._core.hand_on(self._now()):
             self._journal.save(effect)
@@ -75,4 +80,3 @@ class Parting:
         self._after_input()
         if handed:
             log.get().info("calls that ring are handed on", calls=handed)
-        await self._journal.close(limit_s)

@@ -21,7 +21,7 @@ TIMERS = "timers: { drain_timeout_s: 0.3 }\n"
 @pytest.mark.parametrize("after", [3, 1])
 def test_calls_outlive_a_restart_with_another_number_of_sip_workers(tmp_path: Path, after: int) -> None:
     """Stopped with 2 SIP workers and 20 calls up, started with 3 and with 1: the stop ends no call, each can be ended
-    by either side afterwards, and has one record. Its media session is still there."""
+    by either side afterwards, and has one record. Its media session is still there. Calls that ring go on ringing."""
     store = StoreServer(tmp_path)
     store.start()
     url = f"unix://{store.path}"
@@ -30,9 +30,9 @@ def test_calls_outlive_a_restart_with_another_number_of_sip_workers(tmp_path: Pa
         with agents(net) as (caller, callee):
             with running(tmp_path / "sbc", net.text) as sbc:
                 at = Site(sbc, net, caller, callee)
-                pairs = at.establish(20)
+                pairs, ringing = at.establish(20), at.ringing(4)
                 stopped_with = at.media_sessions()
-            for pair in pairs:
+            for pair in [*pairs, *ringing]:
                 assert not pair.a.got, "the stop has said something to the caller"
                 assert not pair.b.got, "the stop has said something to the callee"
             text = net.text.replace("sip: 2,", f"sip: {after},")
@@ -40,11 +40,15 @@ def test_calls_outlive_a_restart_with_another_number_of_sip_workers(tmp_path: Pa
                 at = Site(sbc, net, caller, callee)
                 owned = Counter(row["worker"] for row in sbc.calls())
                 print(f"media sessions before {stopped_with}, after {at.media_sessions()}; calls {dict(owned)}")
-                assert sum(owned.values()) == at.media_sessions() == stopped_with == 20
+                assert sum(owned.values()) == at.media_sessions() == stopped_with == 24
                 assert len(owned) == after or 1 < len(owned) < after  # chance may leave one without
-                asked = at.end(pairs)
+                assert sbc.total("SETUPS_CARRIED") == 4
+                for pair in ringing:
+                    callee.answer(pair.b)
+                eventually(lambda: all(pair.a.up and pair.b.up for pair in ringing), 10, "those that rang are up")
+                asked = at.end([*pairs, *ringing])
                 print(f"BYE answered: {spread(one.took_s for one in asked)}")
-                at.settled(20)
+                at.settled(24)
                 assert all(cdr["resumed"] for cdr in sbc.cdrs())
     finally:
         store.kill()
