@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+from functools import cache
 from typing import Protocol
 
 
@@ -19,6 +21,21 @@ class SystemClock:
 
     monotonic = staticmethod(time.monotonic)
     wall = staticmethod(time.time)
+
+
+@cache
+def boot() -> str:
+    """A name for the monotonic clock of this process: the same for all that share it, of this boot of the machine and
+    of this time namespace. Empty where the kernel does not tell."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            name = file.read().replace("-", "")[:16]
+    except OSError:
+        return ""
+    try:
+        return f"{name}-{os.stat('/proc/self/ns/time').st_ino:x}"
+    except OSError:  # a kernel without such namespaces
+        return name
 
 
 class VirtualClock:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
-from sbc.b2bua import part, refresh, replaces, snapshot
+from sbc.b2bua import part, record_time, refresh, replaces, snapshot
 from sbc.b2bua.call import Call
 from sbc.b2bua.effects import AskWorker, DropRecord, Forward, SaveCall
 from sbc.b2bua.tables import CallState
@@ -40,7 +40,7 @@ Then = Callable[["Leg | None", float], None]
 
 
 class Away(NamedTuple):
-    """The note of a call that was given away: to the worker of shard ``to``, until ``until`` (wall clock)."""
+    """The note of a call that was given away: to the worker of shard ``to``, until ``until`` by the clock ``clock``."""
 
     id: str  # its own name in the journal
     key: str
@@ -48,6 +48,7 @@ class Away(NamedTuple):
     to: int
     tags: tuple[str, ...]
     until: float
+    clock: record_time.Written
 
 
 class _Asked(NamedTuple):
@@ -158,7 +159,8 @@ class Lodging:
         core.emit(DropRecord(call.key, former))
         lifetime_s = 2 * core.settings.dialog_lifetime_s
         tags = tuple(leg.dialog.local_tag for leg in (call.a, call.b) if leg is not None)
-        note = Away(core.ids.call_id(owner), call.key, owner, shard, tags, core.wall(now) + lifetime_s)
+        clock = record_time.written(core, now)
+        note = Away(core.ids.call_id(owner), call.key, owner, shard, tags, core.wall(now) + lifetime_s, clock)
         self._note(note, lifetime_s, now)
         self._giving[note.id] = AskWorker(shard, orjson.dumps(["have", ticket, shard]) + b"\n" + record)
         core.emit(SaveCall(note.id, note.shard, 1, _record(note), wait=True))
@@ -195,18 +197,21 @@ class Lodging:
     def resume(self, data: bytes, now: float, wall: float) -> Away:
         """Take up a note from the journal, unless a change of their number made both one worker. Raises BadRecord."""
         fields = snapshot.load(data)
+        left_s = fields.seconds("until") - snapshot.clock_of(self._core, fields, now, wall)
+        left_s = min(max(left_s, 1.0), 20 * 86_400.0)
         note = Away(
             fields.text("away", 64),
             fields.text("key", 64),
             fields.integer("shard", 0, SHARDS - 1),
             fields.integer("to", 0, SHARDS - 1),
             fields.texts("tags", 2),
-            fields.seconds("until"),
+            wall + left_s,
+            record_time.written(self._core, now),
         )
         if self._core.settings.owns(note.to):
             self._core.emit(DropRecord(note.id, note.shard))
             return note
-        self._note(note, min(max(note.until - wall, 1.0), 20 * 86_400.0), now)
+        self._note(note, left_s, now)
         return note
 
     def records(self) -> Iterator[SaveCall]:
@@ -229,6 +234,7 @@ def _record(note: Away) -> bytes:
             "to": note.to,
             "tags": note.tags,
             "until": note.until,
+            "clock": note.clock,
         }
     )
 

@@ -186,6 +186,7 @@ class CoreSettings:
     ping_method: Literal["options", "invite"] = "options"
     drain_retry_after_s: int = 10
     pass_headers: frozenset[str] = PASS_HEADERS
+    boot: str = ""  # whose monotonic clock it is (sbc.clock.boot): what a record says of its times; '': nobody knows
     slot: int = 0  # of this worker; shard % slots of what it owns
     slots: int = 1
     transfers: Mapping[str, TransferPolicy] = field(default_factory=dict)  # by peer; refuse for one that is not there

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from sbc.b2bua import ringing_snapshot
+from sbc.b2bua import record_time, ringing_snapshot
 from sbc.b2bua.accept import InviteUser
 from sbc.b2bua.call import Call, Outcome
 from sbc.b2bua.leg import Leg
-from sbc.b2bua.snapshot import BadRecord, Fields, Json, attempts_of, dump, flow_of, load
+from sbc.b2bua.snapshot import BadRecord, Fields, Json, attempts_of, clock_of, dump, flow_of, load
 from sbc.b2bua.tables import CallEvent, CallState, LegState
 from sbc.dialog.dialog import RESUME_CSEQ_MARGIN, Dialog, without_tag
 from sbc.errors import SipSyntaxError
@@ -53,7 +53,9 @@ def encode(core: Core, call: Call, part: Json | None = None) -> bytes:
         "key": call.key,
         "shard": call.shard,
         "ver": call.version,
+        "clock": record_time.written(core, call.started_at),
         "start": call.start_wall,
+        "began": core.wall(call.started_at),
         "from": call.from_uri,
         "to": call.to_uri,
         "ruri": call.ruri,
@@ -119,7 +121,8 @@ def decode(core: Core, data: bytes, now: float, wall: float) -> Call:
         part = fields.raw.get("on")
         if part is not None and invite is not None:
             try:
-                return _gone_on(core, ringing_snapshot.decode(core, call, invite, flow, sent, part, now, wall))
+                clock = clock_of(core, fields, now, wall)
+                return _gone_on(core, ringing_snapshot.decode(core, call, invite, flow, sent, part, now, clock))
             except (BadRecord, RecursionError, OverflowError, SipSyntaxError) as error:
                 core.note("error", "a call that rings cannot go on here", call, reason=str(error))
                 call, invite, flow, sent = _found(core, fields, now, wall)
@@ -160,7 +163,8 @@ def _found(core: Core, fields: Fields, now: float, wall: float) -> _Found:
     call = Call(key, fields.integer("shard", 0, SHARDS - 1), a, now, fields.seconds("start"))
     a.call = call
     call.version = fields.integer("ver", 0, 2**53)
-    call.started_at = now - min(max(wall - call.start_wall, 0.0), 86_400.0)
+    began = fields.seconds("began") if "began" in fields.raw else call.start_wall
+    call.started_at = now - min(max(clock_of(core, fields, now, wall) - began, 0.0), 86_400.0)
     call.from_uri, call.to_uri, call.ruri = (fields.text(name) for name in ("from", "to", "ruri"))
     call.media_node = fields.text("node", 256)
     call.has_media = fields.flag("media")

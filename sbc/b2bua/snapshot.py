@@ -1,7 +1,7 @@
 """An answered call as a versioned record, and back: all that a worker needs to go on after another one's death.
 
-The record is compact JSON. Times are wall-clock seconds, since monotonic ones mean nothing to another process. What a
-record says is not believed before it is checked: it comes from a store that others can write to.
+The record is compact JSON. Times are wall-clock seconds, by the clock of :mod:`sbc.b2bua.record_time`. What a record
+says is not believed before it is checked: it comes from a store that others can write to.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import msgspec
 import orjson
 
 from media.protocol import StreamStats
-from sbc.b2bua import ping, reanchor, refresh
+from sbc.b2bua import ping, reanchor, record_time, refresh
 from sbc.b2bua.accept import Accepted
 from sbc.b2bua.call import Attempt, Call, Outcome
 from sbc.b2bua.leg import Leg
@@ -51,10 +51,12 @@ def encode(core: Core, call: Call, now: float) -> bytes:
         "key": call.key,
         "shard": call.shard,
         "ver": call.version,
+        "clock": record_time.written(core, now),
         "up": call.state is CallState.UP,
         "start": call.start_wall,
         "setup": call.answered_at - call.started_at,
         "answer": call.answer_wall,
+        "answered": core.wall(call.answered_at),
         "expires": core.wall(timer.deadline if timer is not None else now + lifetime_s),
         "from": call.from_uri,
         "to": call.to_uri,
@@ -248,8 +250,13 @@ def _call(core: Core, fields: Fields, now: float, wall: float) -> Call:
         raise BadRecord("key: not one of ours")
     if key in core.calls:
         raise BadRecord("the call is here already")
+    wall = clock_of(core, fields, now, wall)
     a = leg_of(core, Fields(fields.raw.get("a")), now, wall)
     b = leg_of(core, Fields(fields.raw.get("b")), now, wall)
+    if not record_time.is_ours(core, fields.raw.get(record_time.FIELD), now):
+        for session in (a.session, b.session):
+            if session is not None:  # a difference of two clocks ends no call: we ask, or wait, before we give up
+                session.refreshed_at = max(session.refreshed_at, now - session.interval_s / 2)
     if a.name == b.name or a.dialog.local_tag == b.dialog.local_tag:
         raise BadRecord("the legs are not two sides of a call")
     for leg in (a, b):
@@ -273,8 +280,8 @@ def _call(core: Core, fields: Fields, now: float, wall: float) -> Call:
     call.state = CallState.UP if fields.flag("up") or a.accepted is None else CallState.ANSWERED
     call.version = fields.integer("ver", 0, 2**53)
     call.answer_wall = fields.seconds("answer")
-    # Durations are of the monotonic clock; over a restart only the wall clock has gone on.
-    call.answered_at = now - max(0.0, wall - call.answer_wall)
+    answered = fields.seconds("answered") if "answered" in fields.raw else call.answer_wall
+    call.answered_at = now - min(max(wall - answered, 0.0), 10 * 86_400.0)
     call.started_at = call.answered_at - min(fields.seconds("setup"), 86_400.0)
     call.from_uri, call.to_uri, call.ruri = (fields.text(name) for name in ("from", "to", "ruri"))
     call.status = fields.integer("status", 200, 299)
@@ -305,6 +312,14 @@ def _call(core: Core, fields: Fields, now: float, wall: float) -> Call:
         call.state = CallState.ANSWERED
     core.start_lifetime(call, min(max(fields.seconds("expires") - wall, 1.0), 10 * 86_400.0), now)
     return call
+
+
+def clock_of(core: Core, fields: Fields, now: float, wall: float) -> float:
+    """What the clock by which a record was written shows now. Raises BadRecord."""
+    try:
+        return record_time.wall_of_writer(core, fields.raw.get(record_time.FIELD), now, wall)
+    except ValueError as error:
+        raise BadRecord(str(error)) from error
 
 
 def dialog_of(core: Core, fields: Fields) -> tuple[Dialog, Flow, str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sbc.b2bua.snapshot import BadRecord, Fields, Json, dialog_of, dump, load
+from sbc.b2bua import record_time
+from sbc.b2bua.snapshot import BadRecord, Fields, Json, clock_of, dialog_of, dump, load
 from sbc.b2bua.subscription import Side, Subscription
 from sbc.sip.ids import ALPHABET, CALL_ID_LENGTH, SHARDS
 
@@ -31,6 +32,7 @@ def encode(core: Core, subscription: Subscription, now: float) -> bytes:
             "key": subscription.key,
             "shard": subscription.shard,
             "ver": subscription.version,
+            "clock": record_time.written(core, now),
             "event": subscription.event,
             "notified": subscription.notified,
             "interval": subscription.expires_s,
@@ -86,7 +88,7 @@ def decode(core: Core, data: bytes, now: float, wall: float) -> Subscription:
     subscription.version = fields.integer("ver", 0, 2**53)
     subscription.notified = fields.flag("notified")
     subscription.expires_s = fields.integer("interval", 0, 2**31)
-    subscription.resume(max(fields.seconds("expires") - wall, 1.0), now)
+    subscription.resume(max(fields.seconds("expires") - clock_of(core, fields, now, wall), 1.0), now)
     return subscription
 
 

@@ -48,6 +48,9 @@ CHALLENGES_MAX: Final = 3  # to one request: proxy, registrar, and one stale non
 # CSeq numbers end at 2^31 (RFC 3261 §8.1.1.5): three a second from 2020 on last until 2042.
 CSEQ_EPOCH_S: Final = 1_577_836_800
 CSEQ_HZ: Final = 3
+# What a registrar says to a CSeq below one that it knows. A clock that was set back counts so after a worker's death.
+OUT_OF_ORDER: Final = (400, 500)
+CSEQ_LEAP: Final = 366 * 86_400 * CSEQ_HZ
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +138,7 @@ class Registration:
         self._call_id = call_id_of(settings.peer, core.settings.shard_key)
         self._tag = core.ids.tag()
         self._cseq = 0
+        self._is_in_order = False  # the registrar has taken our count, or we have gone beyond it
         self._expires_s = settings.expires_s  # what we ask for, after 423s
         self._flows: list[Flow] = []  # servers of this round, the present one first
         self._sessions: dict[bool, Session] = {}  # by proxy (407) or not
@@ -322,13 +326,20 @@ class Registration:
         if sent is not self._sent:
             return
         status = msg.status
+        leaps = status in OUT_OF_ORDER and not self._is_in_order
+        if leaps:
+            self._cseq += CSEQ_LEAP
+        self._is_in_order |= leaps
         if status < 300:
+            self._is_in_order = True
             digest.renew(self._sessions, msg)
             self._accepted(sent, flow, msg, now)
         elif status in (401, 407):
             self._challenged(msg, now)
         elif status == 423 and sent.expires_s:
             self._too_brief(msg, now)
+        elif leaps and status == 400:
+            self._step(Event.AGAIN, now)
         elif status in answer.UNAVAILABLE:
             self._retry_after_s = max(self._retry_after_s, answer.retry_after_s(msg))
             self._unserved(flow, _said(msg), now)

@@ -21,7 +21,7 @@ from sbc.store.breaker import State
 from sbc.store.epoch import UNKNOWN, epoch_of, incarnation_of, last_of, token_of
 from sbc.store.fencing import Fencing
 from sbc.store.jsontext import to_json
-from sbc.store.keys import CDR_FIELD, RECORD_TTL_MARGIN_S, Keys, member_of
+from sbc.store.keys import CDR_FIELD, MARKER_TTL_S, RECORD_TTL_MARGIN_S, Keys, member_of
 from sbc.store.loading import StoredCall, load, with_deadline
 from sbc.store.outbox import Outbox, StreamId, stream_id
 from sbc.store.pipe import Pipe, Refusal, Reply, StoreAway
@@ -467,9 +467,11 @@ class Journal:
         self._republishing = None
 
     def _look_at_marker(self) -> None:
-        """A key that every worker of the node knows: gone, or another one, the store has been emptied."""
+        """A key that every worker of the node knows: gone, or another one, the store has been emptied, or its clock
+        set so far ahead that other keys may have expired."""
         mine = os.urandom(8).hex().encode()  # taken when there is none
         self._pipe.send(partial(self._seen_marker, mine), "SET", self._keys.marker, mine, "NX", "GET")
+        self._pipe.send(lambda _reply: None, "EXPIRE", self._keys.marker, MARKER_TTL_S)
 
     def _seen_marker(self, mine: bytes, reply: Reply) -> None:
         if isinstance(reply, Refusal):

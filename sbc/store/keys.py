@@ -9,7 +9,10 @@ from __future__ import annotations
 import hashlib
 from typing import Final
 
-RECORD_TTL_MARGIN_S = 600  # a record outlives the longest dialog by this, then Redis forgets it by itself
+# The server of the store times keys by its wall clock, which may be set ahead: then they expire early. By less than
+# MARKER_TTL_S that is less than the margin of any record; by more the marker is gone too, and all is written again.
+RECORD_TTL_MARGIN_S = 86_400  # a record outlives the longest dialog by this, then Redis forgets it by itself
+MARKER_TTL_S = 3_300  # renewed each second
 QUARANTINE_TTL_S = 86_400  # how long a record that nobody could read is kept for a look at it
 CDR_GROUP = "writers"  # consumer group of the CDR stream
 CDR_FIELD = "cdr"  # field of a stream entry: the CDR as JSON

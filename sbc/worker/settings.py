@@ -15,6 +15,7 @@ from sbc.b2bua.settings import (
     SrtpPolicies,
     no_source_address,
 )
+from sbc.clock import boot
 from sbc.config.media import MediaProfile as Given
 from sbc.config.models import Config, Peer
 from sbc.dialog.session_timer import Policy as SessionTimers
@@ -129,6 +130,7 @@ def core_settings(
         registration_required=frozenset(
             name for name, peer in config.peers.items() if peer.registration is not None and peer.registration.required
         ),
+        boot=boot(),
         slot=slot,
         slots=slots,
         transfers={name: peer.transfers for name, peer in config.peers.items()},

@@ -266,7 +266,7 @@ def test_a_refresh_that_fails_for_now() -> None:
 @pytest.mark.parametrize("allow", [True, False])
 def test_timers_survive_the_worker(allow: bool) -> None:
     """kill -9 at 600 s: the refresh still comes at 900 s, and expiry is still watched."""
-    f = ladder()
+    f = ladder(boot="of both workers")
     set_up(f, [TIMER, *([UPDATES] if allow else [])], [TIMER, ("Session-Expires", "900;refresher=uas")])
     f.after(600)
     f.dies()

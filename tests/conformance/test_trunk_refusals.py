@@ -85,6 +85,8 @@ def test_a_peer_without_credentials() -> None:
 def test_a_refusal_is_alarming_and_tried_again_rarely(status: int) -> None:
     f = Trunks(B)
     answer(f.b, f.b.expect("REGISTER"), status, [("Contact", f"<sip:evil@{STRANGER}>")])
+    if status == 400:  # it may have been about the CSeq: once more
+        answer(f.b, f.b.expect("REGISTER"), status, [])
     f.b.nothing()
     assert f.one["state"] == "refused"
     assert str(status) in f.one["reason"]

@@ -344,3 +344,32 @@ def test_nothing_but_answers_to_our_request_counts() -> None:
     accept(f.b, second)
     answer(f.b, second, 403, [])
     assert f.one["registered"]
+
+
+@pytest.mark.parametrize("status", [400, 500])
+@pytest.mark.parametrize("back_s", [3600, 86_400 * 300])
+def test_a_successor_by_a_clock_that_was_set_back_counts_beyond_its_predecessor(status: int, back_s: int) -> None:
+    """A registrar takes no CSeq below one that it knows (RFC 3261 §10.3): the successor leaps, once."""
+    f = Trunks(B)
+    last = f.b.expect("REGISTER")
+    accept(f.b, last)
+    f = Trunks(seed=7)
+    f.wall_offset -= back_s
+    f.configure(B)
+    f.after(START_S + 0.1)
+    lower = f.b.expect("REGISTER")
+    assert lower.cseq_number < last.cseq_number
+    answer(f.b, lower, status, [])
+    higher = f.b.expect("REGISTER") if status == 400 else f.register(f.b, 2.0, 6.0)
+    assert higher.cseq_number > last.cseq_number
+    accept(f.b, higher)
+    assert f.one["registered"]
+
+
+def test_a_registrar_that_refuses_everything_is_not_asked_at_once_forever() -> None:
+    f = Trunks(B)
+    for _ in range(2):
+        answer(f.b, f.b.expect("REGISTER"), 400, [])
+    f.after(60)
+    assert not f.b.inbox
+    assert f.one["state"] == "refused"

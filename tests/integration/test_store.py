@@ -122,6 +122,16 @@ async def test_a_dropped_record_leaves_nothing_behind(recorder: Recorder, look: 
     await until(lambda: look.keys() == [KEYS.marker.encode()])
 
 
+async def test_what_is_written_again_lives_as_long_as_if_it_were_new(recorder: Recorder, look: redis.Redis) -> None:
+    """The store's clock may have been set ahead, and left it less."""
+    assert (await recorder.save(record(1)))[0]
+    new_s = int(look.ttl(KEYS.call("call1")))
+    look.expire(KEYS.call("call1"), 60)
+    assert (await recorder.save(record(1)))[0]
+    assert int(look.ttl(KEYS.call("call1"))) > new_s - 60
+    assert 0 < int(look.ttl(KEYS.marker)) < new_s, "it goes before a record does"
+
+
 async def test_an_older_version_never_overwrites_a_newer_one(recorder: Recorder, look: redis.Redis) -> None:
     assert (await recorder.save(record(1, 5)))[0]
     assert (await recorder.save(record(1, 4)))[0], "something newer is stored: the call is safe"

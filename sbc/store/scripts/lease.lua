@@ -32,6 +32,7 @@ end
 
 if what == 'leave' then redis.call('ZREM', KEYS[3], me) else redis.call('ZADD', KEYS[3], now, me) end
 redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now - 60000)
+redis.call('ZREMRANGEBYSCORE', KEYS[3], now + 1000, '+inf') -- the clock here was set back: nobody is seen later than now
 local others = redis.call('ZCOUNT', KEYS[3], now - math.floor(ttl * 1.5), '+inf')
 if what ~= 'leave' then others = others - 1 end
 return {mine and 1 or 0, holder, token, others}

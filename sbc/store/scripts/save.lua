@@ -13,7 +13,10 @@ if epoch then
   local our_epoch, our_version = string.match(ARGV[1], '^1 (%d+) (%d+)\n')
   epoch, our_epoch = tonumber(epoch), tonumber(our_epoch)
   if epoch > tonumber(ARGV[4]) then return -1 end
-  if epoch == our_epoch and tonumber(version) >= tonumber(our_version) then return 0 end
+  if epoch == our_epoch and tonumber(version) >= tonumber(our_version) then
+    redis.call('EXPIRE', KEYS[1], ARGV[2]) -- whoever writes it again may do so because the clock here was set
+    return 0
+  end
   redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
   return 1
 end

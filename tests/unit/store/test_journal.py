@@ -9,6 +9,7 @@ from typing import Any
 
 from sbc.b2bua.effects import FinishCall, SaveCall
 from sbc.store.journal import Journal
+from sbc.store.keys import MARKER_TTL_S, Keys
 from sbc.store.url import StoreAddress
 from tests.support.fake_store import FakeStore
 from tests.support.virtual_loop import run_virtually
@@ -115,6 +116,25 @@ def test_with_a_commit_timeout_of_nothing_nobody_waits(tmp_path: Path) -> None:
         await asyncio.sleep(0.02)
         assert journal.waiting == 0
         assert len(answers) == 1
+        await journal.close()
+        store.stop()
+
+    run_virtually(main)
+
+
+def test_the_marker_lives_while_somebody_looks_at_it(tmp_path: Path) -> None:
+    """It goes where the clock of the store is set ahead, as what else has a time to live may."""
+
+    async def main() -> None:
+        store = FakeStore(tmp_path)
+        await store.start()
+        journal = journal_of(store)
+        journal.start()
+        assert await journal.ready(1)
+        await asyncio.sleep(3.1)
+        renewed = [command for command in store.commands if command[0] == b"EXPIRE"]
+        assert len(renewed) >= 3
+        assert renewed[-1][1:] == [Keys("n").marker.encode(), b"%d" % MARKER_TTL_S]
         await journal.close()
         store.stop()
 
