@@ -303,9 +303,8 @@ def test_a_reload_with_faults_keeps_the_old_configuration(node: Node) -> None:
     assert refused["faults"] == [f"{node.config}:13:1: wrokers: unknown key, did you mean 'workers'?"]
     node.write(workers="{ sip: 2, media: 2 }")
     node.signal(signal.SIGHUP)
-    assert node.said("configuration refused, the old one serves on", 2)[1]["faults"] == [
-        "workers.media: a change takes a restart, since media workers share out the RTP ports"
-    ]
+    (fault,) = node.said("configuration refused, the old one serves on", 2)[1]["faults"]
+    assert fault.startswith("workers.media: a change takes a restart, since media workers share out the RTP ports")
     assert not node.lines("fake reloads")
     assert node.pids() == before
     client = node.client()

@@ -99,7 +99,8 @@ def test_reload_refuses_what_takes_a_restart() -> None:
     assert restart_only(old, config(workers={"sip": 5, "media": old.workers.media})) == []
     assert restart_only(old, config(run_dir="/x", workers={"sip": 2, "media": 7})) == [
         "run_dir: a change takes a restart",
-        "workers.media: a change takes a restart, since media workers share out the RTP ports",
+        "workers.media: a change takes a restart, since media workers share out the RTP ports. Without one, a media "
+        "node (sbc media run) that is added to media_sets takes more, and sbc media drain takes less",
     ]
     assert restart_only(old, config(media={"prompts": "/p"})) == ["media: a change takes a restart"]
     moved = {"core": {"listen": ["udp:127.0.0.1:5070"], "media": {"address": "127.0.0.2"}}}
@@ -107,6 +108,14 @@ def test_reload_refuses_what_takes_a_restart() -> None:
         "realms: a change of listeners takes a restart",
         "realms.core: a change of media or nat takes a restart",
     ]
+
+
+def test_reload_says_how_a_pair_comes_to_another_number_of_media_workers(tmp_path: Path) -> None:
+    pair = {"name": "a", "key_file": "ha.key", "paths": [{"local": "10.9.0.1:7400", "peer": "10.9.0.2:7400"}]}
+    old = config(ha=pair, store="redis://10.9.0.9")
+    (told,) = restart_only(old, config(ha=pair, store="redis://10.9.0.9", workers={"sip": 1, "media": 2}))
+    assert told.startswith("workers.media: a change takes a restart")
+    assert "restart the passive one with it, then sbc ha switch at a quiet time, then restart the other one" in told
 
 
 def test_systemd_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
