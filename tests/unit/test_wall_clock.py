@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,6 +54,17 @@ def test_the_wall_clock_is_read_where_it_is_told_of_and_nowhere_else() -> None:
             found.add(name)
     assert found - READERS.keys() == set(), "timers, limits and durations go by the monotonic clock"
     assert READERS.keys() - found == set(), "these are on the list and read it no more"
+
+
+def test_compiled_code_reads_it_for_the_age_of_a_datagram_alone() -> None:
+    """The kernel stamps datagrams by it; an age that only a clock that was set can explain counts as none."""
+    of_c = re.compile(r"CLOCK_REALTIME|\bgettimeofday\b|\btime\(NULL\)|SO_TIMESTAMP")
+    found = {
+        str(path.relative_to(ROOT))
+        for path in ROOT.glob("ext/**/*")
+        if path.suffix in (".pyx", ".pxd", ".c", ".h") and of_c.search(path.read_text("utf-8"))
+    }
+    assert found == {"ext/sbc/worker/_datagrams.pyx"}
 
 
 def test_each_way_to_read_it_is_seen() -> None:

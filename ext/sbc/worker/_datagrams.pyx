@@ -18,6 +18,9 @@ cdef extern from *:
     #include <errno.h>
     #include <time.h>
 
+    /* The wall clock may be set while a datagram waits; its sender has given up after 32 s (RFC 3261 timer B). */
+    #define LONGEST_S 40
+
     /* How long the datagram of this message has been waiting in the kernel, in seconds; 0 where it is not told. */
     static double waited_s(struct msghdr *message) {
         struct timespec now, came;
@@ -27,7 +30,7 @@ cdef extern from *:
             memcpy(&came, CMSG_DATA(c), sizeof came);
             clock_gettime(CLOCK_REALTIME, &now);
             age = (double)(now.tv_sec - came.tv_sec) + (double)(now.tv_nsec - came.tv_nsec) / 1e9;
-            return age > 0 ? age : 0;
+            return age > 0 && age < LONGEST_S ? age : 0;
         }
         return 0;
     }
