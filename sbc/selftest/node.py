@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import json
 import os
 import shutil
@@ -19,6 +18,7 @@ from sbc.demo.run import free_port, running_sbc
 from sbc.management.client import ManagementError, ask
 from sbc.selftest.certificate import self_signed
 from sbc.selftest.measure import Failed
+from sbc.selftest.wall_clock import WallClock
 
 NETWORK = f"127.{64 + (os.getpid() >> 8) % 128}.{os.getpid() % 256}"
 OUTSIDE, CORE = f"{NETWORK}.1", f"{NETWORK}.2"
@@ -62,22 +62,10 @@ def wait(check: Callable[[], bool], limit_s: float, what: str) -> float:
     return time.monotonic() - start
 
 
-def faketime() -> str:
-    """The library that fakes clocks; empty where it is not installed."""
-    found = glob.glob("/usr/lib/*/faketime/libfaketimeMT.so.1") + glob.glob("/usr/lib*/faketime/libfaketimeMT.so.1")
-    return found[0] if found else ""
-
-
 def dying_with_us() -> list[str]:
     """The words before a command that is to end when this process does, be it by kill -9; none where that cannot be."""
     setpriv = shutil.which("setpriv")
     return [setpriv, "--pdeathsig", "TERM"] if setpriv else []
-
-
-def fake_clock_environment(file: Path) -> list[str]:
-    """What a process needs to go by the clock of this file: its wall clock alone is another one."""
-    words = ["FAKETIME_CACHE_DURATION=1", "FAKETIME_DONT_FAKE_MONOTONIC=1", "DONT_FAKE_MONOTONIC=1", "NO_FAKE_STAT=1"]
-    return [f"LD_PRELOAD={faketime()}", f"FAKETIME_TIMESTAMP_FILE={file}", *words]
 
 
 class Node:
@@ -111,19 +99,20 @@ class Node:
         else:
             given["tls"] = ""
         addresses = {"outside": OUTSIDE, "core": CORE, "caller": CALLER, "callee": CALLEE}
-        ports = {"port": self.port, "core_port": free_port(CORE), "callee_port": self.callee_port}
+        self.core_port = free_port(CORE)
+        ports = {"port": self.port, "core_port": self.core_port, "callee_port": self.callee_port}
         self.text = CONFIG.format(folder=folder, **addresses, **ports, **given)
         self.config.write_text(self.text)
         self.main_pid = 0
         self._stack = ExitStack()
-        self._environment: list[str] = []
+        self._before: list[str] = []
 
     def start(self) -> None:
         """Start it and wait until it serves. Failed, with the end of its log, when it does not."""
         log = self.folder / "sbc.log"
         if log.exists():
             log.rename(self.folder / f"sbc.log.{time.time():.3f}")
-        prefix = [*self.inside, *dying_with_us(), *(["env", *self._environment] if self._environment else [])]
+        prefix = [*self.inside, *dying_with_us(), *self._before]
         try:
             process = self._stack.enter_context(running_sbc(self.config, log, timeout_s=START_S, prefix=prefix))
         except CallFailed as error:
@@ -131,16 +120,9 @@ class Node:
         self.main_pid = process.pid
         wait(self._answers, START_S, "an answer of the control process")
 
-    def fake_clock(self) -> None:
-        """Before the start: its wall clock is what :meth:`set_clock` says."""
-        self.set_clock(0)
-        self._environment = fake_clock_environment(self.folder / "clock")
-
-    def set_clock(self, ahead_s: int) -> None:
-        """Have its wall clock go so far ahead of ours, or behind it."""
-        fresh = self.folder / "clock.new"
-        fresh.write_text(f"{ahead_s:+d}\n")
-        fresh.rename(self.folder / "clock")
+    def has_clock(self, clock: WallClock) -> None:
+        """Before the start: this is its wall clock, and of all its processes."""
+        self._before = clock.words
 
     def close(self) -> None:
         """End it, in order where it still can be."""

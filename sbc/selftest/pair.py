@@ -76,7 +76,7 @@ class Half(Node):
 
     def __init__(self, folder: Path, text: str, inside: Sequence[str]) -> None:
         self.folder = folder
-        self.port, self.callee_port = 5060, 5060
+        self.port = self.callee_port = self.core_port = 5060
         folder.mkdir(parents=True, exist_ok=True)
         self.config = folder / "sbc.yaml"
         self.text = text
@@ -84,7 +84,7 @@ class Half(Node):
         self.inside = inside
         self.main_pid = 0
         self._stack = ExitStack()
-        self._environment = []
+        self._before = []
 
     def ha(self, method: str) -> Any:  # Any: JSON values
         """A question or an order to its process ``ha``; raises ManagementError."""

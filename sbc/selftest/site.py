@@ -19,6 +19,7 @@ from sbc.selftest.measure import Failed, Measures
 from sbc.selftest.node import CALLEE, CALLER, OUTSIDE, Node, wait
 from sbc.selftest.store import Store
 from sbc.selftest.talk import BEFORE_S, INTERVAL_S, Stream, Talk
+from sbc.selftest.wall_clock import WallClock
 
 PACE_S = 0.008
 CONTROL_S = 1.0
@@ -73,6 +74,7 @@ class Site:
         self.minutes = 1.0
         self.away_s = AWAY_S
         self.run = 0
+        self.clock: WallClock | None = None  # of a setup with ``clock``
         self.is_apart = is_apart  # what is mounted is seen by this process and its children only
         self._number = 0
         self._answered: set[str] = set()  # Call-IDs of all calls that came up
@@ -309,12 +311,15 @@ def site(folder: Path, setup: Setup, *, is_apart: bool) -> Iterator[Site]:
             if is_apart:
                 stack.enter_context(small_disk(folder / "spool", setup.small_disk))
         node = Node(folder / "node", **settings)
-        if setup.clock:
-            node.fake_clock()
+        clock = WallClock(node.folder) if setup.clock else None
+        if clock is not None:
+            clock.build()
+            node.has_clock(clock)
         near, far = stack.enter_context(Talk(CALLER, 0)), stack.enter_context(Talk(CALLEE, 1))
         caller = stack.enter_context(Agent(CALLER, audio_port=near.open, secure=setup.secure))
         callee = stack.enter_context(Agent(CALLEE, node.callee_port, audio_port=far.open, secure=setup.secure))
         made = Site(folder, node, store, (caller, callee, near, far), is_apart=is_apart)
+        made.clock = clock
         stack.callback(node.close)
         if not setup.no_node:
             node.start()

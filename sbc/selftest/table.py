@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sbc.selftest import (
+    clocks,
     descriptors,
     failovers,
     frozen,
@@ -46,6 +47,7 @@ ROWS: tuple[Row, ...] = (
     *descriptors.ROWS,
     *settings.ROWS,
     *rotation.ROWS,
+    *clocks.ROWS,
     *mix.ROWS,
 )
 WIDTH = 110

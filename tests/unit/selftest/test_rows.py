@@ -111,12 +111,12 @@ def test_a_row_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_what_this_machine_lacks_is_no_failure() -> None:
     def lacking() -> None:
-        raise NotTried("libfaketime is not installed: apt-get install libfaketime")
+        raise NotTried("kamailio is not installed: apt-get install kamailio")
 
     outcome = outcome_of(quick, check=lacking)
     assert (outcome.verdict, outcome.has_failed) == ("not tried", False)
     assert any("apt-get install" in line for line in table.shown(outcome))
-    assert table.as_json(outcome)["reasons"] == ["libfaketime is not installed: apt-get install libfaketime"]
+    assert table.as_json(outcome)["reasons"] == ["kamailio is not installed: apt-get install kamailio"]
 
 
 def test_rows_run_in_turn_and_the_summary_names_those_that_failed() -> None:
