@@ -214,7 +214,7 @@ class Counter(IntEnum):
     HA_TOKEN = "The latest fencing token that this node knows, its own while it is active."
     HA_PEER_HEARD = "1 while the other node is heard on any path."
     HA_TAKEN = "Times that this node became the active one."
-    HA_DRAINED = "1 when a SIP worker of a node that hands over has no call that is being set up or ended."
+    HA_DRAINED = "1 when a SIP worker of a node that hands over has no call left for which it would wait."
     HA_SILENCED = "Times that this node fell silent, by order or because another one was active or may have been."
     # process
     CORE_ERRORS = "Effects of the core that could not be performed."
