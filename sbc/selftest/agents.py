@@ -17,7 +17,8 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+
+from sbc.selftest.background import Background
 
 Address = tuple[str, int]
 
@@ -150,7 +151,7 @@ class UaCall:
         return self.ended_by_far or ("BYE" in self.asked and self.asked["BYE"].status != 0)
 
 
-class Agent:
+class Agent(Background):
     """A user agent at ``host:port`` (0: any). As callee it rings, and answers unless the number begins with 2;
     a number that begins with a status of 4xx to 6xx is refused with it.
 
@@ -171,6 +172,7 @@ class Agent:
         codec: str = "0 PCMU/8000",
         open_socket: Callable[[], socket.socket] | None = None,
     ) -> None:
+        super().__init__()
         self.host = host
         self.read: list[bytes] = []  # every message that it got
         self.calls: dict[str, UaCall] = {}
@@ -186,22 +188,17 @@ class Agent:
         self._socket = self._open(port)
         self.port = int(self._socket.getsockname()[1])
         self.contact = f"<sip:ua@{host}:{self.port}>"
-        self._running = True
-        self._thread = threading.Thread(target=self._run, daemon=True)
         self.error: BaseException | None = None
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._running = False
-        self._thread.join(5)
-        self._socket.close()
+        super().__exit__(kind, error, trace)
         if kind is None and self.error is not None:
             raise self.error
+
+    def _close(self) -> None:
+        self._socket.close()
 
     # -- what a test does and sees
 

@@ -17,8 +17,9 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
+
+from sbc.selftest.background import Background
 
 INTERVAL_S = 0.020
 LOOK_S = 0.010  # how often arrivals are read; a socket's queue holds a second of them
@@ -165,10 +166,11 @@ def srtp(key: str, far_key: str) -> tuple[Any, Any]:  # Any: pylibsrtp has no ty
     return ours.protect, theirs.unprotect
 
 
-class Talk:
+class Talk(Background):
     """All streams of one host, in a thread until the end of the block. ``open_socket``: where its sockets come from."""
 
     def __init__(self, host: str, side: int, open_socket: Callable[[], socket.socket] | None = None) -> None:
+        super().__init__()
         self.host = host
         self.side = side
         self._open_socket = open_socket or (lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
@@ -177,8 +179,6 @@ class Talk:
         self._poll = select.epoll()
         self._readers: dict[int, Stream] = {}  # by descriptor
         self._silent = False
-        self._running = True
-        self._thread = threading.Thread(target=self._run, daemon=True)
 
     def open(self) -> int:
         """A new stream, which listens; returns its port."""
@@ -211,15 +211,7 @@ class Talk:
                     self._poll.unregister(stream.socket)
                     stream.socket.close()
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._running = False
-        self._thread.join(5)
+    def _close(self) -> None:
         self.close_streams(list(self._streams))
         self._poll.close()
 

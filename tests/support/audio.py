@@ -8,16 +8,15 @@ from __future__ import annotations
 import selectors
 import socket
 import struct
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
-from types import TracebackType
 from typing import Any, Self
 
 import pylibsrtp
 
+from sbc.selftest.background import Background
 from sbc.selftest.talk import INTERVAL_S, srtp
 
 Address = tuple[str, int]
@@ -93,18 +92,17 @@ class Stream:
         return max(after - before for before, after in pairwise(times))
 
 
-class Audio:
+class Audio(Background):
     """All streams of one host, in a thread until the end of the block. ``open_socket``: where its sockets come from."""
 
     def __init__(self, host: str, open_socket: Callable[[], socket.socket] | None = None) -> None:
+        super().__init__()
         self.host = host
         self._open_socket = open_socket or (lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
         self.streams: dict[int, Stream] = {}  # by port
         self.talking = True
         self.repeats = False  # every packet is sent twice
-        self._running = True
         self._selector = selectors.DefaultSelector()
-        self._thread = threading.Thread(target=self._run, daemon=True)
 
     def open(self) -> int:
         """A new stream; returns its port."""
@@ -121,15 +119,10 @@ class Audio:
             self._selector.register(stream.socket, selectors.EVENT_READ, stream)
         self._thread.start()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Self:  # the thread begins with :meth:`talk`
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._running = False
-        if self._thread.is_alive():
-            self._thread.join(5)
+    def _close(self) -> None:
         self._selector.close()
         for stream in list(self.streams.values()):  # others may open some
             stream.socket.close()

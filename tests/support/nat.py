@@ -11,7 +11,6 @@ import re
 import selectors
 import socket
 import struct
-import threading
 import time
 import uuid
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from functools import partial
 from types import TracebackType
 from typing import NamedTuple, Self
 
+from sbc.selftest.background import Background
 from sbc.selftest.netns import Lab
 from tests.support.agents import Address, Agent, Asked, Received, UaCall
 from tests.support.audio import Audio, Stream
@@ -95,13 +95,12 @@ def mapping_timeout(lab: Lab, router: str, seconds: int) -> None:
         lab.kernel(router, f"net/netfilter/nf_conntrack_{name}", seconds)
 
 
-class _Thread:
+class _Thread(Background):
     """Sockets that something is done with whenever they have a datagram, until the end of the block."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self) -> None:
+        super().__init__()
         self._selector = selectors.DefaultSelector()
-        self._running = True
-        self._thread = threading.Thread(target=self._run, daemon=True, name=name)
         self._sockets: list[socket.socket] = []
 
     def attend(self, sock: socket.socket, does: Callable[[socket.socket], None]) -> None:
@@ -113,19 +112,7 @@ class _Thread:
             for key, _ in self._selector.select(0.05):
                 key.data(key.fileobj)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self._running = False
-        if self._thread.is_alive():
-            self._thread.join(5)
+    def _close(self) -> None:
         for sock in self._sockets:
             sock.close()
         self._selector.close()
@@ -136,7 +123,7 @@ class Reflector(_Thread):
     which it wants to be told where it came from: ``11 01 00`` is the other address and port, the other port, this."""
 
     def __init__(self, lab: Lab, host: str, addresses: tuple[str, str]) -> None:
-        super().__init__("reflector")
+        super().__init__()
         self.places = [[(address, port) for port in (3478, 3479)] for address in addresses]
         self._at: dict[Address, socket.socket] = {}
         for place in (place for places in self.places for place in places):
@@ -182,7 +169,7 @@ class Alg(_Thread):
     CLAIMED = 5060  # the port that it writes where the phone's own was
 
     def __init__(self, lab: Lab, router: str, public: str, phone: Address, server: Address) -> None:
-        super().__init__("alg")
+        super().__init__()
         self._public, self._phone, self._server = public, phone, server
         self._inside, self._outside = lab.open_socket(router), lab.open_socket(router)
         self._inside.bind(("0.0.0.0", ALG_PORT))
@@ -224,7 +211,7 @@ class Wire(_Thread):
     """Every UDP datagram of a host, as it crosses its cables."""
 
     def __init__(self, lab: Lab, host: str) -> None:
-        super().__init__("wire")
+        super().__init__()
         self.datagrams: list[Datagram] = []
         self.attend(lab.open_socket(host, socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_ALL)), self._note)
 

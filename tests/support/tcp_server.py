@@ -5,11 +5,10 @@ from __future__ import annotations
 import selectors
 import socket
 import ssl
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Self
 
+from sbc.selftest.background import Background
 from sbc.sip.framing import Framer
 
 Rule = Callable[[bytes], bytes]  # a request to its answer; b'' is none
@@ -40,28 +39,21 @@ class Peer:
     framer: Framer = field(default_factory=Framer)
 
 
-class TcpServer:
+class TcpServer(Background):
     """Listens at ``host:port``; ``context`` makes it a TLS server."""
 
     def __init__(
         self, host: str, port: int = 0, rule: Rule | None = None, context: ssl.SSLContext | None = None
     ) -> None:
+        super().__init__()
         self._rule = rule or answer("486 Busy Here")
         self._context = context
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._listening = socket.create_server((host, port), family=family, backlog=64)
         self.port = int(self._listening.getsockname()[1])
         self.peers: list[Peer] = []
-        self._running = True
-        self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._running = False
-        self._thread.join(5)
+    def _close(self) -> None:
         for peer in self.peers:
             peer.sock.close()
         self._listening.close()

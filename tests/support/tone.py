@@ -6,10 +6,9 @@ import math
 import select
 import socket
 import struct
-import threading
 import time
-from types import TracebackType
-from typing import Self
+
+from sbc.selftest.background import Background
 
 Address = tuple[str, int]
 RATE_HZ = 8000
@@ -24,11 +23,12 @@ def mu_law(sample: int) -> int:
     return ~(octet | (128 if sample < 0 else 0)) & 255
 
 
-class Tone:
+class Tone(Background):
     """Sends to ``far`` once that is set, until the end of the block; ``heard`` are the packets that came, whole.
     ``hz`` 0: no tone, but every packet back to where it came from."""
 
     def __init__(self, host: str, hz: int, *, loudness: int = 8000) -> None:
+        super().__init__()
         self.far: Address | None = None
         self.heard: list[bytes] = []
         self.sent = 0
@@ -40,18 +40,8 @@ class Tone:
         self._octets = bytes(
             mu_law(int(loudness * math.sin(2 * math.pi * hz * at / RATE_HZ))) for at in range(RATE_HZ)
         )  # one second, of whole periods
-        self._running = True
-        self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._running = False
-        self._thread.join(5)
+    def _close(self) -> None:
         self._socket.close()
 
     def _run(self) -> None:
