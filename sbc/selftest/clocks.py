@@ -118,7 +118,7 @@ def clock_jumps(site: Site, measures: Measures) -> None:
             clock.set(JUMPS_S[-1] + DRIFT_S * (step + 1) / STEPS)
             time.sleep(NOTICED_S / STEPS)
         _all_is_well(site, calls, measures)
-        clock.set(0.0)  # after the records were written by which a successor goes
+        clock.set(JUMPS_S[0])  # after the records were written by which a successor goes
         died = node.kill("sip 0")
         node.back("sip 0", died)
         site.heard_again(calls, time.time(), 5)
