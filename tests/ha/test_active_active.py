@@ -25,6 +25,7 @@ from sbc.selftest.pair_store import start_alone
 from tests.support.agents import Agent
 from tests.support.audio import Audio, Stream
 from tests.support.callers import Pair, establish
+from tests.support.pair import CONFIG
 from tests.support.sbc import Sbc, eventually, running
 
 OWN = {"m1": "10.77.0.11", "m2": "10.77.0.12"}
@@ -34,30 +35,6 @@ VIRTUAL = {"east": ("10.77.0.100", "10.77.0.101"), "west": ("10.77.0.110", "10.7
 PORT = {"east": 7400, "west": 7500}
 HOME = {"east": "m1", "west": "m2"}
 CALLS = 4  # of each group
-CONFIG = """\
-workers: {{ sip: 1, media: 1 }}
-store: redis://{store}:6379/0
-realms:
-  outside:
-    listen: [udp:{outside}:5060]
-    media: {{ address: {outside}, ports: 10000-10999 }}
-  core:
-    listen: [udp:{core}:5060]
-    media: {{ address: {core}, ports: 10000-10999 }}
-    trusted: true
-peers:
-  carrier: {{ realm: outside, addresses: {caller}, direction: from_carrier, calls_to: pbx }}
-  pbx: {{ realm: core, addresses: {callee}, direction: from_pbx, gateway: "sip:{callee}:5060" }}
-timers: {{ drain_timeout_s: 0.3, media_timeout_ms: 3000 }}
-ha:
-  name: {name}
-  key_file: {key}
-  prefers: {prefers}
-  paths:
-    - {{ local: "{own}:{port}", peer: "{other}:{port}" }}
-    - {{ local: "{direct}:{port}", peer: "{other_direct}:{port}" }}
-  addresses: [{outside}/24 on {interface}, {core}/24 on {interface}]
-"""
 
 
 @dataclass(slots=True)
@@ -78,7 +55,7 @@ class Site:
         text = CONFIG.format(
             name=machine,
             key=key,
-            prefers=str(HOME[group] == machine).lower(),
+            sip=1,
             port=PORT[group],
             own=OWN[machine],
             other=OWN[other],
@@ -89,8 +66,10 @@ class Site:
             core=core,
             caller=CALLER,
             callee=CALLEE,
-            store=STORE,
+            store=f"redis://{STORE}:6379/0",
+            srtp="off",
         )
+        text += f"  prefers: {str(HOME[group] == machine).lower()}\n"
         stack = self._ends[group, machine] = ExitStack()
         directory = self.directory / f"{group}-{machine}"
         try:

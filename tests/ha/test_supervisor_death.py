@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from tests.support.audio import Audio
-from tests.support.callers import site, spread
+from tests.support.callers import site, spread, talk
 from tests.support.loopback import CALLEE, CALLER, loopback
 from tests.support.sbc import eventually, has_ended
 
@@ -21,13 +21,7 @@ def test_calls_go_on_and_another_supervisor_adopts_the_workers(tmp_path: Path) -
     net = loopback(sip=2, media=1, more="timers: { drain_timeout_s: 10 }\n")
     with Audio(CALLER) as near, Audio(CALLEE) as far, site(tmp_path, net, near.open, far.open) as at:
         pairs = at.establish(40)
-        for pair in pairs:
-            near.streams[pair.a.audio_port].far = pair.a.far_audio
-            far.streams[pair.b.audio_port].far = pair.b.far_audio
-        near.talk()
-        far.talk()
-        everyone = [*near.streams.values(), *far.streams.values()]
-        eventually(lambda: all(len(stream.heard) > 20 for stream in everyone), 10, "audio both ways in each call")
+        talk(pairs, near, far)
         workers, first = at.sbc.pids(), at.sbc.supervisor_pid
         assert set(workers) == {"sip 0", "sip 1", "media 0", "control", "store"}
 

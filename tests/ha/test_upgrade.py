@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sbc.worker import journals as journals_module
 from tests.support.audio import Audio
-from tests.support.callers import Site, agents, spread
+from tests.support.callers import Site, agents, spread, talk
 from tests.support.load import Load
 from tests.support.loopback import CALLEE, CALLER, loopback
 from tests.support.releases import Releases
@@ -28,13 +28,7 @@ def test_no_call_is_lost_and_no_setup_fails(tmp_path: Path) -> None:
     ):
         at = Site(sbc, net, caller, callee)
         pairs = at.establish(40)
-        for pair in pairs:
-            near.streams[pair.a.audio_port].far = pair.a.far_audio
-            far.streams[pair.b.audio_port].far = pair.b.far_audio
-        near.talk()
-        far.talk()
-        everyone = [*near.streams.values(), *far.streams.values()]
-        eventually(lambda: all(len(stream.heard) > 20 for stream in everyone), 10, "audio both ways in each call")
+        everyone = talk(pairs, near, far)
         ringing = at.ringing(4)
         before = at.sbc.pids()
         start = time.monotonic()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from sbc.selftest.site import PACE_S, media_sessions
 from tests.support.agents import Address, Agent, Asked, UaCall
+from tests.support.audio import Audio, Stream
 from tests.support.loopback import CALLEE, CALLER, OUTSIDE, Loopback
 from tests.support.sbc import Sbc, eventually, running
 
@@ -45,6 +46,19 @@ def connected(placed: Sequence[UaCall], callee: Agent, timeout_s: float = 15.0) 
 def establish(caller: Agent, callee: Agent, gateway: Address, count: int) -> list[Pair]:
     """So many answered and acknowledged calls."""
     return connected(place(caller, gateway, count), callee)
+
+
+def talk(pairs: Sequence[Pair], near: Audio, far: Audio) -> list[Stream]:
+    """Audio both ways in these calls from now on; their streams, each of which has heard some."""
+    streams: list[Stream] = []
+    for pair in pairs:
+        a, b = near.streams[pair.a.audio_port], far.streams[pair.b.audio_port]
+        a.far, b.far = pair.a.far_audio, pair.b.far_audio
+        streams += (a, b)
+    near.talk()
+    far.talk()
+    eventually(lambda: all(len(stream.heard) > 20 for stream in streams), 15, "audio both ways in each call")
+    return streams
 
 
 @dataclass(slots=True)

@@ -25,7 +25,7 @@ from tests.support.callers import Pair, establish
 from tests.support.sbc import Sbc, running
 
 CONFIG = """\
-workers: {{ sip: 2, media: 1 }}
+workers: {{ sip: {sip}, media: 1 }}
 store: {store}
 realms:
   outside:
@@ -43,8 +43,8 @@ ha:
   name: {name}
   key_file: {key}
   paths:
-    - {{ local: "{own}:7400", peer: "{other}:7400" }}
-    - {{ local: "{direct}:7400", peer: "{other_direct}:7400" }}
+    - {{ local: "{own}:{port}", peer: "{other}:{port}" }}
+    - {{ local: "{direct}:{port}", peer: "{other_direct}:{port}" }}
   addresses: [{outside}/24 on {interface}, {core}/24 on {interface}]
 """
 
@@ -73,6 +73,8 @@ class Duo:
         other = "b" if name == "a" else "a"
         text = CONFIG.format(
             name=name,
+            sip=2,
+            port=PATH_PORT,
             store="embedded" if self.embedded else f"redis://{STORE}:6379/0",
             key=self.directory / "pair.key",
             own=OWN[name],
