@@ -362,8 +362,8 @@ class Core(Output):
     # Life
 
     def resume(self, record: bytes, now: float, wall: float) -> records.Resumed | None:
-        """Take up a call, or what else is in the journal, from its record. None: hostile, truncated, too new, or a call
-        that is here already."""
+        """Take up a call, or what else is in the journal, from its record. None: hostile, truncated, or a call that
+        is here already; Left: of a later release."""
         self._wall_offset = wall - now
         found = records.resume(self, record, now, wall)
         self._flush(now)

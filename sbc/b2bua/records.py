@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sbc.b2bua import lodging, setup_snapshot, snapshot
 from sbc.b2bua import subscription_snapshot as watch
@@ -16,7 +16,15 @@ from sbc.b2bua.tables import CallState
 if TYPE_CHECKING:
     from sbc.b2bua.core import Core
 
-Resumed = Call | Subscription | lodging.Away
+# What this release writes; it reads this and all that is lower. It rises with the version of each kind of record.
+FORMAT: Final = snapshot.VERSION + setup_snapshot.VERSION + watch.VERSION - 2
+
+
+class Left:
+    """In place of what a record of a later release tells of: the record is to stay where it is."""
+
+
+Resumed = Call | Subscription | lodging.Away | Left
 
 
 def resume(core: Core, record: bytes, now: float, wall: float) -> Resumed | None:
@@ -29,6 +37,10 @@ def resume(core: Core, record: bytes, now: float, wall: float) -> Resumed | None
         if setup_snapshot.is_one(record):
             return setup_snapshot.decode(core, record, now, wall)
         call = snapshot.decode(core, record, now, wall)
+    except snapshot.TooNew as error:
+        core.count("RESUME_REFUSED")
+        core.note("error", "a record of a later release is left where it is", None, reason=str(error))
+        return Left()
     except snapshot.BadRecord as error:
         core.count("RESUME_REFUSED")
         core.note("error", "journal record refused", None, reason=str(error))

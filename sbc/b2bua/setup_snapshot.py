@@ -15,7 +15,7 @@ from sbc.b2bua import record_time, ringing_snapshot
 from sbc.b2bua.accept import InviteUser
 from sbc.b2bua.call import Call, Outcome
 from sbc.b2bua.leg import Leg
-from sbc.b2bua.snapshot import BadRecord, Fields, Json, attempts_of, clock_of, dump, flow_of, load
+from sbc.b2bua.snapshot import BadRecord, Fields, Json, attempts_of, check_version, clock_of, dump, flow_of, load
 from sbc.b2bua.tables import CallEvent, CallState, LegState
 from sbc.dialog.dialog import RESUME_CSEQ_MARGIN, Dialog, without_tag
 from sbc.errors import SipSyntaxError
@@ -149,9 +149,7 @@ def _gone_on(core: Core, call: Call) -> Call:
 
 
 def _found(core: Core, fields: Fields, now: float, wall: float) -> _Found:
-    version = fields.integer("setup", 1, 1_000_000)
-    if version > VERSION:
-        raise BadRecord(f"version {version} is newer than {VERSION}")
+    check_version(fields, "setup", VERSION)
     key = fields.text("key", 64)
     if not is_ours(key):
         raise BadRecord("key: not one of ours")

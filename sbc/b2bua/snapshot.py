@@ -41,6 +41,10 @@ class BadRecord(ValueError):
     """A record that cannot be resumed; the message says why."""
 
 
+class TooNew(BadRecord):
+    """A record of a later release: there is nothing wrong with it, and others may be able to resume it."""
+
+
 def encode(core: Core, call: Call, now: float) -> bytes:
     """The record of an answered call."""
     assert call.b is not None
@@ -241,10 +245,15 @@ class Fields:
         return tuple(value)
 
 
+def check_version(fields: Fields, name: str, known: int) -> None:
+    """Raises TooNew where the record is of a later release than this one."""
+    version = fields.integer(name, 1, 1_000_000)
+    if version > known:
+        raise TooNew(f"it is of version {version}, and this release reads up to {known}")
+
+
 def _call(core: Core, fields: Fields, now: float, wall: float) -> Call:
-    version = fields.integer("v", 1, 1_000_000)
-    if version > VERSION:
-        raise BadRecord(f"version {version} is newer than {VERSION}")
+    check_version(fields, "v", VERSION)
     key = fields.text("key", 64)
     if len(key) != CALL_ID_LENGTH or not set(key) <= set(ALPHABET):
         raise BadRecord("key: not one of ours")

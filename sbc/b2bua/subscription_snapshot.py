@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sbc.b2bua import record_time
-from sbc.b2bua.snapshot import BadRecord, Fields, Json, clock_of, dialog_of, dump, load
+from sbc.b2bua.snapshot import BadRecord, Fields, Json, check_version, clock_of, dialog_of, dump, load
 from sbc.b2bua.subscription import Side, Subscription
 from sbc.sip.ids import ALPHABET, CALL_ID_LENGTH, SHARDS
 
@@ -71,9 +71,7 @@ def decode(core: Core, data: bytes, now: float, wall: float) -> Subscription:
     fields = load(data)
     if fields.text("kind", 32) != KIND:
         raise BadRecord("kind: another")
-    version = fields.integer("v", 1, 1_000_000)
-    if version > VERSION:
-        raise BadRecord(f"version {version} is newer than {VERSION}")
+    check_version(fields, "v", VERSION)
     key = fields.text("key", 64)
     if len(key) != CALL_ID_LENGTH or not set(key) <= set(ALPHABET):
         raise BadRecord("key: not one of ours")

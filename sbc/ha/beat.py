@@ -17,8 +17,10 @@ MAGIC = b"SBCHA1\0\0"
 _HEAD = struct.Struct(">8sQQQBBQQ63p")  # magic, life, life of the receiver, count, state, flags, token, offer, name
 _TAG = 32
 LENGTH = _HEAD.size + _TAG
-_STORE, _READY, _SYNCED, _WITNESS, _PREFERS, _WANTS, _UNSURE = (1 << bit for bit in range(7))
-_FLAGS = (_STORE, _READY, _SYNCED, _WITNESS, _PREFERS, _WANTS, _UNSURE)  # of Beat, in its order; offer comes third
+_WORDS = ("store", "ready", "synced", "witness", "prefers", "wants", "unsure")  # of Beat; one bit each, in this order
+_FLAGS = {word: 1 << bit for bit, word in enumerate(_WORDS)}
+_NAME_AT = _HEAD.size - 63  # a name of 62 octets leaves none for the format of records, which then is unknown: 1
+_LONGEST = 62
 LIVES_KEPT = 64
 
 
@@ -41,12 +43,13 @@ class Speaker:
     def write(self, beat: Beat) -> bytes:
         """The next heartbeat."""
         self._count += 1
-        flags = _STORE * beat.store | _READY * beat.ready | _SYNCED * beat.synced | _WITNESS * beat.witness
-        flags |= _PREFERS * beat.prefers | _WANTS * beat.wants | _UNSURE * beat.unsure
+        flags = sum(flag for word, flag in _FLAGS.items() if getattr(beat, word))
         head = _HEAD.pack(
             MAGIC, self._life, self._peer_life, self._count, beat.state, flags, beat.token, beat.offer,
             beat.name.encode(),
         )  # fmt: skip
+        if len(beat.name) < _LONGEST:  # behind the name, where former releases have a zero and look at nothing
+            head = head[:-1] + bytes([min(beat.records, 255)])
         return head + hmac.digest(self._key, head, hashlib.sha256)
 
     def read(self, data: bytes, path: int) -> Beat | None:
@@ -72,8 +75,9 @@ class Speaker:
         self._heard[life, path] = count
         self._peer_life = life
         try:
-            store, ready, *rest = (bool(flags & flag) for flag in _FLAGS)
-            return Beat(name.decode(), State(state), token, store, ready, offer, *rest)
+            said = {word: bool(flags & flag) for word, flag in _FLAGS.items()}
+            records = data[_HEAD.size - 1] if data[_NAME_AT] < _LONGEST else 0
+            return Beat(name.decode(), State(state), token, offer=offer, records=max(1, records), **said)
         except ValueError:
             self.refused += 1
             return None

@@ -123,6 +123,7 @@ class Beat:
     prefers: bool = False  # it is to be the active one where both could be
     wants: bool = False  # by order: the active node is to hand over
     unsure: bool = False  # it has just started, and the store may answer it yet
+    records: int = 1  # the format of the records of calls that it writes, and reads besides all former ones
 
     @property
     def lacks_store(self) -> bool:
@@ -174,7 +175,7 @@ class Election:
     ``has_witness``: routers are asked instead, and ``witnessed`` is fed when one of them has answered. ``token`` is the
     latest known, and this node's own where it is ``active`` already (the process was started anew). ``decides``: False
     where somebody else does, by ``force`` and ``withdraw``; a later token still ends an activity. ``prefers``: of two
-    that start, this one is to serve.
+    that start, this one is to serve. ``records``: the format of the records of calls that this release writes.
     """
 
     def __init__(
@@ -190,6 +191,7 @@ class Election:
         active: bool = False,
         decides: bool = True,
         prefers: bool = False,
+        records: int = 1,
     ) -> None:
         self.name = name
         self.state = S.ACTIVE if active else S.STANDBY
@@ -208,6 +210,7 @@ class Election:
         self._witness_since_s = float("inf")
         self._adopted_s = now if active else float("-inf")  # until then a predecessor heard somebody
         self._prefers = prefers
+        self._records = records
         self._wants_until_s = float("-inf")
         self._is_ordered = False  # to serve, and nobody was heard since
         self._decides = decides
@@ -368,6 +371,7 @@ class Election:
             self._prefers,
             self.state is S.STANDBY and now < self._wants_until_s,
             self._is_unsure(now),
+            self._records,
         )
 
     # --- what is the case
@@ -404,11 +408,26 @@ class Election:
             return f"{beat.name} is not heard"
         if beat.state is S.GONE:
             return f"{beat.name} is stopping"
+        if beat.records < self._records:
+            return (
+                f"{beat.name} has a former release, which cannot read the records of calls that this one writes (format"
+                f" {self._records}, and it reads up to {beat.records}): it needs the same release first"
+            )
         if not beat.ready:
             return f"{beat.name} is not ready; ask there with sbc ha status"
         if not beat.synced:
             return f"the store of {beat.name} does not yet have all that this one has"
         return ""
+
+    def unreadable(self) -> str:
+        """Why this node could not go on with calls of its peer, in a sentence; empty: it could."""
+        beat = self.peer.beat
+        if beat is None or beat.records <= self._records:
+            return ""
+        return (
+            f"this node has a former release, which cannot read the records of calls that {beat.name} writes (format"
+            f" {beat.records}, and it reads up to {self._records}): install that release here"
+        )
 
     # --- inside
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import uvloop
 
+from sbc.b2bua import records
 from sbc.errors import ConfigError
 from sbc.ha import status
 from sbc.ha.addresses import Virtual
@@ -73,6 +74,7 @@ class HaNode:
             active=cell.role is Role.ACTIVE,
             decides=ha.decided_by == "lease",
             prefers=ha.prefers,
+            records=records.FORMAT,
         )
         self.speaker = Speaker(key_of(slot.key, f"heartbeat {slot.config.node}"), int.from_bytes(os.urandom(8)) | 1)
         self.witness = Witness(ha.witness, loop, lambda: self.election.witnessed(loop.time()))

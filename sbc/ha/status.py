@@ -42,6 +42,8 @@ def doubts(node: HaNode, now: float) -> list[str]:
         found.append(election.peer_unready(now) or "the other node is not heard")
     elif beat is not None and beat.state is not State.ACTIVE:
         found.append(f"{beat.name} is not active but {beat.state.name.lower()}")
+    if not active and (reason := election.unreadable()):
+        found.append(reason)
     silent = [str(n) for n, at in enumerate(election.peer.heard_s) if now - at >= node.timing.dead_s]
     if silent and election.hears_peer(now):
         found.append(f"nothing is heard on path {' and '.join(silent)}, so one more fault is too many")

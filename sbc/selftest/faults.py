@@ -88,7 +88,7 @@ def run_row(row: Row, options: Options, folder: Path) -> Outcome:
 def _opened(place: Path, row: Row, options: Options) -> Iterator[Site]:
     """What the row needs, started."""
     if row.setup.pair:
-        with pair_site(place, watched=row.setup.watched) as two:
+        with pair_site(place, watched=row.setup.watched, releases=row.setup.releases) as two:
             two.begin()
             yield two
     else:

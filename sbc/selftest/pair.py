@@ -25,6 +25,7 @@ from sbc.selftest.netns import Lab
 from sbc.selftest.node import Node, wait
 from sbc.selftest.pair_store import Watched, start_alone
 from sbc.selftest.phones import TlsPhone, WssPhone
+from sbc.selftest.releases import Releases
 from sbc.selftest.site import PACE_S, Call, Site
 from sbc.selftest.talk import BEFORE_S, INTERVAL_S, Talk
 
@@ -86,6 +87,10 @@ class Half(Node):
         self._stack = ExitStack()
         self._before = []
 
+    def run_release(self, releases: Releases) -> None:
+        """Before the start: it is of the release that is in place there."""
+        self._before = releases.prefix
+
     def ha(self, method: str) -> Any:  # Any: JSON values
         """A question or an order to its process ``ha``; raises ManagementError."""
         return ask(str(self.folder / "run" / "ha.sock"), method, timeout_s=2)
@@ -120,6 +125,7 @@ class PairSite(Site):
         self.ends = ends
         self.nodes = nodes
         super().__init__(folder, self.nodes["a"], None, (ends.caller, ends.callee, ends.near, ends.far), is_apart=True)
+        self.releases: dict[str, Releases] = {}  # by node, where each has one of its own
         self.watched: Watched | None = None  # its store, where it lies on both nodes
         self._safe: set[str] = set()  # Call-IDs of the callers with SRTP
 
@@ -336,11 +342,11 @@ def needs_root() -> None:
 
 @contextmanager
 def pair_site(
-    folder: Path, *, embedded: bool = False, keepalived: bool = False, watched: bool = False
+    folder: Path, *, embedded: bool = False, keepalived: bool = False, watched: bool = False, releases: bool = False
 ) -> Iterator[PairSite]:
     """The network with its store and both ends until the end of the block; then nothing of it is left. Nodes are still
-    to be started. ``watched``: the store is on both nodes, and sentinels say which one counts. NotTried where this
-    machine lacks something."""
+    to be started. ``watched``: the store is on both nodes, and sentinels say which one counts. ``releases``: each node
+    has a copy of the product. NotTried where this machine lacks something."""
     needs_root()
     folder.mkdir(parents=True, exist_ok=True)
     key = folder / "pair.key"
@@ -384,6 +390,10 @@ def pair_site(
             stack.callback(nodes[name].close)
         made = PairSite(folder, lab, interfaces, ends, nodes)
         made.watched = sentinels
+        if releases:
+            made.releases = {name: Releases(folder / f"releases-{name}") for name in nodes}
+            for name, node in nodes.items():
+                node.run_release(made.releases[name])
         yield made
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from sbc.selftest.background import Background
 from sbc.selftest.measure import Measures
 from sbc.selftest.node import wait
 from sbc.selftest.pair import PairSite, needs_root
@@ -22,38 +21,30 @@ ANOTHER_S = 10.0
 ACTIVE_S, GAP_S = 5.0, 6.0
 
 
-class Told:
+class Told(Background):
     """What ``sbc ha status`` of both nodes says, and what each takes itself for, until the end of the block."""
 
     def __init__(self, two: PairSite) -> None:
+        super().__init__()
         self.sentences: dict[str, set[str]] = {name: set() for name in two.nodes}
         self.roles: dict[str, set[str]] = {name: set() for name in two.nodes}
         self._two = two
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
 
     def has(self, name: str, *parts: str) -> bool:
         """Whether a sentence of this node had one of these in it."""
         return any(part in sentence for sentence in self.sentences[name] for part in parts)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stop.set()
-        self._thread.join(10)
-
     def _run(self) -> None:
-        while not self._stop.is_set():
+        while self._running:
             for name in self._two.nodes:
                 found: dict[str, Any] = self._two.status(name)  # Any: JSON values
                 if found:
                     self.sentences[name].update(found["why_not"])
                     self.roles[name].add(found["role"])
-            self._stop.wait(POLL_S)
+            time.sleep(POLL_S)
+
+    def _close(self) -> None:
+        pass
 
 
 def master_dies(two: PairSite, measures: Measures) -> None:

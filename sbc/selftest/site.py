@@ -32,7 +32,7 @@ AWAY_S = 3.0  # that the store is away, where nobody wants it longer
 class Setup:
     """What a row needs: a store that is not the node's child (of this kind), SRTP on both sides, a clock that can be
     set, a disk of so many octets for CDRs, settings of the configuration; two nodes; a store that lies on both of them;
-    no node, as the row starts something else that stands in its place."""
+    releases of their own that can be replaced; no node, as the row starts something else that stands in its place."""
 
     own_store: bool | type[Store] = False
     secure: bool = False
@@ -41,6 +41,7 @@ class Setup:
     settings: dict[str, object] = field(default_factory=dict)
     pair: bool = False
     watched: bool = False
+    releases: bool = False
     no_node: bool = False
 
 

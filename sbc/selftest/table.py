@@ -23,6 +23,7 @@ from sbc.selftest import (
     rtpengine,
     settings,
     stores,
+    upgrades,
 )
 from sbc.selftest.measure import Measures, text
 from sbc.selftest.row import Row
@@ -40,6 +41,7 @@ ROWS: tuple[Row, ...] = (
     *pairs.ROWS,
     *reconnects.ROWS,
     *frozen.ROWS,
+    *upgrades.ROWS,
     *stores.ROWS,
     *failovers.ROWS,
     *pair_failovers.ROWS,

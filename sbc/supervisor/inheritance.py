@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import Any
 
 from sbc import __version__
-from sbc.b2bua import snapshot
+from sbc.b2bua import records
 from sbc.config.models import Config
 from sbc.errors import ConfigError
 from sbc.supervisor import folders
@@ -40,7 +40,7 @@ def describe(estate: Estate, kept: Kept) -> Description:
     return {
         "format": FORMAT,
         "version": __version__,
-        "records": snapshot.VERSION,
+        "records": records.FORMAT,
         "config_path": estate.config_path,
         "facts": facts(estate.config),
         "shared": estate.shared.fd,
@@ -110,7 +110,7 @@ def objections(description: Description, config: Config | None, faults: Sequence
     if description["format"] != FORMAT:
         found.append("it has other formats of the memory that all processes share: it takes a restart")
         return found
-    if description["records"] > snapshot.VERSION:
+    if description["records"] > records.FORMAT:
         found.append("its records of calls are older than those of the running release: it takes a restart")
     if any(entries.segment.fault(fd) for fd in description["media"]):
         found.append("its memory of media has another shape, so calls would have no audio: it takes a restart")

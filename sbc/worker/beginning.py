@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Callable
 
 from sbc.b2bua.core import Core
+from sbc.b2bua.records import Left
 from sbc.clock import Clock
 from sbc.routing.names import Names
 from sbc.routing.runner import Runner
@@ -52,6 +53,7 @@ class Beginning:
         self._log = log.get()
         self._has_started_up = False
         self._resuming: asyncio.Task[None] | None = None
+        self.left: set[str] = set()  # keys of calls that are in the store, and that this release cannot read
 
     async def stand_by(self, stopped: asyncio.Future[None]) -> bool:
         """Be ready for the moment in which this node of a pair becomes active; False where it was stopped before."""
@@ -97,6 +99,7 @@ class Beginning:
         mine = range(slot.seat, SHARDS, slot.count)
         core.incomplete = True
         resumption = Resumption(self._journal, mine, core.calls, self._resume_call, self._after_input, self._log)
+        self.left = resumption.left
         if await resumption.attempt(STORE_START_S, patient=True):
             self._complete()
         else:
@@ -105,8 +108,9 @@ class Beginning:
             self._resuming = self._loop.create_task(resumption.complete())
             self._resuming.add_done_callback(lambda task: None if task.cancelled() else self._complete())
 
-    def _resume_call(self, record: bytes) -> bool:
-        return self._core.resume(record, self._clock.monotonic(), self._clock.wall()) is not None
+    def _resume_call(self, record: bytes) -> bool | None:
+        found = self._core.resume(record, self._clock.monotonic(), self._clock.wall())
+        return None if isinstance(found, Left) else found is not None
 
     def _complete(self) -> None:
         self._core.incomplete = False

@@ -80,10 +80,14 @@ class MediaSide:
         """Calls that are not here (any more) are another worker's: ``heir`` is told what comes for them."""
         self._heir = heir
 
-    def end_orphans(self, calls: Collection[str]) -> None:
-        """End what calls that died with a worker left on any node."""
+    def end_orphans(self, calls: Collection[str], left: Collection[str]) -> None:
+        """End what calls that died with a worker left on any node; ``left`` are calls that are not here, and live."""
         owner = f"{self._slot.config.node}/"
-        orphans = Orphans(self.pool, self._loop, self._mine, calls, self._ended_orphans, owner)
+
+        def mine(name: str) -> bool:
+            return name not in left and self._mine(name)
+
+        orphans = Orphans(self.pool, self._loop, mine, calls, self._ended_orphans, owner)
         orphans.end(self.pool.nodes)
 
     def methods(self) -> dict[str, rpc.Method]:

@@ -14,7 +14,8 @@ AGAIN_S = 1.0
 
 
 class Resumption:
-    """The calls of ``shards``, each given to ``resume``, which returns False for a record that it cannot read.
+    """The calls of ``shards``, each given to ``resume``, which returns False for a record that it cannot read, and None
+    for one of a later release. That one stays in the store, for a node that can read it, and its key is in ``left``.
 
     ``calls`` are those that live here already; ``drain`` performs what a resumed call asks for.
     """
@@ -24,7 +25,7 @@ class Resumption:
         journal: Journal | NoJournal,
         shards: range,
         calls: Mapping[str, object],
-        resume: Callable[[bytes], bool],
+        resume: Callable[[bytes], bool | None],
         drain: Callable[[], None],
         log: Logger,
     ) -> None:
@@ -34,18 +35,22 @@ class Resumption:
         self._resume = resume
         self._drain = drain
         self._log = log
+        self.left: set[str] = set()
 
     async def attempt(self, timeout_s: float, *, patient: bool = False) -> bool:
         """Wait for the store, at most ``timeout_s``, and load; whether all calls have been seen. ``patient``: nobody is
         served yet, so a slow store gets more time for each answer."""
         if not await self._journal.ready(timeout_s):
             return False
-        resumed, complete = 0, True
+        resumed, complete, left_before = 0, True, len(self.left)
         try:
             async for stored in self._journal.load(self._shards, patient=patient):
-                if stored.key in self._calls:  # made, or resumed by an earlier attempt
+                if stored.key in self._calls or stored.key in self.left:  # made, or seen by an earlier attempt
                     continue
-                if self._resume(stored.record):
+                found = self._resume(stored.record)
+                if found is None:
+                    self.left.add(stored.key)
+                elif found:
                     resumed += 1
                 else:
                     self._journal.quarantine(stored.key, stored.shard)
@@ -55,6 +60,12 @@ class Resumption:
             self._log.error("the store failed while calls were being resumed", reason=str(error))
         if resumed:
             self._log.warning("calls resumed from the journal", calls=resumed)
+        if len(self.left) > left_before:
+            self._log.error(
+                "calls of a later release are left in the store: their audio goes on, requests within them are refused;"
+                " install that release here, or have a node serve that has it",
+                calls=len(self.left),
+            )
         return complete
 
     async def complete(self) -> None:

@@ -255,7 +255,7 @@ class SipWorker:
     def _all_here(self) -> None:
         """All calls of ours have been taken up: what belongs to none is to end."""
         self._admission.all_here()
-        self._media.end_orphans(self.core.calls)
+        self._media.end_orphans(self.core.calls, self._beginning.left)
 
     def _owns(self, call_id: str) -> bool:
         """Whether this worker is the one for a Call-ID or call key."""

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from sbc.b2bua import snapshot
 from sbc.b2bua.call import Call
 from sbc.b2bua.core import Core
+from sbc.b2bua.effects import Note
+from sbc.b2bua.records import Left
 from tests.support.ladder import A_HOST, Ladder, counting_ids, sdp
 
 
@@ -86,11 +88,17 @@ def test_no_record(record: bytes) -> None:
     assert not core.legs
 
 
-def test_newer_version_is_refused() -> None:
+def test_a_record_of_a_later_release_is_left_where_it_is() -> None:
+    """Whatever else is in it. Nothing ends, and no CDR is written: a node that can read it may go on with the call."""
     f = answered()
     raw = orjson.loads(snapshot.encode(f.core, f.call, f.now))
     raw["v"] = snapshot.VERSION + 1
-    assert fresh(f).resume(orjson.dumps(raw), f.now, f.wall) is None
+    del raw["a"]
+    core = fresh(f)
+    assert isinstance(core.resume(orjson.dumps(raw), f.now, f.wall), Left)
+    assert not core.calls
+    effects = list(iter(core.poll, None))
+    assert [type(effect).__name__ for effect in effects if not isinstance(effect, Note)] == []
 
 
 def test_a_call_is_resumed_once() -> None:

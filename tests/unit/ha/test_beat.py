@@ -26,7 +26,16 @@ def test_all_that_is_said_arrives() -> None:
     flags = replace(said, witness=False), replace(said, prefers=True), replace(said, wants=True)
     for other in (*flags, replace(said, unsure=True)):
         assert a.read(b.write(other), 0) == other
+    assert a.read(b.write(replace(said, records=7)), 0) == replace(said, records=7)
+    longest = replace(said, name="n" * 62, records=7)
+    assert a.read(b.write(longest), 0) == replace(longest, records=1)  # there is no room for it
     assert a.refused == b.refused == 0
+
+
+def test_a_former_release_says_nothing_of_its_records() -> None:
+    a, b = acquainted()
+    octets = b.write(replace(BEAT, records=0))
+    assert a.read(octets, 0) == replace(BEAT, records=1)
 
 
 def test_each_path_believes_it_once() -> None:

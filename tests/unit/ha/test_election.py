@@ -177,6 +177,21 @@ def test_a_switch_to_nobody_is_refused_in_words() -> None:
     assert pair.order("a", "hand_over") == "b is not heard"
 
 
+def test_a_switch_to_a_former_release_that_cannot_read_the_records_is_refused() -> None:
+    """The other way round is what an upgrade does; a death is followed either way, as new calls are to be served."""
+    old, new = (
+        Election(name, Timing(), 1, 0.0, has_lease=True, active=True, token=1, records=records)
+        for name, records in (("a", 1), ("b", 2))
+    )
+    new.heard(0, Beat("a", STANDBY, 1, store=True, ready=True, records=1), 0.1)
+    assert "a has a former release, which cannot read" in new.hand_over(0.2)
+    assert new.state is ACTIVE
+    old.heard(0, Beat("b", STANDBY, 1, store=True, ready=True, records=2), 0.1)
+    assert old.hand_over(0.2) == ""
+    assert "this node has a former release" in old.unreadable()
+    assert new.unreadable() == ""
+
+
 def test_the_peer_dies_in_the_middle_of_a_switch() -> None:
     pair = ready_pair()
     pair.order("a", "hand_over")
