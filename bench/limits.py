@@ -99,4 +99,6 @@ def _stretch(plan: Plan, rate: float, duration_s: float, system: Sbc) -> sipp.Ou
 
 
 def _resident(system: Sbc) -> int:
-    return sum(resident_bytes(pid) for pid in system.sip_workers())
+    """Not the proportional set size: what a worker shares with its supervisor becomes its own when the collector first
+    looks at everything, which is once and no growth."""
+    return sum(resident_bytes(pid, of="Rss") for pid in system.sip_workers())

@@ -64,11 +64,12 @@ def tree(root: int) -> dict[int, Stat]:
     return members
 
 
-def resident_bytes(pid: int) -> int:
-    """Proportional set size of one process, so that pages shared by forked workers are counted once."""
+def resident_bytes(pid: int, *, of: str = "Pss") -> int:
+    """Proportional set size of one process, so that pages shared by forked workers are counted once; or another sum of
+    the kernel's."""
     try:
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
+            if line.startswith(f"{of}:"):
                 return int(line.split()[1]) * 1024
     except (FileNotFoundError, ProcessLookupError):
         return 0

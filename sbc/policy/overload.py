@@ -15,13 +15,25 @@ FOLLOW: Final = 0.6  # the admitted share grows e-fold in 1/FOLLOW seconds while
 STEADY: Final = 3.0  # and by a factor of e for each 1/STEADY seconds that the wait became shorter by
 MOST: Final = 0.95  # something always gets through
 LATE_S: Final = 0.1  # a wait that leaves time for all that a call needs before its caller retransmits
-PATIENCE_S: Final = 0.2  # the queue after a moment in which the whole machine stood still is worked off within this
+PATIENCE_S: Final = 0.2  # so long a wait may be, while it does not grow: the machine stood still, and it is worked off
+KNOWN: Final = 0.1  # a share above which nobody waits for PATIENCE_S to believe it
+REPEATED_S: Final = 0.5  # T1: whoever has waited for so long has sent his request again
 
 
 class Overload:
     """Decides for each new call; fed with how long messages waited for the worker."""
 
-    __slots__ = ("_before_s", "_late_since", "_owed", "_shortest_s", "closed", "late", "share")
+    __slots__ = (
+        "_before_s",
+        "_late_since",
+        "_late_wait_s",
+        "_owed",
+        "_shortest_s",
+        "_stood_s",
+        "closed",
+        "late",
+        "share",
+    )
 
     def __init__(self) -> None:
         self.share = 0.0  # of new calls that are refused now, 0 to 1
@@ -30,7 +42,9 @@ class Overload:
         self._owed = 0.0
         self._shortest_s = math.inf  # of the waits since the last look: a burst passes, what stands in a queue does not
         self._before_s = 0.0
+        self._stood_s = 0.0  # the wait at the first look that found it above TARGET_S
         self._late_since = 0.0
+        self._late_wait_s = 0.0  # then
 
     def waited(self, seconds: float, now: float) -> None:
         """The oldest of the messages that were taken up just now had been waiting for so long; 0.0: there was none
@@ -41,9 +55,9 @@ class Overload:
             self.late = False
             self._late_since = 0.0
         elif not self._late_since:
-            self._late_since = now
-            self.late = self.share > 0  # the load is known already
-        elif now - self._late_since > PATIENCE_S:
+            self._late_since, self._late_wait_s = now, seconds
+            self.late = self.share > KNOWN
+        elif now - self._late_since > PATIENCE_S and seconds >= min(self._late_wait_s, REPEATED_S):
             self.late = True
 
     def look(self, elapsed_s: float, turn_s: float) -> None:
@@ -52,8 +66,10 @@ class Overload:
         wait_s = turn_s if self._shortest_s == math.inf else self._shortest_s
         self._shortest_s = math.inf
         before_s, self._before_s = self._before_s, wait_s
-        if not self.share:  # what waited at one look only was the queue of a moment
-            wait_s = before_s = min(wait_s, before_s)
+        stood_s = self._stood_s
+        self._stood_s = 0.0 if wait_s <= TARGET_S else stood_s or wait_s
+        if not self.share and not 0 < min(stood_s, REPEATED_S) <= wait_s:
+            return  # the queue of a moment, or one that becomes shorter by itself, is no overload
         step = FOLLOW * (min(wait_s / TARGET_S, 3.0) - 1.0) * elapsed_s + STEADY * (wait_s - before_s)
         self.share = min(MOST, max(0.0, 1.0 - (1.0 - self.share) * math.exp(-step)))
 

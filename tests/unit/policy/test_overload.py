@@ -6,7 +6,7 @@ from collections import deque
 
 import pytest
 
-from sbc.policy.overload import LATE_S, MOST, PATIENCE_S, TARGET_S, Overload
+from sbc.policy.overload import KNOWN, LATE_S, MOST, PATIENCE_S, TARGET_S, Overload
 
 LOOK_S = 0.1
 
@@ -27,12 +27,18 @@ class Worker:
     def __init__(self) -> None:
         self.overload = Overload()
         self.now = 0.0
-        self.done = 0.0
+        self.done = self.refused = 0
         self.longest_s = 0.0
         self._queue: deque[tuple[float, str]] = deque()
         self._later: deque[tuple[float, str]] = deque()
         self._offered = 0.0
         self._steps = 0
+
+    def stand_still(self, rate: float, seconds: float) -> None:
+        """The machine does, but its peers do not."""
+        for _ in range(round(seconds / self.STEP_S)):
+            self._arrive(rate)
+            self.now += self.STEP_S
 
     def run(self, rate: float, seconds: float) -> float:
         """Offer ``rate`` calls a second; the calls that were brought to their end, per second."""
@@ -41,13 +47,16 @@ class Worker:
             self._step(rate)
         return (self.done - before) / seconds
 
-    def _step(self, rate: float) -> None:
+    def _arrive(self, rate: float) -> None:
         self._offered += rate * self.STEP_S
         while self._offered >= 1:
             self._offered -= 1
             self._queue.append((self.now, "call"))
         while self._later and self._later[0][0] <= self.now:
             self._queue.append(self._later.popleft())
+
+    def _step(self, rate: float) -> None:
+        self._arrive(rate)
         wait_s = self.now - self._queue[0][0] if self._queue else 0.0
         self.longest_s = max(self.longest_s, wait_s)
         self.overload.waited(wait_s + 1e-4, self.now)
@@ -56,6 +65,7 @@ class Worker:
             _, kind = self._queue.popleft()
             if kind == "call" and self.overload.refuses():
                 left_s -= 0.02 / self.CALLS_PER_S
+                self.refused += 1
                 continue
             left_s -= 1 / 3 / self.CALLS_PER_S
             if kind == "end":
@@ -93,6 +103,17 @@ def test_after_an_overload_everything_is_taken_again() -> None:
     worker.run(0.5 * Worker.CALLS_PER_S, 4)
     assert worker.run(0.5 * Worker.CALLS_PER_S, 5) == pytest.approx(0.5 * Worker.CALLS_PER_S, rel=0.02)
     assert not worker.overload.share
+
+
+@pytest.mark.parametrize(("share", "seconds"), [(0.1, 3.0), (0.5, 0.45), (0.8, 0.3)])
+def test_what_waits_after_the_machine_stood_still_is_worked_off(share: float, seconds: float) -> None:
+    worker = Worker()
+    rate = share * Worker.CALLS_PER_S
+    worker.run(rate, 2)
+    worker.stand_still(rate, seconds)
+    worker.run(rate, 10)
+    assert worker.refused == 0
+    assert worker.longest_s > seconds - 0.06
 
 
 def test_waits_up_to_the_target_refuse_nothing() -> None:
@@ -173,6 +194,6 @@ def test_a_wait_that_ends_within_patience_refuses_nothing() -> None:
 
 def test_where_the_load_is_known_already_a_wait_is_met_at_once() -> None:
     overload = Overload()
-    overload.share = 0.2
+    overload.share = KNOWN + 0.01
     overload.waited(LATE_S + 0.01, 10.0)
     assert overload.late
