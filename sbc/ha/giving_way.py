@@ -14,7 +14,7 @@ from sbc.telemetry.counters import Counter
 from sbc.telemetry.role import Role
 
 DRAIN_S = 0.6  # for calls in setup that cannot ring on at the other node yet, and those that end
-LEAVE_S = 0.35  # how long workers may take to write what waits for the store, and calls that ring; media go on
+LEAVE_S = 0.6  # how long workers may take to write what waits for the store, and calls that ring; media go on
 COPIED_S = 0.05
 ENDED_S = 0.1
 LOOK_S = 0.003

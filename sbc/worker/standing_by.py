@@ -11,7 +11,7 @@ from sbc.telemetry.role import Role, RoleCell
 from sbc.worker.parting import Parting
 from sbc.worker.slot import SipSlot
 
-LEFT_S = 0.3  # for what waits for the store, before a planned switch goes on; media are relayed meanwhile
+LEFT_S = 0.5  # for what waits for the store, before a planned switch goes on; media are relayed meanwhile
 
 
 class Standing:
