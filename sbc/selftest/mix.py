@@ -49,6 +49,16 @@ def _empty_store(site: Site, _: random.Random) -> None:
     site.store.client().flushall()
 
 
+def _hang_store_and_kill(site: Site, chance: random.Random) -> None:
+    """Calls are answered while nothing can be written, and then their worker dies."""
+    name = f"sip {chance.randrange(2)}"
+    site.store.pause(True)
+    time.sleep(chance.uniform(0.2, 2.0))
+    former = site.node.kill(name)
+    site.store.pause(False)
+    site.node.back(name, former)
+
+
 def _reload(site: Site, _: random.Random) -> None:
     site.node.reload()
 
@@ -62,12 +72,18 @@ FAULTS: dict[str, Callable[[Site, random.Random], None]] = {
     "store hangs": _pause_store,
     "store killed": _lose_store,
     "store emptied": _empty_store,
+    "sip killed while the store hangs": _hang_store_and_kill,
+    "supervisor killed": _kill("supervisor"),
     "reload": _reload,
 }
 
 
 def random_mix(site: Site, measures: Measures) -> None:
-    """A fault every 20 s for ``--minutes``, in an order that the seed tells."""
+    """A fault every 20 s for ``--minutes``, in an order that the seed tells.
+
+    A call is one that the caller has heard a 2xx for. One that ended before, with its worker or because it could not be
+    set up, is promised a record only if it was in setup for ``timers.setup_record_after_ms``: counted, and no more.
+    """
     chance = random.Random(site.seed * 1000 + site.run)
     lasting = site.establish(LASTING)
     site.control(lasting, measures)

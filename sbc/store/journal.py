@@ -22,11 +22,12 @@ from sbc.store.epoch import UNKNOWN, epoch_of, incarnation_of, last_of, token_of
 from sbc.store.fencing import Fencing
 from sbc.store.jsontext import to_json
 from sbc.store.keys import CDR_FIELD, MARKER_TTL_S, RECORD_TTL_MARGIN_S, Keys, member_of
-from sbc.store.loading import StoredCall, load, with_deadline
+from sbc.store.loading import StoredCall, load, with_deadline, with_unstored
 from sbc.store.outbox import Outbox, StreamId, stream_id
 from sbc.store.pipe import Pipe, Refusal, Reply, StoreAway
 from sbc.store.script import Script, unknown
 from sbc.store.spool import Spool
+from sbc.store.unstored import Unstored
 from sbc.store.url import StoreAddress
 
 Done = Callable[[bool], None]
@@ -67,6 +68,7 @@ class Journal:
     ``on_restored``       the store came back without some of what it held: answer with :meth:`republish`
     ``count``, ``note``   counters by name with an amount, and log lines
     ``spool``             keeps CDRs on disk; what it has of a former worker goes to the store first
+    ``unstored``          keeps the records of answered calls that the store has not taken
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class Journal:
         cdr_capacity: int = CDR_CAPACITY,
         pipe: Pipe | None = None,
         spool: Spool | None = None,
+        unstored: Unstored | None = None,
     ) -> None:
         self.on_restored = on_restored
         self._loop = loop
@@ -119,6 +122,7 @@ class Journal:
             for left in spool.recover():
                 self._unsent[left.number] = _Finished(left.member, left.shard, left.cdr, True, ceiling=left.ceiling)
                 self._ended.add(left.member)
+        self._unstored = unstored
         self._sequence = counting(spool.next_number if spool is not None else 0)
         self._replay_cdrs: deque[int] = deque()
         self._replay_records: deque[str] = deque()
@@ -132,8 +136,6 @@ class Journal:
         self._ticker: asyncio.TimerHandle | None = None
         self._arrived: asyncio.Future[None] | None = None
         self._drained: asyncio.Future[None] | None = None
-        self._shown_waiting = 0
-        self._shown_down = 0
         self._shown: dict[str, int] = {}
 
     # -- life
@@ -149,30 +151,22 @@ class Journal:
         """Wait until the store answers, at most ``timeout_s``; whether it does."""
         if self._pipe.state is State.READY:
             return True
-        self._arrived = self._loop.create_future()
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._arrived
-        except TimeoutError:
-            return False
-        finally:
-            self._arrived = None
-        return True
+        self._arrived = arrived = self._loop.create_future()
+        await asyncio.wait([arrived], timeout=timeout_s)
+        self._arrived = None
+        return arrived.done()
 
     async def close(self, timeout_s: float = 1.0) -> int:
         """Wait until all is stored, at most ``timeout_s``, and disconnect; how much was left unstored."""
         if self.waiting:
             self._drained = self._loop.create_future()
-            try:
-                async with asyncio.timeout(timeout_s):
-                    await self._drained
-            except TimeoutError:
-                pass
-            finally:
-                self._drained = None
+            await asyncio.wait([self._drained], timeout=timeout_s)
+            self._drained = None
         if self._ticker is not None:
             self._ticker.cancel()
         self._pipe.close()
+        if self._unstored is not None:
+            self._unstored.close()
         if self._spool is not None:
             await asyncio.to_thread(self._spool.close, max(0.05, timeout_s))
         return self.waiting
@@ -231,8 +225,7 @@ class Journal:
         self._unsaved[effect.key] = effect
         if self.is_away:
             self._count("JOURNAL_FAILED", 1)
-            if done is not None:
-                done(False)
+            self._not_stored(effect, done)
             return
         if self._nobody_waits and done is not None:
             done(False)
@@ -265,6 +258,7 @@ class Journal:
         """Remove a record that has no CDR. Sent once: what a store that is away keeps of it, a successor of ours takes
         up, finds out of time and drops again; at last Redis forgets it by itself."""
         self._unsaved.pop(effect.key, None)
+        self.given(effect.key)
         if self._drained is not None:
             self._settle()
         if not self.is_away:
@@ -300,6 +294,7 @@ class Journal:
         if reply == 1 or reply == 0:
             if self._unsaved.get(effect.key) is effect:
                 del self._unsaved[effect.key]
+                self.given(effect.key)
             self._count("JOURNAL_SAVED", 1)
             if done is not None:
                 done(True)
@@ -317,8 +312,21 @@ class Journal:
                 self._send_save(effect, None, source=True)
         elif isinstance(reply, Refusal):
             self._was_refused(str(reply))
+        self._not_stored(effect, done)
+
+    def _not_stored(self, effect: SaveCall, done: Done | None) -> None:
+        """A call that goes on without a record would be lost with this worker."""
+        if self._unstored is not None and self._unsaved.get(effect.key) is effect:
+            member = member_of(effect.key)
+            if done is not None or member in self._unstored:
+                self._unstored.keep(member, effect.shard, self._token(), effect.version, effect.record)
         if done is not None:
             done(False)
+
+    def given(self, key: str) -> None:
+        """The store has what we know of this call, or another owner the call."""
+        if self._unstored:
+            self._unstored.stored(member_of(key))
 
     def _send_finish(self, sequence: int, item: _Finished, *, source: bool = False) -> None:
         item.sent = True
@@ -341,6 +349,7 @@ class Journal:
             self._was_refused(_ANOTHER_NODE)
         elif not isinstance(reply, Exception):
             del self._unsent[sequence]
+            self.given(item.key)
             if reply == -1:
                 self._ended.discard(member_of(item.key))  # a former worker thought so
                 self._lost(item.key)
@@ -362,6 +371,7 @@ class Journal:
     def _lost(self, key: str) -> None:
         """A later owner holds this call: what we know of it, its CDR included, is not to be told any more."""
         self._count("CALLS_FENCED", 1)
+        self.given(key)
         if not self._any_lost:
             self._any_lost = True
             said = {"call": key, "epoch": self._epoch}
@@ -526,13 +536,9 @@ class Journal:
 
     def _show(self) -> None:
         """Bring the gauges up to date."""
-        waiting, down = self.waiting, int(self._pipe.state is not State.READY)
-        if waiting != self._shown_waiting:
-            self._count("JOURNAL_WAITING", waiting - self._shown_waiting)
-            self._shown_waiting = waiting
-        if down != self._shown_down:
-            self._count("STORE_DOWN", down - self._shown_down)
-            self._shown_down = down
+        waiting = self.waiting
+        self._gauge("JOURNAL_WAITING", waiting)
+        self._gauge("STORE_DOWN", int(self._pipe.state is not State.READY))
         if not waiting:
             self._refusal = ""
         self._gauge("STORE_REFUSES", int(self._refusal != ""))
@@ -547,9 +553,10 @@ class Journal:
             self._shown[name] = value
 
     def _state_changed(self, state: State, reason: str) -> None:
-        if state is State.OPEN and not self._shown_down:
+        was_down = self._shown.get("STORE_DOWN", 0)
+        if state is State.OPEN and not was_down:
             self._note("error", "the store is away: calls go on, their state is kept here", {"reason": reason})
-        elif state is State.READY and self._shown_down:
+        elif state is State.READY and was_down:
             self._note("info", "the store is back", {"waiting": self.waiting})
         if state in (State.OPEN, State.READY):
             self._show()
@@ -561,6 +568,8 @@ class Journal:
         can wait."""
         mend = partial(self._fencing.mend, kind="set")
         found = load(self._pipe, self._keys, shards, self._note, self._take_over, self._remove, mend, self._ended)
+        if self._unstored:
+            found = with_unstored(found, self._unstored, shards, self._token(), self._ended)
         return with_deadline(self._pipe, LOAD_DEADLINE_S, found) if patient else found
 
     async def _take_over(self, keys: list[str]) -> list[Any]:  # Any: replies
@@ -586,4 +595,5 @@ class Journal:
 
     def quarantine(self, key: str, shard: int) -> None:
         """Set aside a record that the core could not read: kept for a day under another name, never loaded again."""
+        self.given(key)
         self._fencing.quarantine(member_of(key), shard, self._ceiling(lodged=True), self._fence())

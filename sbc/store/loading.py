@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator
 from itertools import islice
 from typing import Any, NamedTuple
 
 from sbc.store.keys import Keys, is_member
 from sbc.store.pipe import Pipe, Refusal, Reply
+from sbc.store.unstored import Unstored
 
 _SHARDS_AT_ONCE = 64
 _RECORDS_AT_ONCE = 64
+_HEADER = re.compile(rb"1 \d{1,16} (\d{1,16})")
 
 
 class StoredCall(NamedTuple):
@@ -20,6 +23,7 @@ class StoredCall(NamedTuple):
     key: str
     shard: int
     record: bytes
+    version: int = -1  # -1: the value has no header of ours
 
 
 async def load(
@@ -69,6 +73,26 @@ async def with_deadline(pipe: Pipe, deadline_s: float, found: AsyncIterator[Stor
         pipe.deadline_s = usual_s
 
 
+async def with_unstored(
+    found: AsyncIterator[StoredCall], unstored: Unstored, shards: Iterable[int], token: int, ended: Collection[str]
+) -> AsyncIterator[StoredCall]:
+    """The same, and what the store never got of these shards: a later version in place of an earlier one, the rest at
+    the end. ``token``: what was left under another one is forgotten, for somebody else has served since."""
+    mine = set(shards)
+    for member, left in list(unstored.left.items()):
+        if left.token != token or left.shard not in mine:
+            unstored.stored(member)
+    waiting = {member: left for member, left in unstored.left.items() if member not in ended}
+    async for stored in found:
+        there = waiting.pop(stored.key, None)
+        if there is not None and there.version > stored.version:
+            yield StoredCall(stored.key, stored.shard, there.record, there.version)
+        else:
+            yield stored
+    for member, left in waiting.items():
+        yield StoredCall(member, left.shard, left.record, left.version)
+
+
 def _proper(pipe: Pipe, keys: Keys, shard: int, found: list[bytes]) -> Iterator[tuple[int, str]]:
     for raw in found:
         member = raw.decode("utf-8", "replace")
@@ -94,7 +118,10 @@ async def _records(
             drop(member, shard)
         else:
             header, newline, record = value.partition(b"\n")
-            yield StoredCall(member, shard, record if newline and header[:2] == b"1 " else value)
+            if newline and (found := _HEADER.fullmatch(header)):
+                yield StoredCall(member, shard, record, int(found[1]))
+            else:
+                yield StoredCall(member, shard, record if newline and header[:2] == b"1 " else value)
 
 
 def _ignore(_: Reply) -> None:

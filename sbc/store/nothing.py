@@ -40,6 +40,9 @@ class NoJournal:
         """Nothing waits."""
         return False
 
+    def given(self, key: str) -> None:
+        """Nothing is kept of it."""
+
     def has_unsaved(self, key: str) -> bool:
         """Never."""
         return False

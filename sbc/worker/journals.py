@@ -9,6 +9,7 @@ from typing import Any
 from sbc.store.journal import Journal, Note
 from sbc.store.nothing import NoJournal
 from sbc.store.spool import open_spool
+from sbc.store.unstored import open_unstored
 from sbc.store.url import parse_store_url
 from sbc.telemetry.role import Role
 from sbc.worker.slot import SipSlot
@@ -39,6 +40,7 @@ def journal_of(
         count=slot.page.count,
         note=log_fields,
         spool=open_spool(config, slot.slot, log_fields, slot.adopts),
+        unstored=open_unstored(config, slot.slot, log_fields, slot.adopts),
     )
 
 

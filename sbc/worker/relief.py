@@ -177,6 +177,7 @@ class Leaving:
         if len(record) > MAX_BYTES:  # it is found in the journal, when we have gone
             return False
         part.part_with(core, call)
+        self._parts.journal.given(call.key)
         self._mine.difference_update(call_ids)
         self._say(self._heir_of(call.shard), b"C" + record)
         return True

@@ -104,7 +104,7 @@ async def test_a_saved_call_is_loaded_again_and_a_finished_one_leaves_only_its_c
     assert (await recorder.save(record(7, 2)))[0]
     found = {stored.key: stored for stored in await loaded(recorder.journal)}
     assert len(found) == 300
-    assert found["call7"] == StoredCall("call7", 7, b"record 7 v2")
+    assert found["call7"] == StoredCall("call7", 7, b"record 7 v2", 2)
     for number in range(300):
         recorder.journal.finish(finished(number))
     assert await recorder.journal.close() == 0
