@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from media.counters import GAUGES
 from sbc import __version__
 from sbc.management import rpc
 from sbc.management.metrics import HUNG_AFTER_S, process_usage, split_name
@@ -66,7 +67,7 @@ class Api:
         }
 
     async def status(self, _params: rpc.Params) -> Answer:
-        """Processes, totals over all SIP workers, store and CDRs."""
+        """Processes, totals over all SIP workers, levels over all media workers, store and CDRs."""
         pages = self._slot.pages
         sip = [page for page in pages.values() if page.words[WORD_KIND] == Kind.SIP]
         totals = {counter.name.lower(): sum(page.get(counter) for page in sip) for counter in Counter}
@@ -86,6 +87,10 @@ class Api:
             "registrations": {
                 "configured": totals["registrations"],
                 "registered": totals["registrations_active"],
+            },
+            "media": {
+                member.name.lower(): sum(page.words[member] for page in pages.values() if _is_media(page))
+                for member in sorted(GAUGES)
             },
             "store": {**self._store(), **store},
             "cdr": {**self._cdr(), **spool},
@@ -231,6 +236,10 @@ class Api:
             else:
                 answers.append((f"sip {number}", reply))
         return answers, silent
+
+
+def _is_media(page: Page) -> bool:
+    return not page.is_spare and page.words[WORD_KIND] == Kind.MEDIA
 
 
 def _process(name: str, page: Page) -> Answer:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from sbc.selftest.measure import Measures
 from sbc.selftest.node import wait
+from sbc.selftest.pools import expect_pools, pools
 from sbc.selftest.row import Row
 from sbc.selftest.site import Setup, Site
 from sbc.selftest.traffic import Traffic
@@ -85,6 +86,7 @@ def random_mix(site: Site, measures: Measures) -> None:
     set up, is promised a record only if it was in setup for ``timers.setup_record_after_ms``: counted, and no more.
     """
     chance = random.Random(site.seed * 1000 + site.run)
+    whole = pools(site.node)
     lasting = site.establish(LASTING)
     site.control(lasting, measures)
     descriptors = _descriptors(site)
@@ -110,9 +112,11 @@ def random_mix(site: Site, measures: Measures) -> None:
     measures.expect(not lost, f"{len(lost)} calls that were up did not know their BYE: {statuses}")
     share = len(traffic.answered) / max(1, len(traffic.placed))
     measures.expect(share >= 0.9, f"only {share:.0%} of the new calls came up")
+    expect_pools(site, measures, whole, LASTING, "while the lasting calls are up,")
     site.end(lasting, measures)
     _end_what_died_between_bye_and_record(site, measures)
     site.settled(measures, 40.0)
+    expect_pools(site, measures, whole, 0, "at the end")
     wait(lambda: not site.store.call_keys(), 10, "the end of the last record in the store")
     streams = [stream for call in lasting for stream in call.streams]
     measures.expect(not any(stream.foreign for stream in streams), "a packet came to the wrong call")
@@ -132,7 +136,7 @@ def _end_what_died_between_bye_and_record(site: Site, measures: Measures) -> Non
 
 
 def _descriptors(site: Site) -> int:
-    # not of those that keep pairs of ports for later calls
+    # media workers keep pairs of ports for later calls: see expect_pools
     pids = [pid for name, pid in site.node.pids().items() if name.startswith(("sip ", "control"))]
     return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in pids)
 
