@@ -214,6 +214,10 @@ class Lodging:
         self._note(note, left_s, now)
         return note
 
+    def names(self) -> list[str]:
+        """Of all notes, as records have them."""
+        return [note.id for note in self._notes.values()]
+
     def records(self) -> Iterator[SaveCall]:
         """Every note anew, for a store that came back without what it held."""
         for note in list(self._notes.values()):

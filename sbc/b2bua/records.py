@@ -51,6 +51,13 @@ def resume(core: Core, record: bytes, now: float, wall: float) -> Resumed | None
     return call
 
 
+def keys(core: Core) -> set[str]:
+    """Of all that lives here and may have a record."""
+    found = {*core.calls, *core.lodging.names()}
+    found.update(side.subscription.key for side in core.requests.sides.values())
+    return found
+
+
 def of_all(core: Core, now: float) -> Iterator[SaveCall]:
     """See :meth:`sbc.b2bua.core.Core.records`."""
     for call in list(core.calls.values()):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from functools import partial
 from itertools import count as counting
 from typing import Any
@@ -25,6 +25,7 @@ from sbc.store.keys import CDR_FIELD, MARKER_TTL_S, RECORD_TTL_MARGIN_S, Keys, m
 from sbc.store.loading import StoredCall, load, with_deadline, with_unstored
 from sbc.store.outbox import Outbox, StreamId, stream_id
 from sbc.store.pipe import Pipe, Refusal, Reply, StoreAway
+from sbc.store.pruning import Known, prune
 from sbc.store.script import Script, unknown
 from sbc.store.spool import Spool
 from sbc.store.unstored import Unstored
@@ -183,8 +184,7 @@ class Journal:
     @property
     def is_full(self) -> bool:
         """Whether so many CDRs wait that new calls should be refused."""
-        unsaved = self._spool.unsaved if self._spool is not None else 0
-        return len(self._unsent) >= self._cdr_capacity or unsaved >= self._cdr_capacity
+        return max(len(self._unsent), self._spool.unsaved if self._spool is not None else 0) >= self._cdr_capacity
 
     def troubles(self) -> dict[str, str]:
         """Why the store does not take what it is given, and the disk no CDRs; empty where they do."""
@@ -259,8 +259,7 @@ class Journal:
         up, finds out of time and drops again; at last Redis forgets it by itself."""
         self._unsaved.pop(effect.key, None)
         self.given(effect.key)
-        if self._drained is not None:
-            self._settle()
+        self._settle()
         if not self.is_away:
             self._remove(member_of(effect.key), effect.shard)
 
@@ -281,6 +280,11 @@ class Journal:
         self._republishing = iter(records)
         self._pump()
 
+    def prune(self, shards: Iterable[int], known: Known) -> Coroutine[Any, Any, int]:
+        """See :func:`sbc.store.pruning.prune`."""
+        drop = partial(self._fencing.drop, ceiling=self._epoch, token=self._fence())
+        return prune(self._pipe, self._keys, shards, known, drop)
+
     def _send_save(self, effect: SaveCall, done: Done | None, *, source: bool = False) -> None:
         member = member_of(effect.key)
         send = self._save.send_source if source else self._save.send
@@ -298,8 +302,7 @@ class Journal:
             self._count("JOURNAL_SAVED", 1)
             if done is not None:
                 done(True)
-            if self._drained is not None:
-                self._settle()
+            self._settle()
             return
         self._count("JOURNAL_FAILED", 1)
         if reply == -1:
@@ -359,8 +362,7 @@ class Journal:
                 self._outbox.put(identity, sequence, item)
             elif self._spool is not None:
                 self._spool.written([sequence])
-            if self._drained is not None:
-                self._settle()
+            self._settle()
         elif unknown(reply):
             self._send_finish(sequence, item, source=True)
         elif isinstance(reply, Refusal):
@@ -506,9 +508,8 @@ class Journal:
         """The store may have lost its stream: CDRs that are not in the database yet go there again."""
         lost = self._outbox.take()
         if lost:
-            self._note(
-                "warning", "the store lost its stream: CDRs that may not be written go there again", {"cdrs": len(lost)}
-            )
+            said = "the store lost its stream: CDRs that may not be written go there again"
+            self._note("warning", said, {"cdrs": len(lost)})
             self._unsent = dict(sorted([*lost, *self._unsent.items()]))
 
     def _look_at_stream(self) -> None:

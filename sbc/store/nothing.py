@@ -8,6 +8,7 @@ from typing import Any
 from sbc.b2bua.effects import DropRecord, FinishCall, SaveCall
 from sbc.store.journal import Done
 from sbc.store.loading import StoredCall
+from sbc.store.pruning import Known
 
 
 class NoJournal:
@@ -39,6 +40,10 @@ class NoJournal:
     def flush(self) -> bool:
         """Nothing waits."""
         return False
+
+    async def prune(self, shards: Iterable[int], known: Known) -> int:
+        """Nothing is there."""
+        return 0
 
     def given(self, key: str) -> None:
         """Nothing is kept of it."""

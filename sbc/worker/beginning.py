@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from sbc.b2bua import records
 from sbc.b2bua.core import Core
 from sbc.b2bua.records import Left
 from sbc.clock import Clock
@@ -54,6 +55,7 @@ class Beginning:
         self._has_started_up = False
         self._resuming: asyncio.Task[None] | None = None
         self.left: set[str] = set()  # keys of calls that are in the store, and that this release cannot read
+        self._pruning: asyncio.Task[None] | None = None
 
     async def stand_by(self, stopped: asyncio.Future[None]) -> bool:
         """Be ready for the moment in which this node of a pair becomes active; False where it was stopped before."""
@@ -87,10 +89,24 @@ class Beginning:
         """What a worker that was relieved could not hand over is in the journal."""
         self._resuming = self._loop.create_task(self._resume())
 
+    def restored(self, *, alone: bool) -> None:
+        """The store has come back without some of what it held, or with what it should not have any more. ``alone``:
+        nobody else has calls of our shards."""
+        self._journal.republish(self._core.records(self._clock.monotonic()))
+        if alone and not self._core.incomplete and (self._pruning is None or self._pruning.done()):
+            self._pruning = self._loop.create_task(self._prune())
+
+    async def _prune(self) -> None:
+        mine = range(self._slot.seat, SHARDS, self._slot.count)
+        removed = await self._journal.prune(mine, lambda: records.keys(self._core) | self.left)
+        if removed:
+            self._log.warning("the store had records of calls that have ended: they were removed", records=removed)
+
     def close(self) -> None:
         """Take up no more. Calls that still ring are handed on to whoever starts next; the journal writes them."""
-        if self._resuming is not None:
-            self._resuming.cancel()
+        for task in (self._resuming, self._pruning):
+            if task is not None:
+                task.cancel()
         self._parting.hand_on()
 
     async def _resume(self) -> None:

@@ -553,7 +553,7 @@ class SipWorker:
         self._wake()
 
     def _republish(self) -> None:
-        self.journal.republish(self.core.records(self._now()))
+        self._beginning.restored(alone=not self._relief.is_under_way)
 
     def _lost(self, key: str) -> None:
         self.core.lost(key, self._now())
