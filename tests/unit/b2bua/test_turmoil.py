@@ -104,6 +104,14 @@ def world(
     media=True,
 )
 @example(
+    beginning=["a invites", "b reacts"],
+    steps=["0.3 s", "b sends BYE", "the worker dies"],
+    timers=False,
+    hooked=False,
+    pings=False,
+    media=True,
+)
+@example(
     beginning=["a invites without offer", "b answers 200"],
     steps=["the worker dies", "a's first datagram again"],
     timers=False,
