@@ -108,11 +108,31 @@ def shown(outcome: Outcome) -> Iterator[str]:
             allowed = f"  allowed: {metric.limit}" if str(metric.limit) else ""
             times = f"p50 {p50:>8}  p99 {p99:>8}  max {worst:>8}"
             yield f"     {metric.name:<36} {times}  ({len(metric.values)}){allowed}"
-    for note in measures.notes:
+    for note in folded(measures.notes):
         yield from textwrap.wrap(note, WIDTH, initial_indent="     ", subsequent_indent="       ")
     label = "not measured" if row.is_beside else "FAIL"
     for reason in measures.reasons():
         yield from textwrap.wrap(reason, WIDTH, initial_indent=f"     {label}: ", subsequent_indent="       ")
+
+
+def folded(notes: Sequence[str]) -> Iterator[str]:
+    """What was the same in several runs once, with their numbers: runs 1-29: no packet lost."""
+    runs: dict[str, list[int]] = {}
+    for note in notes:
+        which, _, said = note.removeprefix("run ").partition(": ")
+        if note.startswith("run ") and which.isdigit():
+            runs.setdefault(said, []).append(int(which))
+        else:
+            runs.setdefault(note, [])
+    for said, numbers in runs.items():
+        spans: list[list[int]] = []
+        for number in numbers:
+            if spans and number <= spans[-1][1] + 1:
+                spans[-1][1] = number
+            else:
+                spans.append([number, number])
+        told = ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in spans)
+        yield f"run{'s' * (len(numbers) > 1)} {told}: {said}" if numbers else said
 
 
 def summary(outcomes: Sequence[Outcome]) -> str:
