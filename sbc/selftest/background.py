@@ -11,7 +11,7 @@ LEAVES_S = 5.0  # a thread looks whether it is to end more often than that
 
 class Background:
     """Runs ``_run`` in a thread until the end of the block, which is to return soon after ``_running`` is False; then
-    ``_close`` gives back what it had."""
+    ``_close`` gives back what it had, if anything."""
 
     def __init__(self) -> None:
         self._running = True
@@ -24,13 +24,17 @@ class Background:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.leave()
+        self._close()
+
+    def leave(self) -> None:
+        """The thread ends, before the end of the block."""
         self._running = False
         if self._thread.is_alive():
             self._thread.join(LEAVES_S)
-        self._close()
 
     def _run(self) -> None:
         raise NotImplementedError
 
     def _close(self) -> None:
-        raise NotImplementedError
+        pass

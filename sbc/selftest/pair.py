@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from sbc.management.client import ManagementError, ask
 from sbc.selftest import machines
 from sbc.selftest.agents import Agent, Asked, UaCall
-from sbc.selftest.certificate import self_signed
+from sbc.selftest.certificate import write_certificate
 from sbc.selftest.measure import Failed, Measures, NotTried
 from sbc.selftest.netns import Lab
 from sbc.selftest.node import Node, wait
@@ -49,16 +49,16 @@ realms:
   outside:
     listen: [udp:{outside}:5060, tls:{outside}:5061, wss:{outside}:8443]
     tls: {{ certificate: {certificate}, key: {certificate} }}
-    media: {{ address: {outside}, ports: 10000-10999, srtp: optional }}
+    media: {{ address: {outside}, ports: 10000-14999, srtp: optional }}
   core:
     listen: [udp:{core}:5060]
-    media: {{ address: {core}, ports: 20000-20999 }}
+    media: {{ address: {core}, ports: 20000-24999 }}
     trusted: true
 peers:
   carrier: {{ realm: outside, addresses: {caller}, direction: from_carrier, calls_to: pbx }}
   small: {{ realm: outside, addresses: {small}, direction: from_small, calls_to: pbx, max_calls: {small_calls} }}
   pbx: {{ realm: core, addresses: {callee}, direction: from_pbx, gateway: "sip:{callee}:5060" }}
-timers: {{ drain_timeout_s: 0.3, media_timeout_ms: 3000, media_silence_s: 20 }}
+timers: {{ drain_timeout_s: 0.3, media_timeout_ms: 3000, media_silence_s: 120 }}
 management: {{ metrics: "" }}
 log: {{ level: info, format: json }}
 ha:
@@ -225,6 +225,13 @@ class PairSite(Site):
 
     # -- calls
 
+    def begun(self, measures: Measures) -> list[Call]:
+        """As many calls as the row has, with audio that was measured without a fault, and nodes that are ready."""
+        calls = self.establish(self.calls)
+        self.control(calls, measures)
+        self.ready()
+        return calls
+
     def invite(self, *, rings: bool = False) -> UaCall:
         self._number += 1
         return self.caller.call((OUTSIDE, 5060), f"{2 if rings else 1}{self._number:06}")
@@ -352,7 +359,7 @@ def pair_site(
     key = folder / "pair.key"
     key.write_text(os.urandom(32).hex() + "\n")
     key.chmod(0o600)
-    self_signed(folder / CERTIFICATE, OUTSIDE)
+    write_certificate(folder / CERTIFICATE, OUTSIDE)
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         lab = stack.enter_context(Lab(f"st{os.getpid()}"))

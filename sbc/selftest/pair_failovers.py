@@ -43,17 +43,12 @@ class Told(Background):
                     self.roles[name].add(found["role"])
             time.sleep(POLL_S)
 
-    def _close(self) -> None:
-        pass
-
 
 def master_dies(two: PairSite, measures: Measures) -> None:
     """kill -9 of the server of the active node, which is the master; then it is started again, empty."""
     store = two.watched
     assert store is not None
-    calls = two.establish(two.calls)
-    two.control(calls, measures)
-    two.ready()
+    calls = two.begun(measures)
     active, other = two.active, two.other
     wait(lambda: len(store.call_keys(other)) == len(calls), 10, "a record of each call in the replica")
     fault_at, fault_s = time.time(), time.monotonic()
@@ -105,9 +100,7 @@ def node_cut_off(two: PairSite, measures: Measures) -> None:
     It lives, callers reach it, and its server goes on answering it."""
     store = two.watched
     assert store is not None
-    calls = two.establish(two.calls)
-    two.control(calls, measures)
-    two.ready()
+    calls = two.begun(measures)
     former, other = two.active, two.other
     fault_at, fault_s = time.time(), time.monotonic()
     store.isolate(former, True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from sbc.selftest.measure import Failed, Measures
 from sbc.selftest.node import wait
@@ -18,6 +19,7 @@ from sbc.selftest.traffic import Traffic
 AGE_S = 1.0  # a call in its first second may be lost
 AUDIO_S = 10.0
 AFTER_S = 0.5
+HELD, ENDED = 1000, 50  # calls without audio of P10R, and how many of them end at once
 RETURNED_S = 0.5  # a node that starts takes a processor, of a machine that is both nodes and all callers
 
 
@@ -72,9 +74,7 @@ def node_dies(
 
 def paths_cut(two: PairSite, measures: Measures) -> None:
     """The nodes do not hear each other; then the active one does not reach the store either."""
-    calls = two.establish(two.calls)
-    two.control(calls, measures)
-    two.ready()
+    calls = two.begun(measures)
     former, other = two.active, two.other
     fault_at = time.time()
     two.cut(former, beats=True)
@@ -100,10 +100,8 @@ def paths_cut(two: PairSite, measures: Measures) -> None:
 
 def planned_switch(two: PairSite, measures: Measures) -> None:
     """By order, while calls are set up and end, and others ring."""
-    calls = two.establish(two.calls)
+    calls = two.begun(measures)
     ringing = two.ring(RINGING)
-    two.control(calls, measures)
-    two.ready()
     time.sleep(AGE_S)
     with Traffic(two) as traffic:
         time.sleep(1.0)
@@ -126,8 +124,10 @@ def planned_switch(two: PairSite, measures: Measures) -> None:
     two.settled(measures)
 
 
-def node_returns(two: PairSite, measures: Measures) -> None:
-    """The node that had died is started again, while calls come and go, and then has to serve."""
+def node_returns(two: PairSite, measures: Measures, held: int = 0) -> None:
+    """The node that had died is started again, while calls come and go, and then has to serve. It also has to take in
+    ``held`` calls without audio."""
+    quiet = two.establish(held, talk=False)
     calls = two.establish(two.calls)
     two.ready()
     time.sleep(AGE_S)
@@ -141,19 +141,21 @@ def node_returns(two: PairSite, measures: Measures) -> None:
     with Traffic(two) as traffic:
         fault_at, fault_s = time.time(), time.monotonic()
         two.nodes[died].start()
-        started_s = time.monotonic()
-        measures.add("started after", [started_s - fault_s])
+        measures.add("started after", [time.monotonic() - fault_s])
         two.ready()
-        measures.add("ready, once started", [time.monotonic() - started_s], max_s=10.0)
+        measures.add("ready after", [time.monotonic() - fault_s], max_s=10.0)
         time.sleep(AFTER_S)
         measures.expect(two.role(died) == "passive", f"the node that returned is {two.role(died)}")
         measures.expect(not two.holds(died), "the node that returned has taken the addresses")
         two.measure_gap(calls, fault_at, measures, max_s=RETURNED_S)
+    measures.add("setup meanwhile", (call.asked["INVITE"].took_s for call in traffic.answered))
     measures.expect(not traffic.failed and not traffic.silent, "new calls failed as the node returned")
     two.switch()
     two.taken_over()
     two.heard_again(calls, time.time(), AUDIO_S)
     two.end(calls, measures, what="BYE answered afterwards", max_s=1.0)
+    for first in range(0, held, ENDED):
+        two.end(quiet[first : first + ENDED], measures, what="BYE answered, calls without audio", max_s=1.0)
     two.settled(measures)
 
 
@@ -202,10 +204,19 @@ ROWS = (
     Row(
         "P10",
         "the node that had died returns, while calls come and go",
-        "it stands by and is ready within 10 s, takes nothing and disturbs nobody; then it serves by order",
+        "it is ready within 10 s of its start, stands by and disturbs nobody; then it serves by order",
         on_pair(node_returns),
         PAIR,
         limit_s=120.0,
+        check=needs_root,
+    ),
+    Row(
+        "P10R",
+        f"as P10, with {HELD} more calls that it has to take in",
+        "as P10: it is ready within 10 s, and new calls and audio notice nothing of it",
+        on_pair(partial(node_returns, held=HELD)),
+        PAIR,
+        limit_s=180.0,
         check=needs_root,
     ),
 )

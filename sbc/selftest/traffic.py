@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from contextlib import suppress
 from types import TracebackType
-from typing import Self
 
 from sbc.selftest.agents import Asked, UaCall
+from sbc.selftest.background import Background
 from sbc.selftest.measure import Failed
 from sbc.selftest.node import wait
 from sbc.selftest.site import Site
 
 
-class Traffic:
-    """A call every ``interval_s``, each held for ``hold_s``, from a thread until the end of the block. Then each call
+class Traffic(Background):
+    """A call every ``interval_s``, each held for ``hold_s``, until the end of the block. Then each call
     that is up is ended, and all answers have come."""
 
     def __init__(self, site: Site, *, interval_s: float = 0.05, hold_s: float = 0.4) -> None:
+        super().__init__()
         self.placed: list[UaCall] = []
         self.byes: list[Asked] = []
         self.silent: list[UaCall] = []
@@ -26,8 +26,6 @@ class Traffic:
         self._interval_s = interval_s
         self._hold_s = hold_s
         self._held: list[tuple[float, UaCall]] = []
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
 
     @property
     def answered(self) -> list[UaCall]:
@@ -38,15 +36,10 @@ class Traffic:
         """Those that have a final answer which is no 2xx, or had none until their caller gave up."""
         return [call for call in self.placed if not call.up and call.asked["INVITE"].status]
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stop.set()
-        self._thread.join(10)
+        super().__exit__(kind, error, trace)
         if kind is not None:
             return
         self._give_up(10.0)
@@ -66,7 +59,7 @@ class Traffic:
 
     def _run(self) -> None:
         due = time.monotonic()
-        while not self._stop.is_set():
+        while self._running:
             now = time.monotonic()
             if now >= due:
                 due += self._interval_s
@@ -76,7 +69,7 @@ class Traffic:
             for call in ready:
                 self._end(call)
             self._held = [(until, call) for until, call in self._held if call not in ready]
-            self._stop.wait(0.005)
+            time.sleep(0.005)
 
     def _end(self, call: UaCall) -> None:
         if call.up and not call.ended_by_far:

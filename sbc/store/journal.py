@@ -10,22 +10,23 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from functools import partial
 from itertools import count as counting
 from typing import Any
 
 from sbc.b2bua.effects import DropRecord, FinishCall, SaveCall
 from sbc.store.breaker import State
-from sbc.store.epoch import UNKNOWN, epoch_of, incarnation_of, last_of, token_of
+from sbc.store.epoch import UNKNOWN, incarnation_of
 from sbc.store.fencing import Fencing
 from sbc.store.jsontext import to_json
 from sbc.store.keys import CDR_FIELD, MARKER_TTL_S, RECORD_TTL_MARGIN_S, Keys, member_of
 from sbc.store.loading import StoredCall, load, with_deadline, with_unstored
 from sbc.store.outbox import Outbox, StreamId, stream_id
-from sbc.store.pipe import Pipe, Refusal, Reply, StoreAway
+from sbc.store.owner import Owner
+from sbc.store.pipe import Pipe, Refusal, Reply
 from sbc.store.pruning import Known, prune
+from sbc.store.replay import Replay
 from sbc.store.script import Script, unknown
 from sbc.store.spool import Spool
 from sbc.store.unstored import Unstored
@@ -38,7 +39,6 @@ CDR_CAPACITY = 100_000
 LOAD_DEADLINE_S = 1.0
 _TICK_S = 1.0
 _ANOTHER_NODE = "another node of the pair is active by now, with a later token"
-_REPLAY_WINDOW = 128  # commands of a replay that may be under way: a turn of the loop stays short
 
 
 class _Finished:
@@ -96,7 +96,6 @@ class Journal:
         self._keys = Keys(node)
         self._nobody_waits = commit_timeout_s <= 0
         self._ttl_s = lifetime_s + RECORD_TTL_MARGIN_S
-        self._epoch = UNKNOWN if epoch is None else epoch
         self._token = token
         self._on_lost = on_lost or (lambda _key: None)
         self._any_lost = False
@@ -110,9 +109,16 @@ class Journal:
         self._pipe.on_ready = self._connected
         self._pipe.on_change = self._state_changed
         self._fencing = Fencing(self._pipe, self._keys)
+        self._owner = Owner(self._pipe, self._keys, epoch, token, self._was_refused)
+        self._replay = Replay(
+            self._pipe,
+            self._may_send,
+            self._send_waiting_cdr,
+            self._send_waiting_record,
+            self._send_listed,
+            self._listed,
+        )
         self._save = Script("save")
-        self._claim = Script("claim")
-        self._incarnate = Script("incarnation")
         self._finish = Script("finish")
         self._unsaved: dict[str, SaveCall] = {}  # by call key: the latest that the store has not confirmed
         self._unsent: dict[int, _Finished] = {}  # in order of their end
@@ -125,11 +131,7 @@ class Journal:
                 self._ended.add(left.member)
         self._unstored = unstored
         self._sequence = counting(spool.next_number if spool is not None else 0)
-        self._replay_cdrs: deque[int] = deque()
-        self._replay_records: deque[str] = deque()
-        self._republishing: Iterator[SaveCall] | None = None
         self._republish_due = False
-        self._replaying = 0
         self._refused = False  # the store said no to something since the last replay
         self._refusal = ""  # what it said last, until nothing waits
         self._run_id = ""
@@ -193,7 +195,7 @@ class Journal:
     @property
     def is_away(self) -> bool:
         """Whether nothing can be written now: the circuit is open, or the store has not said yet who we are."""
-        return self._pipe.is_open or self._epoch < 0
+        return self._pipe.is_open or self._owner.epoch < 0
 
     @property
     def is_unprotected(self) -> bool:
@@ -203,7 +205,7 @@ class Journal:
     @property
     def epoch(self) -> int:
         """Ours; negative while it is not known."""
-        return self._epoch
+        return self._owner.epoch
 
     def gather(self, on: bool) -> None:
         """With ``on`` what is to be written waits until :meth:`flush`, what the store answers until :meth:`poll`."""
@@ -248,10 +250,8 @@ class Journal:
         item = _Finished(effect.key, effect.shard, cdr, effect.saved or unconfirmed is not None, effect.lodged)
         self._unsent[sequence] = item
         if self._spool is not None:
-            self._spool.add(sequence, effect.shard, member_of(effect.key), cdr, self._ceiling(effect.lodged))
-        if self._replay_cdrs:
-            self._replay_cdrs.append(sequence)  # behind those that ended earlier
-        elif not self.is_away:
+            self._spool.add(sequence, effect.shard, member_of(effect.key), cdr, self._owner.ceiling(effect.lodged))
+        if not self._replay.behind(sequence) and not self.is_away:
             self._send_finish(sequence, item)
 
     def drop(self, effect: DropRecord) -> None:
@@ -264,34 +264,24 @@ class Journal:
             self._remove(member_of(effect.key), effect.shard)
 
     def _remove(self, member: str, shard: int) -> None:
-        self._fencing.drop(member, shard, self._ceiling(lodged=True), self._fence())
-
-    def _ceiling(self, lodged: bool) -> int:
-        """An owner above it is later than us; for a call that another worker of the node gave us, than the node."""
-        return last_of(self._epoch) if lodged and self._epoch >= 0 else self._epoch
-
-    def _fence(self) -> int:
-        """Our token: it may have become later since this worker began. 0 for a node without a pair."""
-        token = token_of(self._epoch) if self._epoch > 0 else 0
-        return max(token, self._token()) if token else 0
+        self._fencing.drop(member, shard, self._owner.ceiling(lodged=True), self._owner.fence())
 
     def republish(self, records: Iterable[SaveCall]) -> None:
         """Store all of these again, a window at a time: the iterable is drawn from as the store confirms."""
-        self._republishing = iter(records)
-        self._pump()
+        self._replay.then(records)
 
     def prune(self, shards: Iterable[int], known: Known) -> Coroutine[Any, Any, int]:
         """See :func:`sbc.store.pruning.prune`."""
-        drop = partial(self._fencing.drop, ceiling=self._epoch, token=self._fence())
+        drop = partial(self._fencing.drop, ceiling=self._owner.epoch, token=self._owner.fence())
         return prune(self._pipe, self._keys, shards, known, drop)
 
     def _send_save(self, effect: SaveCall, done: Done | None, *, source: bool = False) -> None:
         member = member_of(effect.key)
         send = self._save.send_source if source else self._save.send
-        token = self._fence()
+        token = self._owner.fence()
         names = (self._keys.call(member), self._keys.shard(effect.shard), self._keys.token)[: 3 if token else 2]
-        value = b"1 %d %d\n%b" % (self._epoch, effect.version, effect.record)
-        arguments = (value, self._ttl_s, member, self._ceiling(effect.lodged), token)[: 5 if token else 4]
+        value = b"1 %d %d\n%b" % (self._owner.epoch, effect.version, effect.record)
+        arguments = (value, self._ttl_s, member, self._owner.ceiling(effect.lodged), token)[: 5 if token else 4]
         send(self._pipe, partial(self._saved, effect, done), len(names), *names, *arguments)
 
     def _saved(self, effect: SaveCall, done: Done | None, reply: Reply) -> None:
@@ -321,14 +311,14 @@ class Journal:
         """A call that goes on without a record would be lost with this worker."""
         if self._unstored is not None and self._unsaved.get(effect.key) is effect:
             member = member_of(effect.key)
-            if done is not None or member in self._unstored:
+            if done is not None or member in self._unstored.members:
                 self._unstored.keep(member, effect.shard, self._token(), effect.version, effect.record)
         if done is not None:
             done(False)
 
     def given(self, key: str) -> None:
         """The store has what we know of this call, or another owner the call."""
-        if self._unstored:
+        if self._unstored is not None and self._unstored.members:
             self._unstored.stored(member_of(key))
 
     def _send_finish(self, sequence: int, item: _Finished, *, source: bool = False) -> None:
@@ -339,10 +329,10 @@ class Journal:
             return
         member = member_of(item.key)
         send = self._finish.send_source if source else self._finish.send
-        token = self._fence()
+        token = self._owner.fence()
         keys = self._keys
         names = (keys.call(member), keys.shard(item.shard), keys.cdr_stream, keys.token)[: 4 if token else 3]
-        ceiling = item.ceiling if item.ceiling >= 0 else self._ceiling(item.lodged)
+        ceiling = item.ceiling if item.ceiling >= 0 else self._owner.ceiling(item.lodged)
         arguments = (member, CDR_FIELD, item.cdr, ceiling, token)[: 5 if token else 4]
         send(self._pipe, on_reply, len(names), *names, *arguments)
 
@@ -376,7 +366,7 @@ class Journal:
         self.given(key)
         if not self._any_lost:
             self._any_lost = True
-            said = {"call": key, "epoch": self._epoch}
+            said = {"call": key, "epoch": self._owner.epoch}
             self._note("error", "a later owner holds calls that this worker has: they are let go", said)
         self._on_lost(key)
 
@@ -400,29 +390,13 @@ class Journal:
         if self._run_id and self._pipe.run_id != self._run_id:
             self._republish_due = True
             self._take_back()
-            if self._epoch >= 0:
-                self._fencing.counted(incarnation_of(self._epoch))
+            if self._owner.epoch >= 0:
+                self._fencing.counted(incarnation_of(self._owner.epoch))
         self._run_id = self._pipe.run_id
-        if self._epoch < 0:
-            self._ask_who_we_are(0)
+        if self._owner.epoch < 0:
+            self._owner.ask(self._know_who_we_are)
         else:
             self._know_who_we_are()
-
-    def _ask_who_we_are(self, above: int, *, source: bool = False) -> None:
-        send = self._incarnate.send_source if source else self._incarnate.send
-        send(self._pipe, partial(self._told_who_we_are, above), 1, self._keys.incarnation, above)
-
-    def _told_who_we_are(self, above: int, reply: Reply) -> None:
-        if isinstance(reply, int):
-            self._epoch = epoch_of(self._token(), reply)
-        elif unknown(reply):
-            self._ask_who_we_are(above, source=True)
-            return
-        elif isinstance(reply, Refusal):  # it can be read, at least
-            self._was_refused(str(reply))
-        else:
-            return  # asked again at the next connect
-        self._know_who_we_are()
 
     def _know_who_we_are(self) -> None:
         self._look_at_marker()
@@ -431,52 +405,34 @@ class Journal:
             self._arrived.set_result(None)
 
     def _begin_replay(self) -> None:
-        self._replay_cdrs = deque(sequence for sequence, item in self._unsent.items() if not item.sent)
-        self._replay_records = deque(self._unsaved)
-        self._pump()
+        self._replay.begin([sequence for sequence, item in self._unsent.items() if not item.sent], list(self._unsaved))
 
-    def _pump(self) -> None:
-        """Send what waited, CDRs first and in order, as far as the window lets us."""
-        while self._replaying < _REPLAY_WINDOW and self._pipe.state is State.READY and self._epoch >= 0:
-            if self._replay_cdrs:
-                sequence = self._replay_cdrs.popleft()
-                if (item := self._unsent.get(sequence)) is not None and not item.sent:
-                    self._send_finish(sequence, item)
-                    self._pace()
-            elif self._replay_records:
-                if (effect := self._unsaved.get(self._replay_records.popleft())) is not None:
-                    self._send_save(effect, None)
-                    self._pace()
-            elif self._republishing is not None:
-                try:
-                    record = next(self._republishing, None)
-                except Exception as error:  # of the caller's making; asked for again at the next tick
-                    self._republishing = None
-                    self._note("error", "the live calls cannot be listed", {"reason": str(error)})
-                    return
-                if record is None:
-                    self._republishing = None
-                    self._republish_due = False
-                    return
-                self._unsaved[record.key] = record
-                self._send_save(record, None)
-                self._pace()
-            else:
-                return
+    def _may_send(self) -> bool:
+        return self._pipe.state is State.READY and self._owner.epoch >= 0
 
-    def _pace(self) -> None:
-        """An ECHO behind each replayed command tells that its turn is over, whatever became of it."""
-        self._replaying += 1
-        self._pipe.send(self._paced, "ECHO", "")
+    def _send_waiting_cdr(self, sequence: int) -> bool:
+        item = self._unsent.get(sequence)
+        if item is None or item.sent:
+            return False
+        self._send_finish(sequence, item)
+        return True
 
-    def _paced(self, reply: Reply) -> None:
-        self._replaying -= 1
-        if not isinstance(reply, StoreAway):
-            self._pump()
-            return
-        self._replay_cdrs.clear()  # the next connect begins again with what is left
-        self._replay_records.clear()
-        self._republishing = None
+    def _send_waiting_record(self, key: str) -> bool:
+        effect = self._unsaved.get(key)
+        if effect is None:
+            return False
+        self._send_save(effect, None)
+        return True
+
+    def _send_listed(self, effect: SaveCall) -> None:
+        self._unsaved[effect.key] = effect
+        self._send_save(effect, None)
+
+    def _listed(self, error: str) -> None:
+        if error:  # asked for again at the next tick
+            self._note("error", "the live calls cannot be listed", {"reason": error})
+        else:
+            self._republish_due = False
 
     def _look_at_marker(self) -> None:
         """A key that every worker of the node knows: gone, or another one, the store has been emptied, or its clock
@@ -496,11 +452,11 @@ class Journal:
         known, self._marker = self._marker, found
         if known and found != known:
             self._republish_due = True
-            self._republishing = None
+            self._replay.unlist()
             if self._outbox:
                 self._take_back()
                 self._begin_replay()
-        if self._republish_due and self._republishing is None and self.on_restored is not None:
+        if self._republish_due and not self._replay.is_listing and self.on_restored is not None:
             self._note("warning", "the store lost what it held: all live calls are written again", {})
             self.on_restored()
 
@@ -526,11 +482,11 @@ class Journal:
     def _tick(self) -> None:
         self._ticker = self._loop.call_later(_TICK_S, self._tick)
         if self._pipe.state is State.READY:
-            if self._epoch < 0:
-                self._ask_who_we_are(0)
+            if self._owner.epoch < 0:
+                self._owner.ask(self._know_who_we_are)
             self._look_at_marker()
             self._look_at_stream()
-            if self._refused and not self._replaying:
+            if self._refused and not self._replay.is_running:
                 self._refused = False
                 self._begin_replay()
         self._show()
@@ -568,33 +524,12 @@ class Journal:
         """See :func:`sbc.store.loading.load`. ``patient``: each command has LOAD_DEADLINE_S meanwhile, more than a call
         can wait."""
         mend = partial(self._fencing.mend, kind="set")
-        found = load(self._pipe, self._keys, shards, self._note, self._take_over, self._remove, mend, self._ended)
-        if self._unstored:
+        found = load(self._pipe, self._keys, shards, self._note, self._owner.claim, self._remove, mend, self._ended)
+        if self._unstored is not None and self._unstored.members:
             found = with_unstored(found, self._unstored, shards, self._token(), self._ended)
         return with_deadline(self._pipe, LOAD_DEADLINE_S, found) if patient else found
-
-    async def _take_over(self, keys: list[str]) -> list[Any]:  # Any: replies
-        """What these records hold, and that they are ours from now on; a number where a later owner has one.
-
-        Incarnations count on from what is found, if the store has lost count: whoever starts here is the latest.
-        """
-        if self._epoch < 0:
-            return list(await self._pipe.call("MGET", *keys))
-        try:
-            for _ in range(2):
-                found = await self._pipe.call("EVAL", self._claim.source, len(keys), *keys, self._epoch)
-                later = max((reply for reply in found if isinstance(reply, int)), default=UNKNOWN)
-                if later < 0 or token_of(later) != token_of(self._epoch):
-                    break
-                above = incarnation_of(later)
-                reply = await self._pipe.call("EVAL", self._incarnate.source, 1, self._keys.incarnation, above)
-                self._epoch = epoch_of(self._token(), reply)
-        except Refusal as error:  # no memory, or a replica: they are read all the same
-            self._was_refused(str(error))
-            return list(await self._pipe.call("MGET", *keys))
-        return list(found)
 
     def quarantine(self, key: str, shard: int) -> None:
         """Set aside a record that the core could not read: kept for a day under another name, never loaded again."""
         self.given(key)
-        self._fencing.quarantine(member_of(key), shard, self._ceiling(lodged=True), self._fence())
+        self._fencing.quarantine(member_of(key), shard, self._owner.ceiling(lodged=True), self._owner.fence())

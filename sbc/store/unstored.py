@@ -43,16 +43,17 @@ class Unstored:
     """The file of one SIP worker. Nothing here raises.
 
     ``others``  files of workers that are no more: what they have is taken over
+    ``members`` of the calls that the file has, and the store not
     ``left``    by member, what a former worker left and the store has not confirmed yet; see :meth:`recover`
     """
 
     def __init__(self, path: Path, note: Note, others: Sequence[Path] = (), *, limit_bytes: int = LIMIT_BYTES) -> None:
+        self.members: set[str] = set()
         self.left: dict[str, Left] = {}
         self._path = path
         self._note = note
         self._others = others
         self._limit_bytes = limit_bytes
-        self._members: set[str] = set()  # that the file has, and the store not
         self._fd = -1
         self._size = 0
         self._has_failed = False
@@ -67,24 +68,18 @@ class Unstored:
         except OSError as error:
             self._failed(error)
 
-    def __contains__(self, member: str) -> bool:
-        return member in self._members
-
-    def __bool__(self) -> bool:
-        return bool(self._members)
-
     def keep(self, member: str, shard: int, token: int, version: int, record: bytes) -> None:
         """The store has not taken this, and the call goes on."""
         if self._write(b"%b %d %d %d %b" % (member.encode(), shard, token, version, record)):
-            self._members.add(member)
+            self.members.add(member)
 
     def stored(self, member: str) -> None:
         """The store has the record, or the CDR, or a later owner the call."""
-        if member not in self._members:
+        if member not in self.members:
             return
-        self._members.discard(member)
+        self.members.discard(member)
         self.left.pop(member, None)
-        if self._members:
+        if self.members:
             self._write(member.encode())
             return
         try:
@@ -96,7 +91,7 @@ class Unstored:
     def close(self) -> None:
         """What the file has stays for a successor; where that is nothing the file goes."""
         if self._fd >= 0:
-            if not self._members:
+            if not self.members:
                 self._path.unlink(missing_ok=True)
             os.close(self._fd)
             self._fd = -1
@@ -115,7 +110,7 @@ class Unstored:
             raise
         self._fd, self._size = fd, good or len(HEADER)
         self.left |= found
-        self._members |= found.keys()
+        self.members |= found.keys()
 
     def _adopt(self, other: Path) -> None:
         fd = os.open(other, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)

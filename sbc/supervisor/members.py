@@ -43,7 +43,7 @@ SINGLE = (Group.CONTROL, Group.HA, Group.STORE)
 MEDIA_SESSIONS = 8192  # per media worker; memory is taken as it is touched
 SILENCING_NS = 3_000_000_000
 PAGE_BYTES = WORDS * 8
-MEDIA_QUARANTINE_S = 2.0  # how long a port pair rests between two calls
+MEDIA_QUARANTINE_S = 1.5  # a port pair rests between two calls; asked for again within 2 s, it is there
 
 
 def _alone(_: HaSlot) -> int:

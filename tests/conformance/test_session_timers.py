@@ -37,10 +37,14 @@ def waited(f: Ladder, phone: Phone, limit_s: float) -> bool:
     return bool(phone.inbox)
 
 
-def hang_up(f: Ladder) -> None:
+def hung_up(f: Ladder) -> None:
     f.a.request("BYE")
     f.a.expect(200)
     f.b.reply(200, to=f.b.expect("BYE"))
+
+
+def hang_up(f: Ladder) -> None:
+    hung_up(f)
     f.over()
 
 
@@ -160,6 +164,24 @@ def test_481_to_a_refresh_ends_the_call() -> None:
     f.after(900.1)
     f.a.reply(481, to=f.a.expect("UPDATE"))
     ended_by_us(f, "481 to session refresh on leg a")
+
+
+def test_a_call_that_an_old_snapshot_of_the_store_brought_back_ends_with_its_refresh() -> None:
+    """Both sides have hung up long ago, and say so. Its second CDR has the first one's id, and is not kept."""
+    f = ladder()
+    set_up(f, [TIMER, UPDATES], [TIMER, UPDATES, ("Session-Expires", "1800;refresher=uas")])
+    snapshot, media = dict(f.records), dict(f.media_legs)
+    hung_up(f)
+    (first,) = f.cdrs
+    f.records, f.media_legs = snapshot, media
+    f.dies()
+    f.after(900.1)
+    f.a.reply(481, to=f.a.expect("UPDATE"))
+    for phone in (f.a, f.b):
+        phone.reply(481, to=phone.expect("BYE"))
+    f.over()
+    _, second = f.cdrs
+    assert (second["id"], second["note"]) == (first["id"], "481 to session refresh on leg a")
 
 
 def test_422_raises_the_interval_of_the_invite() -> None:

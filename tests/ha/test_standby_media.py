@@ -5,13 +5,10 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 import time
 from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import pytest
 
@@ -21,6 +18,7 @@ from media.replication.frames import FrameError
 from media.replication.receiver import Receiver
 from media.replication.sender import Sender
 from media.replication.takeover import Takeover
+from sbc.selftest.background import Background
 from tests.support import audio
 from tests.support.audio import Audio
 from tests.support.browser import Browser
@@ -39,10 +37,11 @@ REALMS: dict[str, dict[str, object]] = {
 }
 
 
-class Standby:
+class Standby(Background):
     """Two workers, and what carries frames from one to the other until the end of the block."""
 
     def __init__(self, directory: Path) -> None:
+        super().__init__()
         self.active, self.idle = (
             MediaProcess(f"ipc://{directory}/{name}.sock", REALMS, capacity=512, idle=name == "idle")
             for name in ("active", "idle")
@@ -52,10 +51,8 @@ class Standby:
         self.sender = Sender(self.active.state_fd, 0, 512)
         self.receiver = Receiver(self.idle.state_fd, 0, 512)
         self.faults: list[Exception] = []
-        self._running = True
-        self._thread = threading.Thread(target=self._carry, daemon=True)
 
-    def _carry(self) -> None:
+    def _run(self) -> None:
         try:
             while self._running:
                 try:
@@ -67,21 +64,10 @@ class Standby:
         except Exception as error:
             self.faults.append(error)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._cut()
+    def _close(self) -> None:
         self.sender.close()
         for worker in (self.active, self.idle):
             worker.close()
-
-    def _cut(self) -> None:
-        self._running = False
-        self._thread.join(5)
         assert not self.faults
 
     def wait(self, sessions: int) -> None:
@@ -95,7 +81,7 @@ class Standby:
     def fail_over(self, sessions: int) -> Takeover:
         """The active node is dead, as far as the standby can tell after a while, and that one takes over."""
         self.active.kill()
-        self._cut()
+        self.leave()
         time.sleep(DETECTION_S)
         begun = time.monotonic()
         found = self.receiver.activate(time.monotonic_ns())

@@ -48,11 +48,10 @@ def worker(folder: Path) -> Iterator[MediaProcess]:
 
 
 @pytest.fixture
-def control(worker: MediaProcess) -> Iterator[MediaControl]:
-    client = MediaControl(worker.endpoint)
-    yield client
-    client.ask(Delete("call"))
-    client.close()
+def control(control: MediaControl) -> Iterator[MediaControl]:
+    """The call of each test ends with it."""
+    yield control
+    control.ask(Delete("call"))
 
 
 @pytest.fixture

@@ -32,9 +32,9 @@ def opened(path: Path, **options: Any) -> Unstored:  # Any: keyword arguments of
 
 def killed(unstored: Unstored) -> None:
     """As by kill -9: the file stays as it is, its lock goes."""
-    members, unstored._members = unstored._members, {"somebody"}
+    members, unstored.members = unstored.members, {"somebody"}
     unstored.close()
-    unstored._members = members
+    unstored.members = members
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_a_successor_finds_the_latest_of_what_was_never_confirmed(path: Path) ->
     killed(first)
     second = opened(path)
     assert second.left == {"one": ONE}
-    assert "one" in second
+    assert "one" in second.members
     second.stored("one")
     assert path.read_bytes() == HEADER
     second.close()
@@ -90,13 +90,13 @@ def test_beyond_its_limit_and_where_it_cannot_write_nothing_is_kept_and_nothing_
     small = opened(tmp_path / "small", limit_bytes=len(HEADER) + 40)
     small.keep("one", *ONE)
     small.keep("two", *ONE)
-    assert "one" in small
-    assert "two" not in small
+    assert "one" in small.members
+    assert "two" not in small.members
     notes: list[str] = []
     nowhere = opened(tmp_path / "nowhere" / "file", note=lambda _level, event, _fields: notes.append(event))
     for member in ("one", "two"):
         nowhere.keep(member, *ONE)
-    assert not nowhere
+    assert not nowhere.members
     assert len(notes) == 1
 
 
