@@ -57,7 +57,9 @@ class Overload:
         elif not self._late_since:
             self._late_since, self._late_wait_s = now, seconds
             self.late = self.share > KNOWN
-        elif now - self._late_since > PATIENCE_S and seconds >= min(self._late_wait_s, REPEATED_S):
+        elif self.share > KNOWN or (
+            now - self._late_since > PATIENCE_S and seconds >= min(self._late_wait_s, REPEATED_S)
+        ):
             self.late = True
 
     def look(self, elapsed_s: float, turn_s: float) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from sbc.demo.run import free_port
 from sbc.selftest import ng
 from sbc.selftest.agents import SUITE, UaCall
-from sbc.selftest.measure import Failed, Measures, NotTried, text
+from sbc.selftest.measure import Failed, Measures, NotTried
 from sbc.selftest.node import CALLEE, CALLER, CORE, OUTSIDE, dying_with_us, wait
 from sbc.selftest.processes import PREPARED_S, needs_pylibsrtp
 from sbc.selftest.replicated import HOST, free_ports
@@ -121,9 +121,8 @@ def daemon_killed(site: Site, measures: Measures, *, secure: bool = False, rollo
         daemon.start()
         measures.add("daemon answers again", [time.monotonic() - fault_s])
         ran_s, waited_s = daemon.processor_s()
-        measures.note(
-            f"run {measures.runs}: the new daemon used {text(ran_s)} of a processor and waited {text(waited_s)} for one"
-        )
+        measures.add("processor time that it took", [ran_s])
+        measures.add("wait for that processor", [waited_s])
         _tell(measures, calls, fault_at, _dumb(streams, time.time()))
         site.silence(calls)
 

@@ -18,7 +18,7 @@ from itertools import cycle
 from sbc.selftest.measure import Failed
 from sbc.selftest.node import dying_with_us
 
-PER_S = 500
+PER_S, EACH_PER_S = 500, 5  # packets altogether, and to each port where that is more
 BURST = 10
 SSRC = 0xE4111E4
 READY = b"spraying\n"
@@ -52,6 +52,7 @@ def spraying(source: str, ports: Iterable[tuple[str, int]]) -> Iterator[Spray]:
 def main() -> None:
     """Spray until SIGTERM."""
     targets = [(host, int(port)) for host, _, port in (word.rpartition(":") for word in sys.argv[2:])]
+    pause_s = BURST / max(PER_S, EACH_PER_S * len(targets))
     sent = received = 0
     stopped: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _frame: stopped.append(number))
@@ -71,7 +72,7 @@ def main() -> None:
                 while sock.recv(2048):
                     received += 1
             if sent % BURST == 0:
-                time.sleep(BURST / PER_S)
+                time.sleep(pause_s)
     print(json.dumps([sent, received]), flush=True)
 
 

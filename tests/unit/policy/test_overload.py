@@ -88,6 +88,15 @@ def test_an_overloaded_worker_does_what_it_can_and_keeps_waits_short(times: floa
     assert worker.longest_s < 0.3  # well within T1
 
 
+@pytest.mark.parametrize("times", [2, 4, 10])
+@pytest.mark.parametrize("before", [0.0, 0.5])
+def test_at_the_beginning_of_an_overload_nobody_waits_until_he_repeats(before: float, times: float) -> None:
+    worker = Worker()
+    worker.run(before * Worker.CALLS_PER_S, 1)
+    worker.run(times * Worker.CALLS_PER_S, 3)
+    assert worker.longest_s < 0.3  # T1 is 0.5, and a call needs time besides
+
+
 @pytest.mark.parametrize("share", [0.5, 0.8, 0.95])
 def test_with_room_nothing_is_refused(share: float) -> None:
     worker = Worker()
