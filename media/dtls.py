@@ -11,6 +11,7 @@ later; before that no key reaches its rule. Each step costs some 0.5 ms of CPU, 
 from __future__ import annotations
 
 import contextlib
+import datetime
 import hashlib
 import hmac
 import secrets
@@ -19,13 +20,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from OpenSSL import SSL
 
 from media import association, ice, keying
 from media.association import Role
-from media.certificate import self_signed
 from media.counters import MediaCounter
 from media.rules import RuleFlag
 from media.srtp import Suite
@@ -392,8 +393,18 @@ def _any_certificate(connection: SSL.Connection, certificate: object, error: int
 def _make_identity() -> bytes:
     """Octets of the key's length, the key, the certificate."""
     key = ec.generate_private_key(ec.SECP256R1())
-    # RFC 8827 §6.5: the name tells nothing
-    certificate = self_signed(key, "media", begins_days=-1, ends_days=CERTIFICATE_DAYS)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "media")])  # RFC 8827 §6.5: tells nothing
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=CERTIFICATE_DAYS))
+        .sign(key, hashes.SHA256())
+    )
     octets = key.private_bytes(
         serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )

@@ -16,7 +16,7 @@ from typing import Any
 from sbc.demo.phone import CallFailed
 from sbc.demo.run import free_port, running_sbc
 from sbc.management.client import ManagementError, ask
-from sbc.selftest.certificate import write_certificate
+from sbc.selftest.certificate import self_signed
 from sbc.selftest.measure import Failed
 from sbc.selftest.wall_clock import WallClock
 
@@ -93,7 +93,7 @@ class Node:
         given = {"ports_outside": "10000-19999", "ports_core": "20000-29999", **given}
         given["tcp"] = f", tcp:{OUTSIDE}:{self.port}" if given["tcp"] else ""
         if given["tls"]:
-            write_certificate(self.certificate, OUTSIDE)
+            self_signed(self.certificate, OUTSIDE)
             given["tcp"] += f", tls:{OUTSIDE}:{self.tls_port}"
             given["tls"] = f"\n    tls: {{ certificate: {self.certificate}, key: {self.certificate} }}"
         else:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from sbc.management.client import ManagementError, ask
 from sbc.selftest import machines
 from sbc.selftest.agents import Agent, Asked, UaCall
-from sbc.selftest.certificate import write_certificate
+from sbc.selftest.certificate import self_signed
 from sbc.selftest.measure import Failed, Measures, NotTried
 from sbc.selftest.netns import Lab
 from sbc.selftest.node import Node, wait
@@ -359,7 +359,7 @@ def pair_site(
     key = folder / "pair.key"
     key.write_text(os.urandom(32).hex() + "\n")
     key.chmod(0o600)
-    write_certificate(folder / CERTIFICATE, OUTSIDE)
+    self_signed(folder / CERTIFICATE, OUTSIDE)
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         lab = stack.enter_context(Lab(f"st{os.getpid()}"))

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from sbc.selftest.certificate import write_certificate
+from sbc.selftest.certificate import self_signed
 from sbc.selftest.measure import Failed, Measures
 from sbc.selftest.node import CALLER, OUTSIDE, wait
 from sbc.selftest.row import Row
@@ -95,7 +95,7 @@ def certificates_change(site: Site, measures: Measures) -> None:
     fault_at = time.time()
     with connected(node.tls_port) as open_one, Traffic(site) as traffic:
         for what, begins, ends, said in OTHERS:
-            write_certificate(fresh, OUTSIDE, begins_days=begins, ends_days=ends)
+            self_signed(fresh, OUTSIDE, begins_days=begins, ends_days=ends)
             key, certificate = fresh.read_bytes().split(KEY_ENDS)
             former_key = node.certificate.read_bytes().partition(KEY_ENDS)[0]
             if key == former_key:
