@@ -80,7 +80,7 @@ def test_the_process_dies_or_hangs_a_cable_is_out_and_a_stop(two: Duo) -> None:
     two.ready()
     assert two.roles() == {"a": "active", "b": "passive"}
     assert two.status("a")["token"] == token
-    os.kill(two.nodes["a"].pids()["ha"], signal.SIGSTOP)
+    hang_until_the_lease_is_lost(two)
     print(f"a hangs: both had the address for {both_until(two, 'a', 'b'):.2f} s")
     two.ready()
     two.cable("b", "down")
@@ -94,6 +94,18 @@ def test_the_process_dies_or_hangs_a_cable_is_out_and_a_stop(two: Duo) -> None:
     two.answers(5)
     assert two.roles() == {"a": "gone", "b": "active"}
     end(two, pairs, CALLS)
+
+
+def hang_until_the_lease_is_lost(two: Duo) -> None:
+    """The process that elects at ``a`` hangs. Its supervisor as well until ``b`` is active: it would end the other one
+    after a second, about when the lease does, and a successor that comes first goes on as the active node."""
+    supervisor = two.nodes["a"].supervisor_pid
+    for pid in (two.nodes["a"].pids()["ha"], supervisor):
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        eventually(lambda: two.status("b").get("role") == "active", 10, "b is active")
+    finally:
+        os.kill(supervisor, signal.SIGCONT)
 
 
 def both_until(two: Duo, active: str, other: str, limit_s: float = 10.0) -> float:
