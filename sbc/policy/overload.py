@@ -54,13 +54,11 @@ class Overload:
         if seconds < LATE_S:
             self.late = False
             self._late_since = 0.0
-        elif not self._late_since:
+            return
+        if not self._late_since:
             self._late_since, self._late_wait_s = now, seconds
-            self.late = self.share > KNOWN
-        elif self.share > KNOWN or (
-            now - self._late_since > PATIENCE_S and seconds >= min(self._late_wait_s, REPEATED_S)
-        ):
-            self.late = True
+        is_patience_over = now - self._late_since > PATIENCE_S and seconds >= min(self._late_wait_s, REPEATED_S)
+        self.late = self.late or is_patience_over or self.share > KNOWN
 
     def look(self, elapsed_s: float, turn_s: float) -> None:
         """Set the share anew, ``elapsed_s`` after the last time. ``turn_s``: what the worker's own timer had to wait,

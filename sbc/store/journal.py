@@ -195,7 +195,7 @@ class Journal:
     @property
     def is_away(self) -> bool:
         """Whether nothing can be written now: the circuit is open, or the store has not said yet who we are."""
-        return self._pipe.is_open or self._owner.epoch < 0
+        return self._pipe.is_open or not self._owner.is_known
 
     @property
     def is_unprotected(self) -> bool:
@@ -390,10 +390,10 @@ class Journal:
         if self._run_id and self._pipe.run_id != self._run_id:
             self._republish_due = True
             self._take_back()
-            if self._owner.epoch >= 0:
+            if self._owner.is_known:
                 self._fencing.counted(incarnation_of(self._owner.epoch))
         self._run_id = self._pipe.run_id
-        if self._owner.epoch < 0:
+        if not self._owner.is_known:
             self._owner.ask(self._know_who_we_are)
         else:
             self._know_who_we_are()
@@ -408,7 +408,7 @@ class Journal:
         self._replay.begin([sequence for sequence, item in self._unsent.items() if not item.sent], list(self._unsaved))
 
     def _may_send(self) -> bool:
-        return self._pipe.state is State.READY and self._owner.epoch >= 0
+        return self._pipe.state is State.READY and self._owner.is_known
 
     def _send_waiting_cdr(self, sequence: int) -> bool:
         item = self._unsent.get(sequence)
@@ -482,7 +482,7 @@ class Journal:
     def _tick(self) -> None:
         self._ticker = self._loop.call_later(_TICK_S, self._tick)
         if self._pipe.state is State.READY:
-            if self._owner.epoch < 0:
+            if not self._owner.is_known:
                 self._owner.ask(self._know_who_we_are)
             self._look_at_marker()
             self._look_at_stream()

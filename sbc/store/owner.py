@@ -34,9 +34,13 @@ class Owner:
         self._incarnate = Script("incarnation")
         self._claim = Script("claim")
 
+    @property
+    def is_known(self) -> bool:
+        return self.epoch >= 0
+
     def ceiling(self, lodged: bool) -> int:
         """An owner above it is later than us; for a call that another worker of the node gave us, than the node."""
-        return last_of(self.epoch) if lodged and self.epoch >= 0 else self.epoch
+        return last_of(self.epoch) if lodged and self.is_known else self.epoch
 
     def fence(self) -> int:
         """Our token: it may have become later since this worker began. 0 for a node without a pair."""
@@ -66,7 +70,7 @@ class Owner:
 
         Incarnations count on from what is found, if the store has lost count: whoever starts here is the latest.
         """
-        if self.epoch < 0:
+        if not self.is_known:
             return list(await self._pipe.call("MGET", *keys))
         try:
             for _ in range(2):
